@@ -1,0 +1,151 @@
+"""The layout of a run directory. The only place that names its files.
+
+Folders are made with mode 0700 and files with 0600 (`clusterseg.runs.files`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SubmissionPaths:
+    """One folder a submission (submit, resume)."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def job_yaml(self) -> Path:
+        return self.folder / "job.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def batch_script(self) -> Path:
+        return self.folder / "batch.sh"
+
+    @property
+    def intent(self) -> Path:
+        return self.folder / "intent.json"
+
+    @property
+    def job_id(self) -> Path:
+        return self.folder / "job_id"
+
+    @property
+    def output(self) -> Path:
+        """stdout and stderr of the batch script, before an attempt is claimed."""
+        return self.folder / "output.log"
+
+
+@dataclass(frozen=True)
+class AttemptPaths:
+    """One folder an attempt; every file in it has one writer."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def claim(self) -> Path:
+        return self.folder / "claim.json"
+
+    @property
+    def end(self) -> Path:
+        return self.folder / "end.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.folder / "heartbeat"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.folder / "supervisor.log"
+
+    @property
+    def hostfile(self) -> Path:
+        return self.folder / "hostfile"
+
+    @property
+    def ranks(self) -> Path:
+        return self.folder / "ranks"
+
+    def events(self, rank: int) -> Path:
+        return self.ranks / f"{rank:05d}.jsonl"
+
+    def log(self, rank: int) -> Path:
+        return self.ranks / f"{rank:05d}.log"
+
+    @property
+    def packed(self) -> Path:
+        """The same attempt as one archive, beside its folder."""
+        return self.folder.with_name(self.folder.name + ".tar.zst")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """All names below one run directory."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.root.name
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, number: int) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / f"{number:03d}")
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control"
+
+    def stop_file(self, attempt: int) -> Path:
+        return self.control / f"stop-{attempt:03d}"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def rejected(self) -> Path:
+        return self.checkpoints / "rejected"
+
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        return AttemptPaths(self.attempts / f"{number:03d}")
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    @property
+    def summary_json(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
+    def summary_csv(self) -> Path:
+        return self.root / "summary.csv"
+
+    @property
+    def plot(self) -> Path:
+        return self.root / "summary.png"

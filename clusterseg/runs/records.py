@@ -1,0 +1,222 @@
+"""What the files of a run directory hold: identity, submission, claim, end and events.
+
+Times `t` are unix seconds. Readers ignore unknown fields and unknown kinds, so that an older
+clusterseg can read a newer run; writers write every field.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct, field
+
+
+class State(StrEnum):
+    """What a run is doing, as `status` and the summary say it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cause(StrEnum):
+    """Why an attempt ended. UNKNOWN is an attempt without an end record: it was killed."""
+
+    DONE = "done"
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+    CRASH = "crash"
+    HANG = "hang"
+    NODE_FAIL = "node_fail"
+    OUT_OF_MEMORY = "out_of_memory"
+    NAN = "nan"
+    DISK_FULL = "disk_full"
+    UNKNOWN = "unknown"
+
+
+class _Record(Struct, frozen=True, kw_only=True):
+    """Base of everything written as JSON."""
+
+
+class Identity(_Record):
+    """run.json, written once."""
+
+    key: str
+    uid: int
+    name: str
+    created: float
+    versions: dict[str, str] = {}
+
+
+class Intent(_Record):
+    """submissions/NNN/intent.json: fsynced before the scheduler or a process is asked."""
+
+    t: float
+    key: str
+    submission: int
+    scheduler: str
+    host: str
+    uid: int
+    overrides: list[str] = []
+
+
+class Claim(_Record):
+    """attempts/NNN/claim.json: who holds the attempt and what it builds on."""
+
+    t: float
+    attempt: int
+    submission: int
+    key: str
+    uid: int
+    job_id: str
+    restart_count: int = 0
+    host: str
+    boot_id: str
+    pid: int
+    pid_start: int
+    nonce: str
+    hosts: dict[str, int]
+    ranks: int
+    argv: list[str]
+    resume_from: str | None = None
+    resume_step: int = 0
+    accepted: dict[str, str] = {}
+
+
+class End(_Record):
+    """attempts/NNN/end.json: how the attempt ended. Absent: the supervisor was killed."""
+
+    t: float
+    attempt: int
+    cause: Cause
+    exit_code: int | None = None
+    signal: int | None = None
+    failed_rank: int | None = None
+    failed_host: str | None = None
+    error: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    will_restart: bool = False
+
+
+class StopRequest(_Record):
+    """control/stop-NNN: a request to stop an attempt. The empty file asks for nothing."""
+
+    reason: str = ""
+    deadline: float | None = None
+
+
+class _Event(_Record, tag_field="kind"):
+    """Base of a line in ranks/NNNNN.jsonl."""
+
+    t: float
+    rank: int
+
+
+class RankStart(_Event, tag="rank_start"):
+    attempt: int
+    world_size: int
+    host: str
+    local_rank: int = 0
+    pid: int = 0
+    cpus: list[int] = []
+    accelerator: str | None = None
+    resumed_from: str | None = None
+    epoch: int = 0
+    step: int = 0
+
+
+class Steps(_Event, tag="steps"):
+    """A window of optimizer steps. `epoch` counts completed epochs, `step` its last step.
+
+    `seconds` covers the window's steps with data wait and blocked saving, without validation;
+    `wait_data` and `comm` are parts of it. `images` are those of this rank.
+    """
+
+    epoch: int
+    step: int
+    count: int
+    images: int
+    seconds: float
+    wait_data: float = 0.0
+    comm: float = 0.0
+    loss: float | None = None
+    learning_rate: float | None = None
+
+
+class Phase(_Event, tag="phase"):
+    """`name` is one of startup, restore, validate, save."""
+
+    name: str
+    seconds: float
+
+
+class Epoch(_Event, tag="epoch"):
+    """Written by rank 0 when an epoch is completed and validated."""
+
+    epoch: int
+    step: int
+    loss: float | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    val_mean_iou: float | None = None
+    seconds: float = 0.0
+
+
+class Checkpoint(_Event, tag="checkpoint"):
+    """Written by rank 0 when a checkpoint is durable."""
+
+    epoch: int
+    step: int
+    file: str
+    bytes: int = 0
+    blocked_seconds: float = 0.0
+    write_seconds: float = 0.0
+
+
+class Stop(_Event, tag="stop"):
+    reason: str
+    step: int
+
+
+class RankEnd(_Event, tag="rank_end"):
+    """`status` is one of done, stopped, failed."""
+
+    status: str
+    step: int = 0
+    error: str | None = None
+
+
+Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stop | RankEnd
+
+
+class CheckpointHeader(_Record):
+    """The `clusterseg` entry in the metadata of a checkpoint file.
+
+    `epoch` completed epochs and `step` the last optimizer step done (over the whole run) are
+    the data position: sample order follows from (seed, epoch) and the step within the epoch,
+    `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
+    was not yet done. `history` holds one entry an epoch, `best` the best so far.
+    `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
+    """
+
+    format: int = 1
+    epoch: int
+    step: int
+    step_in_epoch: int
+    attempt: int
+    t: float
+    val_accuracy: float = 0.0
+    validated: bool = True
+    seed: int = 0
+    global_batch: int = 0
+    world_size: int = 1
+    identity: dict[str, str] = {}
+    schedule: dict[str, float | int | str] = {}
+    history: list[dict[str, float | int | None]] = []
+    best: dict[str, float | int | str | None] | None = None
+    times: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""JobSpec -> plan for this machine -> run directory -> started job."""
