@@ -42,7 +42,7 @@ class _Record(Struct, frozen=True, kw_only=True):
     """Base of everything written as JSON."""
 
 
-class Identity(_Record):
+class Identity(_Record, frozen=True, kw_only=True):
     """run.json, written once."""
 
     key: str
@@ -52,7 +52,7 @@ class Identity(_Record):
     versions: dict[str, str] = {}
 
 
-class Intent(_Record):
+class Intent(_Record, frozen=True, kw_only=True):
     """submissions/NNN/intent.json: fsynced before the scheduler or a process is asked."""
 
     t: float
@@ -64,7 +64,7 @@ class Intent(_Record):
     overrides: list[str] = []
 
 
-class Claim(_Record):
+class Claim(_Record, frozen=True, kw_only=True):
     """attempts/NNN/claim.json: who holds the attempt and what it builds on."""
 
     t: float
@@ -87,7 +87,7 @@ class Claim(_Record):
     accepted: dict[str, str] = {}
 
 
-class End(_Record):
+class End(_Record, frozen=True, kw_only=True):
     """attempts/NNN/end.json: how the attempt ended. Absent: the supervisor was killed."""
 
     t: float
@@ -103,21 +103,21 @@ class End(_Record):
     will_restart: bool = False
 
 
-class StopRequest(_Record):
+class StopRequest(_Record, frozen=True, kw_only=True):
     """control/stop-NNN: a request to stop an attempt. The empty file asks for nothing."""
 
     reason: str = ""
     deadline: float | None = None
 
 
-class _Event(_Record, tag_field="kind"):
+class _Event(_Record, frozen=True, kw_only=True, tag_field="kind"):
     """Base of a line in ranks/NNNNN.jsonl."""
 
     t: float
     rank: int
 
 
-class RankStart(_Event, tag="rank_start"):
+class RankStart(_Event, frozen=True, kw_only=True, tag="rank_start"):
     attempt: int
     world_size: int
     host: str
@@ -130,7 +130,7 @@ class RankStart(_Event, tag="rank_start"):
     step: int = 0
 
 
-class Steps(_Event, tag="steps"):
+class Steps(_Event, frozen=True, kw_only=True, tag="steps"):
     """A window of optimizer steps. `epoch` counts completed epochs, `step` its last step.
 
     `seconds` covers the window's steps with data wait and blocked saving, without validation;
@@ -148,14 +148,14 @@ class Steps(_Event, tag="steps"):
     learning_rate: float | None = None
 
 
-class Phase(_Event, tag="phase"):
+class Phase(_Event, frozen=True, kw_only=True, tag="phase"):
     """`name` is one of startup, restore, validate, save."""
 
     name: str
     seconds: float
 
 
-class Epoch(_Event, tag="epoch"):
+class Epoch(_Event, frozen=True, kw_only=True, tag="epoch"):
     """Written by rank 0 when an epoch is completed and validated."""
 
     epoch: int
@@ -167,7 +167,7 @@ class Epoch(_Event, tag="epoch"):
     seconds: float = 0.0
 
 
-class Checkpoint(_Event, tag="checkpoint"):
+class Checkpoint(_Event, frozen=True, kw_only=True, tag="checkpoint"):
     """Written by rank 0 when a checkpoint is durable."""
 
     epoch: int
@@ -178,12 +178,12 @@ class Checkpoint(_Event, tag="checkpoint"):
     write_seconds: float = 0.0
 
 
-class Stop(_Event, tag="stop"):
+class Stop(_Event, frozen=True, kw_only=True, tag="stop"):
     reason: str
     step: int
 
 
-class RankEnd(_Event, tag="rank_end"):
+class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
     """`status` is one of done, stopped, failed."""
 
     status: str
@@ -194,7 +194,7 @@ class RankEnd(_Event, tag="rank_end"):
 Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stop | RankEnd
 
 
-class CheckpointHeader(_Record):
+class CheckpointHeader(_Record, frozen=True, kw_only=True):
     """The `clusterseg` entry in the metadata of a checkpoint file.
 
     `epoch` completed epochs and `step` the last optimizer step done (over the whole run) are
