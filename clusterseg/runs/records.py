@@ -110,7 +110,7 @@ class StopRequest(_Record, frozen=True, kw_only=True):
     deadline: float | None = None
 
 
-class _Event(_Record, frozen=True, kw_only=True, tag_field="kind"):
+class _Event(_Record, frozen=True, kw_only=True, tag_field="kind", gc=False):
     """Base of a line in ranks/NNNNN.jsonl."""
 
     t: float

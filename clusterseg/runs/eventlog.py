@@ -1,0 +1,258 @@
+"""The event log of one rank: one JSON object a line, one writer a file.
+
+The writer appends whole lines. The readers are made for what a kill, a full disk or a newer
+clusterseg leaves behind: a torn last line, junk in the middle, unknown kinds and fields, a line
+without end. They stream, so that thousands of ranks need no memory; `iter_batches` is the hot
+path of `collect`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import msgspec
+
+from clusterseg.runs.records import Event
+
+# Bytes read at a time, and the longest line that is taken for an event. Half a megabyte of
+# decoded events stays in the processor's cache; measured, larger chunks are slower.
+CHUNK = 1 << 18
+LONGEST_LINE = CHUNK
+
+
+class ByteStream(Protocol):
+    """What events can be read from beside a path: a binary file, a member of an archive."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass
+class Tally:
+    """What a reader could not use. `torn`: the last line has no end (the writer was killed)."""
+
+    events: int = 0
+    unreadable: int = 0
+    unknown: int = 0
+    torn: bool = False
+
+
+class EventWriter:
+    """Appends events to `path`: each one a whole line in one write, mode 0600.
+
+    Non-finite numbers are written as null. An OSError (a full disk) reaches the caller; the
+    line it cut is closed by the next write, so that it spoils no other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o600)
+        os.fchmod(self._descriptor, 0o600)
+        size = os.fstat(self._descriptor).st_size
+        self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, event: Event) -> None:
+        """Appends one event."""
+        line = self._encoder.encode(event) + b"\n"
+        if self._torn:
+            line = b"\n" + line
+        self._torn = True
+        written = os.write(self._descriptor, line)
+        while written < len(line):  # a nearly full disk takes a part and then says why
+            written += os.write(self._descriptor, line[written:])
+        self._torn = False
+
+    def sync(self) -> None:
+        """Returns when everything written is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def iter_events(source: Path | ByteStream, tally: Tally | None = None) -> Iterator[Event]:
+    """The events of one rank in the order they were written.
+
+    `source` is a path or a binary stream. What can't be read is counted in `tally` and skipped.
+    Raises OSError if the file can't be opened or read.
+    """
+    for batch in iter_batches(source, tally):
+        yield from batch
+
+
+def iter_batches(source: Path | ByteStream, tally: Tally | None = None) -> Iterator[list[Event]]:
+    """As `iter_events`, in lists of some thousand events: the quickest way over a large log."""
+    decoder = EventDecoder(tally)
+    if isinstance(source, Path):
+        with open_regular(source) as stream:
+            yield from _batches(stream, decoder)
+    else:
+        yield from _batches(source, decoder)
+
+
+def open_regular(path: Path) -> ByteFile:
+    """Opens a plain file for reading; raises OSError for a pipe or device, which could hang."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a plain file")
+    return ByteFile(descriptor)
+
+
+class ByteFile:
+    """An unbuffered file: reads are large already, or wanted fresh."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int, /) -> bytes:
+        return os.read(self._descriptor, size)
+
+    def seek(self, offset: int) -> None:
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def __enter__(self) -> ByteFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+
+class EventTail:
+    """Follows a growing event file: `read` gives what was added since the last call.
+
+    A file that is not there (yet, or packed away meanwhile) has nothing new.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tally = Tally()
+        self._decoder = EventDecoder(self.tally)
+        self._offset = 0
+
+    def read(self) -> list[Event]:
+        """The whole lines added since the last call."""
+        events: list[Event] = []
+        try:
+            # A fresh open: network file systems show a writer's data at open.
+            with open_regular(self.path) as stream:
+                stream.seek(self._offset)
+                while chunk := stream.read(CHUNK):
+                    self._offset += len(chunk)
+                    events += self._decoder.feed(chunk)
+        except FileNotFoundError:
+            pass
+        return events
+
+
+class EventDecoder:
+    """Turns bytes as they come into events; holds back a line until its end is there."""
+
+    def __init__(self, tally: Tally | None = None) -> None:
+        self.tally = tally if tally is not None else Tally()
+        self._carry = b""
+        self._skipping = False  # inside a line longer than LONGEST_LINE
+        self._decoder = msgspec.json.Decoder(Event)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events whose lines end in `chunk`."""
+        if self._skipping or len(self._carry) + len(chunk) > LONGEST_LINE:
+            chunk = self._without_long_line(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            self._carry += chunk
+            return []
+        whole = self._carry + chunk[:cut]
+        self._carry = chunk[cut:]
+        return self._decode(whole)
+
+    def finish(self) -> None:
+        """Notes whether the last line was torn. Nothing of it is used."""
+        self.tally.torn = bool(self._carry) or self._skipping
+
+    def _without_long_line(self, chunk: bytes) -> bytes:
+        """Drops the part of `chunk` that belongs to a line longer than LONGEST_LINE."""
+        end = chunk.find(b"\n")
+        if not self._skipping:
+            if len(self._carry) + (end if end >= 0 else len(chunk)) <= LONGEST_LINE:
+                return chunk
+            self._carry = b""
+            self._skipping = True
+            self.tally.unreadable += 1
+        if end < 0:
+            return b""
+        self._skipping = False
+        return chunk[end + 1 :]
+
+    def _decode(self, whole: bytes) -> list[Event]:
+        try:
+            events = self._decoder.decode_lines(whole)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            events = self._decode_one_by_one(whole)
+        self.tally.events += len(events)
+        return events
+
+    def _decode_one_by_one(self, whole: bytes) -> list[Event]:
+        events: list[Event] = []
+        for line in whole.split(b"\n"):
+            if not line.strip():
+                continue
+            try:
+                events.append(self._decoder.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if _is_of_unknown_kind(line):
+                    self.tally.unknown += 1
+                else:
+                    self.tally.unreadable += 1
+        return events
+
+
+def _batches(stream: ByteStream, decoder: EventDecoder) -> Iterator[list[Event]]:
+    while chunk := stream.read(CHUNK):
+        if batch := decoder.feed(chunk):
+            yield batch
+    decoder.finish()
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_kind_decoder = msgspec.json.Decoder(_Kind)
+_known_kinds = frozenset(kind.__struct_config__.tag for kind in Event.__args__)
+
+
+def _is_of_unknown_kind(line: bytes) -> bool:
+    """True for a record of a newer clusterseg: good JSON with a kind that is not known here."""
+    try:
+        return _kind_decoder.decode(line).kind not in _known_kinds
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
