@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -81,7 +80,7 @@ def test_output_goes_to_the_file_also_after_exec(tmp_path: Path) -> None:
 def test_output_never_follows_a_link(tmp_path: Path) -> None:
     target = tmp_path / "victim"
     target.write_bytes(b"")
-    os.symlink(target, tmp_path / "log")
+    (tmp_path / "log").symlink_to(target)
     script = (
         "import sys; from pathlib import Path\n"
         "from clusterseg.runs.rank_files import redirect_output\n"
