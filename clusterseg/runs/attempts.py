@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +18,16 @@ from typing import TypeVar
 
 import msgspec
 
+from clusterseg.runs import lenient
 from clusterseg.runs.eventlog import ByteStream, open_regular
 from clusterseg.runs.paths import AttemptPaths, RunPaths
 from clusterseg.runs.records import Claim, End
 
 # A claim lists every checkpoint that counts: some kilobytes. More than this is no record.
 LARGEST_RECORD = 16 << 20
+
+# What a salvaged claim or end must have: without its time it says nothing.
+_NEEDED = frozenset({"t"})
 
 _NUMBER = re.compile(r"(\d{3,9})")
 _PACKED = re.compile(r"(\d{3,9})\.tar\.zst")
@@ -101,10 +105,14 @@ class Attempt:
                 yield int(match[1]), opened
 
 
-def iter_attempts(run: RunPaths) -> Iterator[Attempt]:
-    """The attempts of a run by number; junk between them is passed over."""
+def iter_attempts(run: RunPaths, *, salvage: bool = False) -> Iterator[Attempt]:
+    """The attempts of a run by number; junk between them is passed over.
+
+    With `salvage` claims and ends that other programs wrote are read leniently: for reports,
+    never to decide by.
+    """
     for number in attempt_numbers(run):
-        attempt = read_attempt(run.attempt(number))
+        attempt = read_attempt(run.attempt(number), salvage=salvage)
         if attempt is not None:
             yield attempt
 
@@ -138,17 +146,17 @@ def attempt_numbers(run: RunPaths) -> list[int]:
     return sorted({int(match[1]) for match in matches if match})
 
 
-def read_attempt(paths: AttemptPaths) -> Attempt | None:
+def read_attempt(paths: AttemptPaths, *, salvage: bool = False) -> Attempt | None:
     """One attempt; None for a folder that nobody has claimed (a claim cut short)."""
     if paths.packed.exists():  # complete since it has its name; the folder may be half removed
-        return _read_packed(paths)
+        return _read_packed(paths, salvage)
     problems: list[str] = []
-    claim = _read_record(paths.claim, Claim, problems)
+    claim = _read_record(paths.claim, Claim, problems, salvage)
     if claim is None and not problems:
         if not paths.ranks.is_dir():
             return None
         problems.append(f"{paths.claim} is missing")
-    end = _read_record(paths.end, End, problems)
+    end = _read_record(paths.end, End, problems, salvage)
     return Attempt(paths, False, claim, end, tuple(problems))
 
 
@@ -166,7 +174,7 @@ def _plain_files(folder: Path) -> list[str]:
         return []
 
 
-def _read_packed(paths: AttemptPaths) -> Attempt:
+def _read_packed(paths: AttemptPaths, salvage: bool) -> Attempt:
     problems: list[str] = []
     claim: Claim | None = None
     end: End | None = None
@@ -174,9 +182,11 @@ def _read_packed(paths: AttemptPaths) -> Attempt:
         for name, stream in _archive().members(paths.packed):
             # The records stand first, so that this reads the archive's first bytes only.
             if name == "claim.json":
-                claim = _decode(stream.read(LARGEST_RECORD), Claim, f"{paths.packed}", problems)
+                data = stream.read(LARGEST_RECORD)
+                claim = _decode(data, Claim, str(paths.packed), problems, salvage)
             elif name == "end.json":
-                end = _decode(stream.read(LARGEST_RECORD), End, f"{paths.packed}", problems)
+                data = stream.read(LARGEST_RECORD)
+                end = _decode(data, End, str(paths.packed), problems, salvage)
             if (claim and end) or not name.endswith(".json"):
                 break
     except OSError as error:
@@ -184,10 +194,12 @@ def _read_packed(paths: AttemptPaths) -> Attempt:
     return Attempt(paths, True, claim, end, tuple(problems))
 
 
-def _read_record(path: Path, kind: type[Record], problems: list[str]) -> Record | None:
+def _read_record(
+    path: Path, kind: type[Record], problems: list[str], salvage: bool
+) -> Record | None:
     try:
         with open_regular(path) as stream:
-            return _decode(stream.read(LARGEST_RECORD), kind, str(path), problems)
+            return _decode(stream.read(LARGEST_RECORD), kind, str(path), problems, salvage)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -195,10 +207,15 @@ def _read_record(path: Path, kind: type[Record], problems: list[str]) -> Record 
         return None
 
 
-def _decode(data: bytes, kind: type[Record], where: str, problems: list[str]) -> Record | None:
+def _decode(
+    data: bytes, kind: type[Record], where: str, problems: list[str], salvage: bool
+) -> Record | None:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if salvage:
+            with suppress(msgspec.DecodeError):
+                return lenient.decode(data, kind, needed=_NEEDED)
         problems.append(f"{where}: {kind.__name__.lower()} is damaged ({error})")
         return None
 

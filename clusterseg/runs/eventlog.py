@@ -18,12 +18,17 @@ from typing import Protocol
 
 import msgspec
 
+from clusterseg.runs import lenient
 from clusterseg.runs.records import Event
 
 # Bytes read at a time, and the longest line that is taken for an event. Half a megabyte of
 # decoded events stays in the processor's cache; measured, larger chunks are slower.
 CHUNK = 1 << 18
 LONGEST_LINE = CHUNK
+# Fields whose defaults would be lies; others may be null or of another type in foreign logs.
+_NEEDED = frozenset(
+    {"t", "step", "count", "images", "seconds", "epoch", "file", "name", "status", "reason"}
+)
 
 
 class ByteStream(Protocol):
@@ -194,9 +199,20 @@ class EventDecoder:
         self._carry = chunk[cut:]
         return self._decode(whole)
 
-    def finish(self) -> None:
-        """Notes whether the last line was torn. Nothing of it is used."""
-        self.tally.torn = bool(self._carry) or self._skipping
+    def finish(self) -> list[Event]:
+        """The event of a last line that lacks only its end; notes whether that line was torn.
+
+        A JSON object that was cut anywhere before its end is no JSON object.
+        """
+        self.tally.torn = bool(self._carry.strip()) or self._skipping
+        try:
+            events = [self._decode_one(self._carry)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+        self._carry = b""
+        self.tally.torn = False
+        self.tally.events += 1
+        return events
 
     def _without_long_line(self, chunk: bytes) -> bytes:
         """Drops the part of `chunk` that belongs to a line longer than LONGEST_LINE."""
@@ -226,7 +242,7 @@ class EventDecoder:
             if not line.strip():
                 continue
             try:
-                events.append(self._decoder.decode(line))
+                events.append(self._decode_one(line))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 if _is_of_unknown_kind(line):
                     self.tally.unknown += 1
@@ -234,12 +250,21 @@ class EventDecoder:
                     self.tally.unreadable += 1
         return events
 
+    def _decode_one(self, line: bytes) -> Event:
+        event: Event
+        try:
+            event = self._decoder.decode(line)
+        except msgspec.DecodeError:
+            event = lenient.decode(line, _kinds, needed=_NEEDED)
+        return event
+
 
 def _batches(stream: ByteStream, decoder: EventDecoder) -> Iterator[list[Event]]:
     while chunk := stream.read(CHUNK):
         if batch := decoder.feed(chunk):
             yield batch
-    decoder.finish()
+    if batch := decoder.finish():
+        yield batch
 
 
 class _Kind(msgspec.Struct):
@@ -247,12 +272,12 @@ class _Kind(msgspec.Struct):
 
 
 _kind_decoder = msgspec.json.Decoder(_Kind)
-_known_kinds = frozenset(kind.__struct_config__.tag for kind in Event.__args__)
+_kinds = {kind.__struct_config__.tag: kind for kind in Event.__args__}
 
 
 def _is_of_unknown_kind(line: bytes) -> bool:
     """True for a record of a newer clusterseg: good JSON with a kind that is not known here."""
     try:
-        return _kind_decoder.decode(line).kind not in _known_kinds
+        return _kind_decoder.decode(line).kind not in _kinds
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False

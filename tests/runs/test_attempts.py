@@ -258,3 +258,30 @@ def test_an_archive_is_streamed_not_held(run: RunPaths) -> None:
             assert len(chunk) <= 1 << 16
             total += len(chunk) if name == "ranks/00000.log" else 0
     assert total == 64 << 20
+
+
+def test_records_of_another_program_are_salvaged_for_reports_alone(run: RunPaths) -> None:
+    paths = make_attempt(run, 1)
+    paths.claim.write_text(
+        '{"t": 100, "attempt": 1, "job_id": 77, "hosts": ["n1", "n1", "n2"], "ranks": 3,'
+        ' "resume_from": null, "resume_step": null, "pid": "x"}'
+    )
+    paths.end.write_text('{"t": 200, "attempt": 1, "cause": "eclipse", "will_restart": true}')
+    strict = read_attempt(paths)
+    assert strict is not None
+    assert (strict.claim, strict.end) == (None, None)
+    (attempt,) = iter_attempts(run, salvage=True)
+    assert attempt.problems == ()
+    assert attempt.claim is not None
+    assert attempt.claim.job_id == "77"
+    assert attempt.claim.hosts == {"n1": 2, "n2": 1}
+    assert (attempt.claim.ranks, attempt.claim.resume_step, attempt.claim.pid) == (3, 0, 0)
+    assert attempt.end == End(t=200.0, attempt=1, cause=Cause.UNKNOWN, will_restart=True)
+
+
+def test_a_record_without_its_time_is_not_salvaged(run: RunPaths) -> None:
+    paths = make_attempt(run, 0, ended=False)
+    paths.claim.write_text('{"attempt": 0, "ranks": 2}')
+    (attempt,) = iter_attempts(run, salvage=True)
+    assert attempt.claim is None
+    assert len(attempt.problems) == 1

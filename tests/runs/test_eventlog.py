@@ -133,11 +133,32 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
 @given(cut=st.integers(0, sum(len(line(e)) for e in EVERY_KIND)), piece=st.integers(1, 400))
 def test_a_log_cut_at_any_byte_gives_its_whole_lines(cut: int, piece: int) -> None:
     data = b"".join(line(event) for event in EVERY_KIND)[:cut]
-    whole = data.count(b"\n")
+    whole = data.count(b"\n") + data.endswith(b"}")  # a line that lacks only its end is whole
     events, tally = read(data, piece)
     assert events == EVERY_KIND[:whole]
     assert tally.unreadable == 0
-    assert tally.torn == (bool(data) and not data.endswith(b"\n"))
+    assert tally.torn == (bool(data) and not data.endswith((b"\n", b"}")))
+
+
+def test_a_log_of_another_program_is_read_leniently() -> None:
+    foreign = (
+        b'{"t": 5, "rank": "3", "kind": "steps", "epoch": 0, "step": 7.0, "count": 1,'
+        b' "images": 4.0, "seconds": 1, "wait_data": null, "comm": null, "loss": NaN}\n'
+        b'{"t": 6.5, "kind": "rank_start", "rank": 3, "attempt": 0, "world_size": 8, "host": "n1",'
+        b' "accelerator": {"cuda": 1}, "cpus": "0-3", "local_rank": null}\n'
+    )
+    events, tally = read(foreign)
+    assert events == [
+        Steps(t=5.0, rank=3, epoch=0, step=7, count=1, images=4, seconds=1.0),
+        RankStart(t=6.5, rank=3, attempt=0, world_size=8, host="n1"),
+    ]
+    assert tally.unreadable == 0
+
+
+def test_a_window_without_its_time_is_not_made_up() -> None:
+    events, tally = read(line(steps(1)).replace(b'"seconds":0.25', b'"seconds":NaN'))
+    assert events == []
+    assert tally.unreadable == 1
 
 
 JUNK = [
