@@ -1,0 +1,88 @@
+"""Builds a loss by name. A loss is a file in `clusterseg/losses/kinds`.
+
+A loss gives a pair (loss sum, weight sum) rather than a mean: the mean over all ranks is the sum
+of the sums divided by the sum of the weights, whatever the number of labelled pixels on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from clusterseg import registry
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from clusterseg.spec.model import LossSpec
+
+Loss = Callable[["tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
+"""(labels int32 [n, h, w], logits [n, h, w, classes]) -> float32 scalars (loss sum, weight sum)."""
+
+_KINDS = "clusterseg.losses.kinds"
+
+
+def build_loss(spec: LossSpec, classes: int, *, class_counts: Sequence[int] | None = None) -> Loss:
+    """The loss that `spec` asks for, for labels 0 to classes - 1 and `spec.ignore`.
+
+    Ignored pixels count in neither sum; any other label outside 0 to classes - 1 is an error of
+    the data, which the input pipeline finds. `class_counts` are the pixels a class has in the
+    training part (`clusterseg.data.class_counts`), needed for `class_weights: balanced` only.
+
+    Raises ClustersegError: unknown loss, or weights that don't fit the classes.
+    """
+    module = registry.load(_KINDS, "loss", spec.name)
+    loss: Loss = module.build(classes, _weights(spec, classes, class_counts), spec.ignore)
+    return loss
+
+
+def loss_names() -> list[str]:
+    """All names that `build_loss` takes, sorted."""
+    return registry.names(_KINDS)
+
+
+def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
+    """Median-frequency balancing (Eigen and Fergus, ICCV 2015): median count / count of a class.
+
+    The median is over the classes that occur; a class without a pixel weighs 0, for it has
+    nothing to teach.
+    """
+    present = sorted(count for count in class_counts if count > 0)
+    if not present:
+        return tuple(0.0 for _ in class_counts)
+    middle = len(present) // 2
+    median = present[middle] if len(present) % 2 else (present[middle - 1] + present[middle]) / 2
+    return tuple(median / count if count > 0 else 0.0 for count in class_counts)
+
+
+def _weights(
+    spec: LossSpec, classes: int, class_counts: Sequence[int] | None
+) -> tuple[float, ...] | None:
+    if spec.class_weights is None:
+        return None
+    if spec.class_weights == "balanced":
+        if class_counts is None:
+            raise ValueError("class_weights: balanced needs class_counts")
+        weights = balanced_weights(class_counts)
+    elif spec.class_weights == "batch":
+        raise ClustersegError(
+            "loss.class_weights: batch is not there yet",
+            code="not-yet",
+            help="give `balanced`, one number a class, or null",
+        )
+    else:
+        weights = tuple(spec.class_weights)
+    if len(weights) != classes:
+        raise ClustersegError(
+            f"loss.class_weights has {len(weights)} numbers, but there are {classes} classes",
+            code="bad-class-weights",
+            help=f"give {classes} numbers, in the order of the classes",
+        )
+    # `not >=` is also true for nan.
+    if any(not weight >= 0 or weight == float("inf") for weight in weights) or not any(weights):
+        raise ClustersegError(
+            "loss.class_weights must be finite, not below 0, and not all 0",
+            code="bad-class-weights",
+        )
+    return weights

@@ -1,0 +1,1 @@
+"""One file a loss: `build(classes, weights, ignore) -> Loss`."""

@@ -1,0 +1,48 @@
+"""Builds a network by name. A network is a file in `clusterseg/models/networks`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from clusterseg import registry
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    import keras
+
+_NETWORKS = "clusterseg.models.networks"
+
+
+def build_model(name: str, classes: int, size: tuple[int, int], **options: Any) -> keras.Model:
+    """The network `name` for pictures of `size` (height, width).
+
+    Input: float32 [n, height, width, 3], RGB, normalised by the data pipeline
+    (`clusterseg.data.normalisation`). Output: float32 logits [n, height, width, classes].
+
+    Layer names tell the place in the structure and never hold Keras' process-wide counters:
+    variable paths are the same however many models the process built before. Weights are drawn
+    from Keras' global generator: call `keras.utils.set_random_seed` first for equal ones.
+
+    Raises ClustersegError: unknown model or option, an option's value out of range, or a size
+    that the network can't take.
+    """
+    module = registry.load(_NETWORKS, "model", name)
+    registry.check_options("model", name, module.build, options)
+    if classes < 2:
+        raise ClustersegError(
+            f"a model needs at least 2 classes, not {classes}", code="bad-classes"
+        )
+    height, width = size
+    if height < 1 or width < 1:
+        raise ClustersegError(
+            f"input size {height}x{width} is not a size",
+            code="bad-size",
+            help="give height and width in pixels, e.g. size: [360, 480]",
+        )
+    model: keras.Model = module.build(classes, (height, width), **options)
+    return model
+
+
+def model_names() -> list[str]:
+    """All names that `build_model` takes, sorted."""
+    return registry.names(_NETWORKS)

@@ -1,0 +1,119 @@
+"""Layers and small compositions that several networks share.
+
+Every function takes the `name` that its layers' names begin with, so that names tell the place
+in the network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+Tensor = Any  # a Keras symbolic tensor; Keras exports no useful type
+
+
+def conv_bn_relu(x: Tensor, filters: int, kernel: int, *, stride: int = 1, name: str) -> Tensor:
+    """Convolution without bias, batch norm, ReLU; `same` padding."""
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return _bn_relu(x, name)
+
+
+def depthwise_bn_relu(x: Tensor, *, stride: int = 1, name: str) -> Tensor:
+    """3x3 depthwise convolution without bias, batch norm, ReLU; `same` padding."""
+    x = layers.DepthwiseConv2D(
+        3,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        name=f"{name}_depthwise",
+    )(x)
+    return _bn_relu(x, name)
+
+
+def _bn_relu(x: Tensor, name: str) -> Tensor:
+    return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))
+
+
+def batch_norm(x: Tensor, *, name: str, momentum: float = 0.9) -> Tensor:
+    """Batch norm with torch's defaults (momentum .9 in Keras' sense, epsilon 1e-5).
+
+    Keras' own .99 needs some hundred steps before its moving statistics are fit to validate with.
+    """
+    return layers.BatchNormalization(momentum=momentum, epsilon=1e-5, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("clusterseg")
+class Upsample(layers.Layer):  # type: ignore[misc]
+    """Bilinear resize to a fixed `size` (height, width), half-pixel centres.
+
+    `tf.image.resize` computes in float32 whatever comes in; the result has the layer's compute
+    dtype, so `dtype="float32"` gives full-precision logits under a mixed policy.
+    """
+
+    def __init__(self, size: tuple[int, int], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.size = (int(size[0]), int(size[1]))
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.image.resize(x, self.size, method="bilinear"), self.compute_dtype)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], *self.size, shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable("clusterseg")
+class PyramidPool(layers.Layer):  # type: ignore[misc]
+    """Adaptive average pooling to `bins` x `bins` cells, for any height and width.
+
+    Cell i covers rows floor(i h / bins) to ceil((i + 1) h / bins), as torch's
+    AdaptiveAvgPool2d; where the map has fewer rows than bins, cells repeat rows. Two matrix
+    products: no gather, so the gradient is deterministic on every device.
+    """
+
+    def __init__(self, bins: int, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.bins = int(bins)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        height, width = shape[1], shape[2]
+        if height is None or width is None:
+            raise ValueError("PyramidPool needs a known height and width")
+        self._rows = _averaging_matrix(self.bins, height)
+        self._columns = _averaging_matrix(self.bins, width)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        rows = tf.constant(self._rows, x.dtype)
+        columns = tf.constant(self._columns, x.dtype)
+        return tf.einsum("ih,jw,nhwc->nijc", rows, columns, x)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], self.bins, self.bins, shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bins": self.bins}
+
+
+def _averaging_matrix(bins: int, length: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 [bins, length]; row i averages the cells of bin i."""
+    matrix = np.zeros((bins, length), np.float32)
+    for i in range(bins):
+        start = i * length // bins
+        stop = -(-(i + 1) * length // bins)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix

@@ -1,0 +1,1 @@
+"""One file a network: `build(classes, size, *, options...) -> keras.Model`."""

@@ -1,0 +1,102 @@
+"""U-Net (Ronneberger, Fischer, Brox: arXiv 1505.04597) as the ImageSegmentation seed builds it.
+
+`same` padding, dropout before the two deepest levels' ends, upsampling followed by a 2x2
+convolution, and a head of two filters before the classes: 31,032,891 parameters with 19 classes.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from clusterseg.errors import ClustersegError
+from clusterseg.models.layers import Tensor
+
+_LEVELS = 4  # halvings; the input must be divisible by 2 ** _LEVELS
+_DIVISOR = 2**_LEVELS
+
+
+def build(
+    classes: int,
+    size: tuple[int, int],
+    *,
+    base_filters: int = 64,
+    head_filters: int | None = 2,
+    dropout: float = 0.5,
+) -> keras.Model:
+    """U-Net for `size` (height, width), both divisible by 16; see `build_model`.
+
+    `base_filters` of the first level, doubled at each of the four halvings. `head_filters`: the
+    3x3 convolution before the classes; the seed's 2 gives the published parameter count but only
+    two features to tell all classes by, so `head_filters: null` (no such layer) learns better
+    with many classes. `dropout` at the two deepest levels.
+    """
+    _check(size, base_filters, head_filters, dropout)
+    image = keras.Input((*size, 3), name="image")
+    x = image
+    skips: list[Tensor] = []
+    for level in range(_LEVELS):
+        x = _double_conv(x, base_filters * 2**level, f"down_{level}")
+        if level == _LEVELS - 1 and dropout:
+            x = layers.Dropout(dropout, name=f"down_{level}_dropout")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"down_{level}_pool")(x)
+
+    x = _double_conv(x, base_filters * 2**_LEVELS, "bottom")
+    if dropout:
+        x = layers.Dropout(dropout, name="bottom_dropout")(x)
+
+    for level in reversed(range(_LEVELS)):
+        name, filters = f"up_{level}", base_filters * 2**level
+        x = layers.UpSampling2D(2, name=f"{name}_upsample")(x)
+        x = _conv(x, filters, 2, f"{name}_shrink")
+        x = layers.Concatenate(name=f"{name}_concat")([skips[level], x])
+        x = _double_conv(x, filters, name)
+
+    if head_filters is not None:
+        x = _conv(x, head_filters, 3, "head")
+    logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
+    return keras.Model(image, logits, name="unet")
+
+
+def _check(
+    size: tuple[int, int], base_filters: int, head_filters: int | None, dropout: float
+) -> None:
+    height, width = size
+    if height % _DIVISOR or width % _DIVISOR:
+        below = [side // _DIVISOR * _DIVISOR for side in size]
+        above = [-(-side // _DIVISOR) * _DIVISOR for side in size]
+        near = [f"[{h}, {w}]" for h, w in (below, above) if h and w]
+        raise ClustersegError(
+            f"unet can't take {height}x{width} pictures: "
+            f"height and width must be divisible by {_DIVISOR}",
+            code="bad-size",
+            help=f"set train.data.size to a size that fits, e.g. {' or '.join(near)}",
+        )
+    if base_filters < 1:
+        raise ClustersegError(
+            f"unet: base_filters must be at least 1, not {base_filters}", code="bad-option"
+        )
+    if head_filters is not None and head_filters < 1:
+        raise ClustersegError(
+            f"unet: head_filters must be at least 1 or null, not {head_filters}", code="bad-option"
+        )
+    if not 0 <= dropout < 1:
+        raise ClustersegError(
+            f"unet: dropout must be at least 0 and below 1, not {dropout}", code="bad-option"
+        )
+
+
+def _double_conv(x: Tensor, filters: int, name: str) -> Tensor:
+    return _conv(_conv(x, filters, 3, f"{name}_a"), filters, 3, f"{name}_b")
+
+
+def _conv(x: Tensor, filters: int, kernel: int, name: str) -> Tensor:
+    return layers.Conv2D(
+        filters,
+        kernel,
+        padding="same",
+        activation="relu",
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)

@@ -1,0 +1,159 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from clusterseg.errors import ClustersegError
+from clusterseg.models import build_model, model_names
+
+
+def count(weights):
+    return sum(int(np.prod(w.shape)) for w in weights)
+
+
+def test_registry_knows_the_networks_of_this_package():
+    assert {"fastscnn", "unet"} <= set(model_names())
+
+
+def test_fastscnn_has_the_published_number_of_parameters():
+    model = build_model("fastscnn", 19, (64, 128))
+    assert count(model.trainable_weights) == 1_138_051
+    # The rest are moving means and variances of batch norm, and the dropout's generator state.
+    moving = [w for w in model.non_trainable_weights if "moving_" in w.path]
+    rest = [w.path for w in model.non_trainable_weights if "moving_" not in w.path]
+    assert all("seed_generator" in path for path in rest)
+    gamma = [w for w in model.trainable_weights if w.path.endswith("/gamma")]
+    assert count(moving) == 2 * count(gamma)
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(19, 31_032_891), (20, 31_032_894)])
+def test_unet_has_the_seeds_number_of_parameters(classes, parameters):
+    assert count(build_model("unet", classes, (32, 32)).trainable_weights) == parameters
+
+
+@pytest.mark.parametrize("size", [(360, 480), (769, 769), (33, 65), (1, 1), (31, 97)])
+def test_fastscnn_takes_any_size(size):
+    model = build_model("fastscnn", 5, size, width=0.25)
+    logits = model(np.zeros((1, *size, 3), np.float32))
+    assert logits.shape == (1, *size, 5)
+    assert logits.dtype == tf.float32
+    assert np.isfinite(logits).all()
+
+
+def test_unet_gives_logits_at_input_size():
+    model = build_model("unet", 4, (48, 80), base_filters=4, head_filters=None)
+    assert model(np.zeros((2, 48, 80, 3), np.float32)).shape == (2, 48, 80, 4)
+
+
+def test_unet_says_which_sizes_fit():
+    with pytest.raises(ClustersegError) as caught:
+        build_model("unet", 19, (360, 480))
+    assert "360x480" in caught.value.message
+    assert "divisible by 16" in caught.value.message
+    assert "[352, 480]" in caught.value.help
+    assert "[368, 480]" in caught.value.help
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(ClustersegError, match="fastscn") as caught:
+        build_model("fastscn", 19, (64, 64))
+    assert caught.value.code == "unknown-model"
+    assert "did you mean 'fastscnn'?" in caught.value.help
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unet", {"base_filter": 8}),
+        ("unet", {"classes_": 8}),
+        ("unet", {"base_filters": 0}),
+        ("unet", {"head_filters": 0}),
+        ("unet", {"dropout": 1.0}),
+        ("fastscnn", {"backbone": "resnet"}),
+        ("fastscnn", {"width": 0}),
+        ("fastscnn", {"dropout": -0.1}),
+    ],
+)
+def test_wrong_options_are_refused(name, options):
+    with pytest.raises(ClustersegError) as caught:
+        build_model(name, 19, (64, 64), **options)
+    assert next(iter(options)) in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "size"), [("fastscnn", (64, 96)), ("unet", (32, 32))])
+def test_names_do_not_depend_on_what_was_built_before(name, size):
+    small = {"fastscnn": {"width": 0.25}, "unet": {"base_filters": 2}}[name]
+    first = build_model(name, 3, size, **small)
+    keras.layers.Conv2D(3, 3)  # advances Keras' process-wide counter
+    second = build_model(name, 3, size, **small)
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+    paths = [w.path for w in first.weights]
+    assert paths == [w.path for w in second.weights]
+    assert len(set(paths)) == len(paths)
+
+
+def test_pyramid_pool_is_torchs_adaptive_average():
+    from clusterseg.models.layers import PyramidPool
+
+    random = np.random.default_rng(0)
+    for height, width, bins in [(7, 5, 3), (12, 16, 6), (2, 3, 6), (1, 1, 2)]:
+        x = random.normal(size=(2, height, width, 4)).astype(np.float32)
+        expected = np.empty((2, bins, bins, 4), np.float32)
+        for i in range(bins):
+            for j in range(bins):
+                rows = slice(i * height // bins, int(np.ceil((i + 1) * height / bins)))
+                columns = slice(j * width // bins, int(np.ceil((j + 1) * width / bins)))
+                expected[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
+        np.testing.assert_allclose(PyramidPool(bins)(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["fastscnn", "unet"])
+def test_logits_are_float32_under_every_policy(name, policy):
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        small = {"fastscnn": {"width": 0.25}, "unet": {"base_filters": 2}}[name]
+        model = build_model(name, 3, (32, 32), **small)
+        assert model(np.zeros((1, 32, 32, 3), np.float32)).dtype == tf.float32
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "steps", "rate"),
+    [
+        ("fastscnn", {"width": 0.5, "dropout": 0.0}, 60, 0.01),
+        ("unet", {"base_filters": 8, "head_filters": None, "dropout": 0.0}, 80, 0.005),
+    ],
+)
+def test_overfits_two_pictures(name, options, steps, rate):
+    """A network that can learn remembers two noisy pictures in its own moving statistics too."""
+    keras.utils.set_random_seed(1)
+    random = np.random.default_rng(3)
+    labels = np.zeros((2, 48, 64), np.int32)
+    labels[0, 16:32], labels[0, 32:] = 1, 2
+    labels[1, :, 32:] = 3
+    colors = random.normal(size=(4, 3))
+    images = (colors[labels] + 0.3 * random.normal(size=(2, 48, 64, 3))).astype(np.float32)
+
+    model = build_model(name, 4, (48, 64), **options)
+    optimizer = keras.optimizers.Adam(rate)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    first = float(step())
+    for _ in range(steps):
+        step()
+    predictions = np.argmax(model(images, training=False), axis=-1)
+    assert first > 0.5
+    assert (predictions == labels).mean() > 0.97
