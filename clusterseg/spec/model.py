@@ -4,9 +4,15 @@ The reader (`clusterseg.spec.reader`), the JSON Schema (`clusterseg schema`) and
 work from these structs, so a key is added here and nowhere else. Field order is the order of
 the documentation. Numbers carry their unit in the description.
 
-`Meta(extra={"scalar": ...})` names how a scalar is written in YAML where that differs from its
-Python type: `time` (as Slurm writes times, held in seconds), `size` (`64G`, held in bytes),
-`interval` (`10m`, held in seconds).
+`Meta(extra=...)` says what a Python type can't:
+
+- `scalar`: how a value is written in YAML where that differs from its type: `time` (as Slurm
+  writes times, held in seconds), `size` (`64G`, held in bytes), `interval` (`10m`, an `Every`);
+- `expect`: what a pattern asks for, in words;
+- `table`: the value is a name in that table of `clusterseg.spec.tables`;
+- `options`: the field gathers the further keys of its section, those that the table's entry
+  called `name` defines; it is no key itself;
+- `entry`: the value is a mapping with one key, a name in that table, and its setting.
 """
 
 from __future__ import annotations
@@ -19,119 +25,190 @@ Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
-TimeLimit = Annotated[
-    int,
+# Text that becomes part of a line of the batch script or of a command: no control characters.
+Line = Annotated[
+    str,
     Meta(
-        ge=1,
-        description="seconds; written as Slurm does: m, m:s, h:m:s, d-h, d-h:m, d-h:m:s",
-        extra={"scalar": "time"},
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$",
+        extra={"expect": "one line of text, not empty"},
     ),
 ]
-Size = Annotated[
-    int,
-    Meta(
-        ge=1,
-        description="bytes; written as Slurm does: 500M, 64G, 1T; a bare number is megabytes",
-        extra={"scalar": "size"},
-    ),
-]
+# Text for programs and people; only NUL can't travel in an argument or a variable.
+Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", extra={"expect": "text without NUL"})]
+
+TimeLimit = Annotated[int, Meta(ge=1, extra={"scalar": "time"})]
+Size = Annotated[int, Meta(ge=1, extra={"scalar": "size"})]
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 JobName = Annotated[
-    str, Meta(pattern=f"^{NAME_PATTERN}$", description="part of the run id and the Slurm job name")
+    str,
+    Meta(
+        pattern=f"^{NAME_PATTERN}$",
+        extra={"expect": "letters, digits, `.`, `_`, `-`; at most 64, a letter or digit first"},
+    ),
+]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?$",
+        extra={"expect": "a host name: letters, digits, `.`, `_`, `-`"},
+    ),
+]
+VariableName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        extra={"expect": "a variable's name: letters, digits and `_`, no digit first"},
+    ),
+]
+LauncherName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        extra={"expect": "a launcher's name", "table": "launchers"},
+    ),
 ]
 
 AcceleratorKind = Literal["none", "cuda", "hpu", "npu"]
 SchedulerName = Literal["auto", "slurm", "local"]
 BindTo = Literal["core", "socket", "numa", "none"]
 MapBy = Literal["core", "socket", "numa", "node"]
+Budget = NotNegative | Literal["unlimited"]
 
 
-class _Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
+def about(description: str) -> Meta:
+    """The description of a key, for the JSON Schema and `clusterseg schema`."""
+    return Meta(description=description)
+
+
+class Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
     """Base of every section: unknown keys are errors, values never change after reading."""
 
 
-class ModelSpec(_Spec):
-    """The network. `options` holds the further keys of that model (spec.tables lists them)."""
+class ModelSpec(Spec, frozen=True, kw_only=True):
+    """The network, with the further options of the one that `name` names."""
 
-    name: str
-    classes: (
-        Annotated[int, Meta(ge=2, le=65535, description="null: as many as the data set defines")]
-        | None
-    ) = None
-    options: dict[str, Any] = {}
-
-
-class DataSpec(_Spec):
-    """The data set on disk; `size` is (height, width) in pixels, null: as the files are."""
-
-    format: str
-    root: str
-    size: tuple[Positive, Positive] | None = None
-    coarse: bool = False
-    validation_split: (
-        Annotated[
-            float,
-            Meta(gt=0, lt=1, description="fraction split off for sets without a validation part"),
-        ]
-        | None
-    ) = None
+    name: Annotated[str, Meta(description="the network", extra={"table": "models"})]
+    classes: Annotated[
+        Annotated[int, Meta(ge=2, le=65535)] | None,
+        about("number of classes; null: as many as the data set defines"),
+    ] = None
+    options: Annotated[dict[str, Any], Meta(extra={"options": "models"})] = {}
 
 
-class LossSpec(_Spec):
-    """The loss. `class_weights`: null, `balanced`, or one number a class."""
+class DataSpec(Spec, frozen=True, kw_only=True):
+    """The data set on disk."""
 
-    name: str = "cross_entropy"
-    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    ignore: Annotated[int, Meta(ge=0, description="label that counts nowhere")] | None = 255
-
-
-class OptimizerSpec(_Spec):
-    """The optimizer. `learning_rate` is multiplied by the world size if `scale_with_ranks`."""
-
-    name: str = "sgd"
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
-    learning_rate: Annotated[float, Meta(gt=0)] = 0.01
-    scale_with_ranks: bool = True
-    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
-    clip_norm: Annotated[float, Meta(gt=0)] | None = None
-    bias_multiplier: Annotated[float, Meta(gt=0)] = 1.0
-
-
-class ScheduleSpec(_Spec):
-    """The learning rate over time; `options` holds the further keys of that schedule."""
-
-    name: str = "constant"
-    power: Annotated[float, Meta(gt=0)] = 0.9
-    warmup_epochs: Annotated[float, Meta(ge=0)] = 0
-    options: dict[str, Any] = {}
+    format: Annotated[
+        str, Meta(description="layout of the data set", extra={"table": "data_formats"})
+    ]
+    root: Annotated[Line, about("folder of the data set")]
+    size: Annotated[
+        tuple[Positive, Positive] | None,
+        about("[height, width] in pixels that pictures are brought to; null: as the files are"),
+    ] = None
+    coarse: Annotated[bool, about("use the coarse annotations too (cityscapes)")] = False
+    validation_split: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        about("fraction split off for sets without a validation part of their own"),
+    ] = None
+    options: Annotated[dict[str, Any], Meta(extra={"options": "data_formats"})] = {}
 
 
-class TrainSpec(_Spec):
+class LossSpec(Spec, frozen=True, kw_only=True):
+    """The loss, with the further options of the one that `name` names."""
+
+    name: Annotated[str, Meta(description="the loss", extra={"table": "losses"})] = "cross_entropy"
+    class_weights: Annotated[
+        Literal["balanced", "batch"] | tuple[Annotated[float, Meta(ge=0)], ...] | None,
+        about(
+            "one number a class; balanced: from the frequencies in the training part;"
+            " batch: 1 - frequency in each batch; null: all equal"
+        ),
+    ] = None
+    ignore: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None, about("label that counts nowhere; null: none")
+    ] = 255
+    options: Annotated[dict[str, Any], Meta(extra={"options": "losses"})] = {}
+
+
+class OptimizerSpec(Spec, frozen=True, kw_only=True):
+    """The optimizer, with the further options of the one that `name` names."""
+
+    name: Annotated[str, Meta(description="the optimizer", extra={"table": "optimizers"})] = "sgd"
+    momentum: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)], about("momentum, where the optimizer has one")
+    ] = 0.9
+    learning_rate: Annotated[
+        Annotated[float, Meta(gt=0)], about("highest learning rate, of one rank")
+    ] = 0.01
+    scale_with_ranks: Annotated[
+        bool, about("multiply the learning rate by the number of ranks")
+    ] = True
+    weight_decay: Annotated[
+        Annotated[float, Meta(ge=0)], about("L2 penalty on the kernels' weights")
+    ] = 0.0
+    clip_norm: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        about("largest global norm of the gradients; null: not clipped"),
+    ] = None
+    bias_multiplier: Annotated[
+        Annotated[float, Meta(gt=0)], about("multiplies the biases' learning rate")
+    ] = 1.0
+    options: Annotated[dict[str, Any], Meta(extra={"options": "optimizers"})] = {}
+
+
+class ScheduleSpec(Spec, frozen=True, kw_only=True):
+    """The learning rate over time, with the further options of the schedule `name` names."""
+
+    name: Annotated[str, Meta(description="the schedule", extra={"table": "schedules"})] = (
+        "constant"
+    )
+    power: Annotated[Annotated[float, Meta(gt=0)], about("exponent of the polynomial schedule")] = (
+        0.9
+    )
+    warmup_epochs: Annotated[
+        Annotated[float, Meta(ge=0)], about("epochs of linear warm-up from 0, before the schedule")
+    ] = 0
+    options: Annotated[dict[str, Any], Meta(extra={"options": "schedules"})] = {}
+
+
+class TrainSpec(Spec, frozen=True, kw_only=True):
     """What every rank runs: model, data, loss, optimizer and for how long."""
 
     model: ModelSpec
     data: DataSpec
-    augment: tuple[dict[str, Any], ...] = ()
+    augment: Annotated[
+        tuple[Annotated[dict[str, Any], Meta(extra={"entry": "augmentations"})], ...],
+        about("changes made at random to the training pictures, in this order"),
+    ] = ()
     loss: LossSpec = LossSpec()
     optimizer: OptimizerSpec = OptimizerSpec()
     schedule: ScheduleSpec = ScheduleSpec()
-    epochs: Positive = 1
-    steps_per_epoch: (
-        Annotated[int, Meta(ge=1, description="optimizer steps an epoch; null: the whole set")]
-        | None
-    ) = None
-    batch_size: Annotated[int, Meta(ge=1, description="images a rank and step")] = 4
-    accumulate: Annotated[int, Meta(ge=1, description="batches an optimizer step")] = 1
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    sync_batch_norm: bool = False
-    freeze_batch_norm: bool = False
-    ema: Annotated[float, Meta(gt=0, lt=1, description="decay of the average")] | None = None
-    initial_weights: str | None = None
-    seed: NotNegative = 0
-    deterministic: bool = False
-    on_nan: Literal["stop", "skip", "rollback"] = "stop"
-    communicator: Literal["auto", "horovod", "mpi", "solo"] = "auto"
+    epochs: Annotated[Positive, about("how often the whole set is seen")] = 1
+    steps_per_epoch: Annotated[
+        Positive | None, about("optimizer steps an epoch; null: the whole set")
+    ] = None
+    batch_size: Annotated[Positive, about("images a rank and step")] = 4
+    accumulate: Annotated[Positive, about("batches whose gradients make one optimizer step")] = 1
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], about("type of the computations")
+    ] = "float32"
+    sync_batch_norm: Annotated[bool, about("batch statistics over all ranks")] = False
+    freeze_batch_norm: Annotated[bool, about("keep the batch statistics as loaded")] = False
+    ema: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        about("decay of a moving average of the weights; null: none"),
+    ] = None
+    initial_weights: Annotated[Line | None, about("file of weights to start from")] = None
+    seed: Annotated[NotNegative, about("seed of all random numbers")] = 0
+    deterministic: Annotated[bool, about("bit-equal reruns and resumes")] = False
+    on_nan: Annotated[
+        Literal["stop", "skip", "rollback"], about("what to do when the loss is not finite")
+    ] = "stop"
+    communicator: Annotated[
+        Literal["auto", "horovod", "mpi", "solo"], about("how ranks talk to each other")
+    ] = "auto"
 
 
 class Every(Struct, frozen=True, kw_only=True):
@@ -145,94 +222,126 @@ class Every(Struct, frozen=True, kw_only=True):
     auto: bool = False
 
 
-class CheckpointSpec(_Spec):
+class CheckpointSpec(Spec, frozen=True, kw_only=True):
     """When checkpoints are written and which are kept (the union of the three rules)."""
 
     every: Annotated[
         Every,
         Meta(
-            description="10m, 90s, 1h: by time; `500 steps`: by steps; auto",
+            description="10m, 90s, 1h: by time; 500 steps: by optimizer steps; auto: by cost",
             extra={"scalar": "interval"},
         ),
     ] = Every(seconds=600.0)
-    keep_best: NotNegative = 3
-    keep_last: Positive = 2
-    keep_every_epochs: Annotated[int, Meta(ge=1)] | None = None
+    keep_best: Annotated[NotNegative, about("keep so many with the best val accuracy")] = 3
+    keep_last: Annotated[Positive, about("keep so many of the newest")] = 2
+    keep_every_epochs: Annotated[
+        Positive | None, about("keep the last of every so many epochs; null: none")
+    ] = None
 
 
-class ResourcesSpec(_Spec):
-    """Any sufficient subset; `clusterseg.plan.geometry` solves for the rest."""
+class ResourcesSpec(Spec, frozen=True, kw_only=True):
+    """How many ranks, where and with what. Any sufficient subset; the rest is solved for."""
 
-    nodes: Positive | None = None
-    ranks_per_node: Positive | None = None
-    ranks: Positive | None = None
-    hosts: dict[str, Positive] | None = None
-    cpus_per_rank: Positive | Literal["auto"] = "auto"
-    accelerator: AcceleratorKind = "none"
-    accelerators_per_rank: NotNegative | None = None
-    memory: Annotated[Size, Meta(description="memory a node")] | None = None
-    time: TimeLimit | None = None
+    nodes: Annotated[Positive | None, about("number of hosts")] = None
+    ranks_per_node: Annotated[Positive | None, about("ranks on each host")] = None
+    ranks: Annotated[Positive | None, about("ranks on all hosts together")] = None
+    hosts: Annotated[
+        Annotated[dict[HostName, Positive], Meta(min_length=1)] | None,
+        about("host names and the ranks on each: {n1: 4, n2: 2}"),
+    ] = None
+    cpus_per_rank: Annotated[
+        Positive | Literal["auto"],
+        about("physical cores of a rank; auto: the host's cores shared out among its ranks"),
+    ] = "auto"
+    accelerator: Annotated[AcceleratorKind, about("kind of accelerator")] = "none"
+    accelerators_per_rank: Annotated[NotNegative | None, about("accelerators of a rank")] = None
+    memory: Annotated[
+        Size | None, about("memory of a node: 500M, 64G, 1T; a bare number is megabytes")
+    ] = None
+    time: Annotated[
+        TimeLimit | None,
+        about(
+            "time limit as Slurm writes it: minutes, m:s, h:m:s, d-h, d-h:m, d-h:m:s;"
+            " null: the partition's, or none"
+        ),
+    ] = None
 
 
-class PlacementSpec(_Spec):
+class PlacementSpec(Spec, frozen=True, kw_only=True):
     """Where ranks go and what they are bound to."""
 
-    map_by: MapBy = "socket"
-    bind_to: BindTo = "core"
-    verify: Literal["off", "warn", "fail"] = "warn"
-    oversubscribe: bool = False
-    allow_root: bool = True
+    map_by: Annotated[MapBy, about("what ranks are dealt out over")] = "socket"
+    bind_to: Annotated[BindTo, about("what a rank may not leave")] = "core"
+    verify: Annotated[
+        Literal["off", "warn", "fail"], about("if ranks did not get the cores planned for them")
+    ] = "warn"
+    oversubscribe: Annotated[bool, about("allow more ranks than cores")] = False
+    allow_root: Annotated[bool, about("as root, tell the launcher that this is meant")] = True
 
 
-class SlurmSpec(_Spec):
-    """Options of sbatch; `extra` holds further ones, each an argument of its own."""
+class SlurmSpec(Spec, frozen=True, kw_only=True):
+    """Options of sbatch."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    site: str | None = None
-    after: str | None = None
-    array: str | None = None
-    extra: tuple[str, ...] = ()
-
-
-class EnvironmentSpec(_Spec):
-    """What is set up before the ranks start. `setup` lines are run by bash as they are."""
-
-    modules: tuple[str, ...] = ()
-    variables: dict[str, str] = {}
-    setup: tuple[str, ...] = ()
-    container: str | None = None
+    partition: Annotated[Line | None, about("partition")] = None
+    account: Annotated[Line | None, about("account that pays")] = None
+    qos: Annotated[Line | None, about("quality of service")] = None
+    constraint: Annotated[Line | None, about("features that nodes must have")] = None
+    site: Annotated[Line | None, about("site profile; null: found by the cluster's name")] = None
+    after: Annotated[Line | None, about("start after this run has ended")] = None
+    array: Annotated[Line | None, about("job array, as sbatch writes it: 0-7%2")] = None
+    extra: Annotated[
+        tuple[Line, ...], about("further options of sbatch, each an argument of its own")
+    ] = ()
 
 
-class RestartSpec(_Spec):
+class EnvironmentSpec(Spec, frozen=True, kw_only=True):
+    """What is set up before the ranks start."""
+
+    modules: Annotated[tuple[Line, ...], about("environment modules to load, in this order")] = ()
+    variables: Annotated[dict[VariableName, Text], about("environment variables of the ranks")] = {}
+    setup: Annotated[
+        tuple[Text, ...],
+        about("lines that bash runs as they are; ${NAME} is filled in at submission, $NAME is not"),
+    ] = ()
+    container: Annotated[Line | None, about("image that the ranks run in")] = None
+
+
+class RestartSpec(Spec, frozen=True, kw_only=True):
     """How often each cause may start the run again; `unlimited` is a value, 0 means never."""
 
-    preemption: NotNegative | Literal["unlimited"] = "unlimited"
-    time_limit: NotNegative | Literal["unlimited"] = 20
-    crash: NotNegative | Literal["unlimited"] = 3
-    node: NotNegative | Literal["unlimited"] = 10
+    preemption: Annotated[Budget, about("after a preemption")] = "unlimited"
+    time_limit: Annotated[Budget, about("after the time limit")] = 20
+    crash: Annotated[Budget, about("after a crash or a hang")] = 3
+    node: Annotated[Budget, about("after a node failed")] = 10
 
 
-class JobSpec(_Spec):
+class JobSpec(Spec, frozen=True, kw_only=True):
     """One job.yaml, read and checked. Exactly one of `train` and `command` is set."""
 
-    name: JobName
-    tags: tuple[str, ...] = ()
-    notes: str = ""
-    train: TrainSpec | None = None
-    command: tuple[str, ...] | None = None
+    name: Annotated[JobName, about("part of the run id and of the Slurm job's name")]
+    tags: Annotated[tuple[Line, ...], about("words to find the run by")] = ()
+    notes: Annotated[Text, about("free text, kept with the run")] = ""
+    train: Annotated[TrainSpec | None, about("train a network")] = None
+    command: Annotated[
+        Annotated[tuple[Text, ...], Meta(min_length=1)] | None,
+        about("instead of train: run any program, as a list of its arguments"),
+    ] = None
     checkpoint: CheckpointSpec = CheckpointSpec()
     resources: ResourcesSpec = ResourcesSpec()
     placement: PlacementSpec = PlacementSpec()
-    scheduler: SchedulerName = "auto"
-    launcher: str = "auto"
-    launcher_args: tuple[str, ...] = ()
+    scheduler: Annotated[SchedulerName, about("who starts the job")] = "auto"
+    launcher: Annotated[LauncherName, about("who starts the ranks")] = "auto"
+    launcher_args: Annotated[
+        tuple[Line, ...], about("further options of the launcher, each an argument of its own")
+    ] = ()
     slurm: SlurmSpec = SlurmSpec()
     environment: EnvironmentSpec = EnvironmentSpec()
     restart: RestartSpec = RestartSpec()
-    code: Literal["in-place", "snapshot"] = "in-place"
+    code: Annotated[
+        Literal["in-place", "snapshot"],
+        about("snapshot: a requeue runs the code as it was submitted"),
+    ] = "in-place"
     notify: Annotated[
-        tuple[str, ...], Meta(description="argv of a command called at end, requeue, give-up")
+        tuple[Text, ...],
+        about("command, as a list of its arguments, called at end, requeue and give-up"),
     ] = ()

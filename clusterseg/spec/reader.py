@@ -1,0 +1,177 @@
+"""From a job.yaml (or any text of one) to a JobSpec, or to all that is wrong with it.
+
+bytes -> text -> nodes (nodes.py) -> with --set laid over (overrides.py)
+      -> variables filled in (expand.py) -> values by type (convert.py) -> JobSpec
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterseg.shipped import search_path
+from clusterseg.spec import nodes
+from clusterseg.spec.convert import BAD, Converter, TooMany, type_of
+from clusterseg.spec.errors import Place, Problem, Source, SpecError
+from clusterseg.spec.expand import Expander
+from clusterseg.spec.model import JobSpec
+from clusterseg.spec.overrides import apply, read_overrides
+from clusterseg.spec.tables import LAUNCHERS
+
+LARGEST = 2**20  # bytes of a job.yaml
+_START = "clusterseg schema shows every key; a job needs `name` and `train` or `command`"
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job.yaml that was read: what it says, and where each key's value stands."""
+
+    spec: JobSpec
+    name: str
+    places: Mapping[tuple[str, ...], Place]
+
+    def problem(
+        self, key: str, code: str, message: str, *, note: str = "", help: str = ""
+    ) -> Problem:
+        """A problem at the value of `key` (`resources.nodes`), or of what holds it."""
+        path = tuple(key.split(".")) if key else ()
+        while path and path not in self.places:
+            path = path[:-1]
+        return Problem(code, message, self.places.get(path), note, help, source_name=self.name)
+
+
+def read_job(
+    path: Path | str, *, overrides: Sequence[str] = (), environ: Mapping[str, str]
+) -> JobSpec:
+    """The job described by the file `path`, with the `--set` arguments `overrides` laid over it.
+
+    `environ` is what `${VAR}` is filled in from. Raises SpecError with everything that is wrong.
+    """
+    return open_job(path, overrides=overrides, environ=environ).spec
+
+
+def open_job(
+    path: Path | str, *, overrides: Sequence[str] = (), environ: Mapping[str, str]
+) -> JobFile:
+    """As `read_job`, and keeps where everything stands."""
+    return parse_job(_text(Path(path)), str(path), overrides=overrides, environ=environ)
+
+
+def parse_job(
+    text: str, name: str, *, overrides: Sequence[str] = (), environ: Mapping[str, str]
+) -> JobFile:
+    """As `open_job`, from the text of a file that messages call `name`."""
+    source = Source(name, text)
+    laid_over, problems = read_overrides(overrides)
+    root, duplicates = nodes.parse(source)
+    problems += duplicates
+    if root is None or (isinstance(root, nodes.Scalar) and root.is_null):
+        raise SpecError([Problem("empty", "the file is empty", source_name=name, help=_START)])
+    if not isinstance(root, nodes.Mapping):
+        raise SpecError(
+            [Problem("value", "a job.yaml is a mapping of keys", root.place, help=_START)]
+        )
+    root, unplaced = apply(root, laid_over)
+    problems += unplaced
+    converter = Converter(Expander(environ), {"launchers": _own_launchers(environ)})
+    more = False
+    try:
+        spec = converter.convert(root, type_of(JobSpec))
+    except TooMany:
+        spec, more = BAD, True
+    problems += converter.problems
+    if isinstance(spec, JobSpec):
+        file = JobFile(spec, name, converter.places)
+        problems += _whole(file)
+        if not problems:
+            return file
+    raise SpecError(sorted(problems, key=_order), more=more)
+
+
+def _whole(file: JobFile) -> list[Problem]:
+    """What is wrong with values that are each right by themselves."""
+    spec = file.spec
+    problems = []
+    if spec.train is None and spec.command is None:
+        problems.append(
+            file.problem(
+                "",
+                "missing-key",
+                "neither `train` nor `command` is given",
+                note="the job has nothing to run",
+                help="clusterseg schema train",
+            )
+        )
+    if spec.train is not None and spec.command is not None:
+        problems.append(
+            file.problem(
+                "command",
+                "conflict",
+                "`train` and `command` are both given",
+                note="a job runs one of them",
+                help="remove one of them",
+            )
+        )
+    if spec.train is not None:
+        weights, classes = spec.train.loss.class_weights, spec.train.model.classes
+        if isinstance(weights, tuple) and classes is not None and len(weights) != classes:
+            problems.append(
+                file.problem(
+                    "train.loss.class_weights",
+                    "conflict",
+                    f"{len(weights)} class weights for {classes} classes",
+                    note=f"expected {classes} numbers",
+                )
+            )
+    return problems
+
+
+def _text(path: Path) -> str:
+    """The file's text, without a byte order mark; raises SpecError if it is none."""
+
+    def refuse(code: str, message: str, help: str = "") -> SpecError:
+        return SpecError([Problem(code, message, help=help, source_name=str(path))])
+
+    try:
+        with path.open("rb") as file:
+            # Not `read()`: the path may be a device or a pipe without an end.
+            data = file.read(LARGEST + 1)
+    except IsADirectoryError:
+        raise refuse("unreadable", "this is a folder", "name the job.yaml in it") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.strerror if isinstance(error, OSError) else None
+        raise refuse("unreadable", f"the file can't be read: {why or error}") from None
+    if len(data) > LARGEST:
+        raise refuse("too-large", f"the file is larger than {LARGEST // 2**20} MiB")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise refuse("encoding", "the file is UTF-16, not UTF-8", "save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        source = Source(str(path), data.decode("utf-8", "replace"))
+        problem = Problem(
+            "encoding",
+            f"the byte 0x{data[error.start]:02x} is not UTF-8",
+            source.place(len(before), len(before) + 1),
+            help="save the file as UTF-8",
+        )
+        raise SpecError([problem]) from None
+
+
+def _own_launchers(environ: Mapping[str, str]) -> list[str]:
+    """Launchers that the user has added as files."""
+    try:
+        own = search_path("launchers", environ)[0]
+        return sorted(file.stem for file in own.glob("*.yaml") if file.stem not in LAUNCHERS)
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return []
+
+
+def _order(problem: Problem) -> tuple[bool, int, int]:
+    """The file's problems first, from top to bottom, then those of --set."""
+    place = problem.place
+    if place is None:
+        return (False, 0, 0)
+    return (place.source.argument, place.line + place.source.first_line, place.column)

@@ -1,0 +1,245 @@
+"""The names a job.yaml may hold: models, losses, optimizers, ..., each with its options.
+
+A name that is known and not `ready` is read like any other and refused by the planner
+(`clusterseg.spec.pending`). Options are described as struct fields, so that the reader and the
+JSON Schema treat them like the other keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from clusterseg.spec.model import Fraction, Positive, about
+
+
+@dataclass(frozen=True)
+class Known:
+    """One name. `options`: key -> annotated type.
+
+    `value` is the type of an augmentation's setting; None: a mapping of its options.
+    """
+
+    summary: str
+    ready: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    value: Any = None
+
+
+Table = Mapping[str, Known]
+
+_AboveZero = Annotated[float, Meta(gt=0)]
+_Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
+_Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
+_Probability = Annotated[Fraction, about("probability of a flip")]
+_Change = Annotated[Fraction, about("largest change, as a fraction")]
+_OUTPUT_STRIDE = "size of the input divided by that of the encoder's output"
+
+_DEEPLAB = {
+    "atrous_rates": Annotated[tuple[Positive, ...], about("rates of the pyramid's branches")],
+    "aux": _Auxiliary,
+}
+
+MODELS: Table = MappingProxyType(
+    {
+        "fastscnn": Known("Fast-SCNN (Poudel 2019): small and fast, any size", ready=True),
+        "unet": Known("U-Net (Ronneberger 2015); height and width divisible by 16", ready=True),
+        "separable_unet": Known("U-Net of separable convolutions"),
+        "segnet": Known("SegNet (Badrinarayanan 2015), VGG16 encoder"),
+        "bayes_segnet": Known(
+            "Bayesian SegNet (Kendall 2015), Monte Carlo dropout",
+            options={"dropout": Annotated[Fraction, about("fraction dropped")]},
+        ),
+        "vgg_segnet": Known("VGG-SegNet at full output size"),
+        "deeplabv3": Known(
+            "DeepLabV3 (Chen 2017)",
+            options={
+                "backbone": Annotated[Literal["resnet101", "resnet101_beta"], about("encoder")],
+                "output_stride": Annotated[Literal[8, 16], about(_OUTPUT_STRIDE)],
+                "multi_grid": Annotated[
+                    tuple[Positive, Positive, Positive], about("rates within the last block")
+                ],
+                **_DEEPLAB,
+            },
+        ),
+        "deeplabv3+": Known(
+            "DeepLabV3+ (Chen 2018)",
+            options={
+                "backbone": Annotated[
+                    Literal["mobilenetv2", "xception", "resnet50", "resnet101"], about("encoder")
+                ],
+                "output_stride": Annotated[Literal[8, 16, 32], about(_OUTPUT_STRIDE)],
+                **_DEEPLAB,
+            },
+        ),
+        "fastfcn": Known(
+            "FastFCN (Wu 2019): joint pyramid upsampling",
+            options={
+                "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
+                "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
+                "aux": _Auxiliary,
+            },
+        ),
+        "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
+        "lmsegnet": Known(
+            "LmSegNet: small, quantisable",
+            options={
+                "quantize": Annotated[bool, about("1-bit weights, 2-bit activations")],
+                "quantize_last": Annotated[bool, about("quantise the last layer too")],
+            },
+        ),
+    }
+)
+
+LOSSES: Table = MappingProxyType(
+    {
+        "cross_entropy": Known("cross entropy over the labelled pixels", ready=True),
+        "ohem": Known(
+            "cross entropy of the hardest pixels",
+            options={"top_k": Annotated[Fraction, about("fraction of the pixels that count")]},
+        ),
+        "focal": Known(
+            "focal loss (Lin 2017)",
+            options={"gamma": Annotated[_AboveZero, about("how much easy pixels are played down")]},
+        ),
+        "dice": Known("soft Dice loss"),
+        "lovasz": Known("Lovász-softmax (Berman 2018)"),
+    }
+)
+
+OPTIMIZERS: Table = MappingProxyType(
+    {
+        "sgd": Known("stochastic gradient descent with momentum", ready=True),
+        "sgd_nesterov": Known("the same with Nesterov's momentum"),
+        "adam": Known("Adam", ready=True),
+        "adamw": Known("Adam with decoupled weight decay"),
+        "adamax": Known("AdaMax"),
+        "nadam": Known("Nadam"),
+        "adadelta": Known("AdaDelta"),
+        "adagrad": Known("AdaGrad"),
+        "rmsprop": Known("RMSprop"),
+        "ftrl": Known("FTRL"),
+    }
+)
+
+_MIN_LEARNING_RATE = {
+    "min_learning_rate": Annotated[
+        Annotated[float, Meta(ge=0)], about("learning rate that the schedule never goes below")
+    ]
+}
+
+SCHEDULES: Table = MappingProxyType(
+    {
+        "constant": Known("the same learning rate throughout", ready=True),
+        "polynomial": Known("down to 0 along (1 - progress) ** power", ready=True),
+        "cosine": Known("down along half a cosine", options=_MIN_LEARNING_RATE),
+        "cyclic": Known(
+            "triangles between the lowest and the highest learning rate",
+            options={
+                "cycle_epochs": Annotated[_AboveZero, about("length of a triangle in epochs")],
+                **_MIN_LEARNING_RATE,
+            },
+        ),
+        "step": Known(
+            "multiplied by a factor every so many epochs",
+            options={
+                "every_epochs": Annotated[Positive, about("epochs between two steps")],
+                "factor": Annotated[Annotated[float, Meta(gt=0, lt=1)], about("the factor")],
+            },
+        ),
+        "three_step_decay": Known("divided by 10 at 1/3, at 2/3 and one epoch before the end"),
+    }
+)
+
+DATA_FORMATS: Table = MappingProxyType(
+    {
+        "camvid": Known("CamVid: train.txt, train/, trainannot/, label_colors.txt", ready=True),
+        "cityscapes": Known("Cityscapes: leftImg8bit/ and gtFine/"),
+        "voc2012": Known(
+            "Pascal VOC 2012",
+            options={"augmented": Annotated[bool, about("train on trainaug.txt (SBD)")]},
+        ),
+        "coco_stuff": Known("COCO-Stuff"),
+        "ade20k": Known("ADE20K"),
+        "folder": Known(
+            "two folders of files with equal names",
+            options={
+                "labels": Annotated[
+                    Literal["blue", "palette", "grey"], about("where a mask holds its classes")
+                ]
+            },
+        ),
+        "tfrecord": Known("TFRecord shards"),
+    }
+)
+
+AUGMENTATIONS: Table = MappingProxyType(
+    {
+        "flip_horizontal": Known("mirror left and right", True, value=_Probability),
+        "flip_vertical": Known("mirror top and bottom", True, value=_Probability),
+        "scale": Known(
+            "resize by a factor drawn from [min, max], then crop or pad to the size",
+            True,
+            value=Annotated[_Range, about("[min, max] of the factor")],
+        ),
+        "brightness": Known(
+            "add up to this much to all channels",
+            True,
+            value=Annotated[Fraction, about("largest change, as a fraction of full brightness")],
+        ),
+        "contrast": Known("change the contrast", value=_Change),
+        "color": Known("change the saturation", value=_Change),
+        "hue": Known("turn the hue", value=_Change),
+        "rotate": Known(
+            "rotate",
+            value=Annotated[Annotated[float, Meta(gt=0, le=180)], about("largest angle, degrees")],
+        ),
+        "blur": Known(
+            "Gaussian blur", value=Annotated[_AboveZero, about("largest sigma, in pixels")]
+        ),
+        "cutout": Known(
+            "blank out a square", value=Annotated[Fraction, about("side, as a fraction of height")]
+        ),
+        "center_crop": Known(
+            "crop the middle",
+            value=Annotated[tuple[Positive, Positive], about("[height, width] in pixels")],
+        ),
+        "random_resized_crop": Known(
+            "crop an area drawn from [min, max] and resize it",
+            options={
+                "scale": Annotated[_Range, about("[min, max] of the area, as a fraction")],
+                "ratio": Annotated[_Range, about("[min, max] of width divided by height")],
+            },
+        ),
+    }
+)
+
+LAUNCHERS: Table = MappingProxyType(
+    {
+        "auto": Known("what this machine has", ready=True),
+        "openmpi4": Known("mpirun of Open MPI 4", ready=True),
+        "openmpi5": Known("mpirun of Open MPI 5", ready=True),
+        "mpich": Known("mpiexec of MPICH (Hydra)"),
+        "intelmpi": Known("mpirun of Intel MPI"),
+        "spectrum": Known("mpirun of IBM Spectrum MPI"),
+        "srun": Known("srun of Slurm"),
+        "horovodrun": Known("horovodrun"),
+        "local": Known("plain processes on this machine", ready=True),
+    }
+)
+
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {
+        "models": MODELS,
+        "losses": LOSSES,
+        "optimizers": OPTIMIZERS,
+        "schedules": SCHEDULES,
+        "data_formats": DATA_FORMATS,
+        "augmentations": AUGMENTATIONS,
+        "launchers": LAUNCHERS,
+    }
+)
