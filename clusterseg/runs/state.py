@@ -1,0 +1,162 @@
+"""What a run is doing: a pure function of what its directory says and of who still lives.
+
+The table is that of the causes in docs/run-directory.md. "Unknown" is never taken for "dead":
+a scheduler that does not answer, or a process on another host, leaves a run as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clusterseg.errors import ExitCode
+from clusterseg.runs.control import StopReason
+from clusterseg.runs.records import Cause, End, State
+
+
+class Life(StrEnum):
+    """Whether a process or a job still exists. UNKNOWN: it can't be told from here."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class SubmissionFacts:
+    """One submission. `started`: it has a job id. `job`: the life of that job."""
+
+    number: int
+    started: bool
+    job: Life = Life.DEAD
+
+
+@dataclass(frozen=True)
+class AttemptFacts:
+    """One claimed attempt. `holder`: the life of the supervisor that claimed it.
+
+    `submission` is that of the claim, None if the claim can't be read. `stop` is the reason in
+    its stop file, None if nobody asked it to stop.
+    """
+
+    number: int
+    submission: int | None
+    holder: Life = Life.DEAD
+    end: End | None = None
+    stop: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state of a run. `exit_code` is None while it goes on; `note` explains, if need be.
+
+    `cause` is that of the last attempt's end (UNKNOWN if it was killed), None if there is none
+    or it still runs. `not_started`: nothing will happen until `resume` starts the submission.
+    """
+
+    state: State
+    exit_code: int | None = None
+    cause: Cause | None = None
+    note: str | None = None
+    not_started: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self.exit_code is not None
+
+
+EXIT_CODES = {
+    State.DONE: ExitCode.OK,
+    State.STOPPED: ExitCode.STOPPED,
+    State.FAILED: ExitCode.FAILED,
+    State.CANCELLED: ExitCode.FAILED,
+}
+
+# The state after an attempt that will not be followed by another one.
+_AFTER = {
+    Cause.DONE: State.DONE,
+    Cause.PREEMPTED: State.STOPPED,
+    Cause.TIME_LIMIT: State.STOPPED,
+    Cause.CANCELLED: State.STOPPED,
+    Cause.DISK_FULL: State.STOPPED,
+    Cause.CRASH: State.FAILED,
+    Cause.HANG: State.FAILED,
+    Cause.NODE_FAIL: State.FAILED,
+    Cause.OUT_OF_MEMORY: State.FAILED,
+    Cause.NAN: State.FAILED,
+    Cause.UNKNOWN: State.FAILED,
+}
+
+
+def judge(
+    submissions: Sequence[SubmissionFacts],
+    attempts: Sequence[AttemptFacts],
+    next_stop: str | None = None,
+) -> Verdict:
+    """The state of a run; only the last submission and the last attempt decide.
+
+    The lives must have been looked up before the records were read, so that "dead" and "no
+    record" together mean that there will be none. `next_stop` is the reason in the stop file
+    of the attempt that nobody has claimed yet.
+    """
+    submission = submissions[-1] if submissions else None
+    attempt = attempts[-1] if attempts else None
+    if attempt is None:
+        return _unclaimed(submission, next_stop)
+    if submission is not None and _is_newer(submission, attempt):
+        if attempt.end is None and attempt.holder is Life.ALIVE:
+            return Verdict(State.RUNNING)
+        return _unclaimed(submission, next_stop)
+    job = submission.job if submission is not None else attempt.holder
+    if attempt.end is None:
+        return _unended(attempt, job)
+    return _ended(attempt, attempt.end, job)
+
+
+def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
+    return attempt.submission is not None and submission.number > attempt.submission
+
+
+def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
+    """A submission that no attempt belongs to yet."""
+    if submission is None or not submission.started:
+        return Verdict(State.QUEUED, note="it was never started", not_started=True)
+    if submission.job is not Life.DEAD:
+        return Verdict(State.QUEUED)
+    if stop == StopReason.CANCEL_NOW:
+        return _final(State.CANCELLED, Cause.CANCELLED)
+    if stop is not None:
+        return _final(State.STOPPED, Cause.CANCELLED)
+    return _final(
+        State.FAILED, Cause.UNKNOWN, note="the batch script ended before it started an attempt"
+    )
+
+
+def _unended(attempt: AttemptFacts, job: Life) -> Verdict:
+    """The last attempt has no end record: it runs, or was killed."""
+    if attempt.holder is not Life.DEAD:
+        return Verdict(State.RUNNING)
+    if job is not Life.DEAD:  # requeued by the scheduler: the same job will claim again
+        return Verdict(State.QUEUED, cause=Cause.UNKNOWN)
+    if attempt.stop == StopReason.CANCEL_NOW:
+        return _final(State.CANCELLED, Cause.CANCELLED)
+    return _final(State.FAILED, Cause.UNKNOWN, note="its supervisor was killed")
+
+
+def _ended(attempt: AttemptFacts, end: End, job: Life) -> Verdict:
+    if not end.will_restart:
+        cancelled_now = end.cause is Cause.CANCELLED and attempt.stop == StopReason.CANCEL_NOW
+        return _final(State.CANCELLED if cancelled_now else _AFTER[end.cause], end.cause)
+    if attempt.holder is Life.ALIVE:  # the supervisor is about to claim the next attempt
+        return Verdict(State.RUNNING, cause=end.cause)
+    if job is not Life.DEAD or attempt.holder is Life.UNKNOWN:
+        return Verdict(State.QUEUED, cause=end.cause)
+    if attempt.stop == StopReason.CANCEL_NOW:
+        return _final(State.CANCELLED, Cause.CANCELLED)
+    return _final(_AFTER[end.cause], end.cause, note="its supervisor was killed before a restart")
+
+
+def _final(state: State, cause: Cause, note: str | None = None) -> Verdict:
+    return Verdict(state, exit_code=int(EXIT_CODES[state]), cause=cause, note=note)

@@ -1,0 +1,252 @@
+"""Making and finding run directories.
+
+A run comes into being by one rename: what a killed `submit` leaves is nothing that `find_runs`
+sees, or a run with everything in it that `resume` needs to start it. A further submission
+(`resume`) is added in the same way; of two at once, one wins and the other is told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.files import commit_new, make_private_dir, read_capped, sync_folder
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.records import Identity, Intent
+
+RUNS_VARIABLE = "CLUSTERSEG_RUNS"
+LARGEST_IDENTITY = 1 << 20  # bytes; real ones have some hundred
+
+_NEW = ".new-"  # what is being made, or was when its maker was killed
+_SUBMISSION = re.compile(r"\d{3,9}")
+
+
+@dataclass(frozen=True)
+class SubmissionFiles:
+    """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script."""
+
+    job_yaml: str
+    plan: bytes
+    script: str
+    intent: Intent
+
+
+def runs_root(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where runs are made and found, absolute: --runs-dir, else $CLUSTERSEG_RUNS, else ./runs."""
+    chosen = option if option is not None else Path(environ.get(RUNS_VARIABLE) or "runs")
+    return Path.cwd() / chosen.expanduser()
+
+
+def run_id(name: str, now: float, token: str) -> str:
+    """`<name>-<UTC yyyymmdd-hhmmss>-<token>`; `now` in unix seconds, `token` four hex digits."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{token}"
+
+
+def choose_run(root: Path, name: str, now: float) -> RunPaths:
+    """A run directory that does not exist yet; nothing is made."""
+    while True:
+        folder = root / run_id(name, now, secrets.token_hex(2))
+        if not folder.exists():
+            return RunPaths(folder)
+
+
+def create_run(run: RunPaths, identity: Identity, files: SubmissionFiles) -> SubmissionPaths:
+    """Makes the run directory with its first submission, durably and at once.
+
+    Raises ClustersegError if it can't be written.
+    """
+    with _explained(run.root.parent):
+        make_private_dir(run.root.parent)
+        new = RunPaths(run.root.with_name(_NEW + run.root.name))
+        new.root.mkdir(mode=0o700)  # fails if somebody else is making the very same run
+        for folder in (new.root, new.submissions, new.control, new.checkpoints, new.attempts):
+            _make_folder(folder)
+        commit_new(new.identity, msgspec.json.encode(identity))
+        _write_submission(new.submission(files.intent.submission), files)
+        # Its name is taken by no one: the second of two equal ids would have failed above.
+        new.root.rename(run.root)
+        sync_folder(run.root.parent)
+    return run.submission(files.intent.submission)
+
+
+def add_submission(run: RunPaths, files: SubmissionFiles) -> SubmissionPaths:
+    """Adds a submission to a run.
+
+    Raises ClustersegError if another process added one with this number meanwhile, or if it
+    can't be written.
+    """
+    submission = run.submission(files.intent.submission)
+    new = SubmissionPaths(run.submissions / f"{_NEW}{secrets.token_hex(4)}")
+    with _explained(run.submissions):
+        _write_submission(new, files)
+        try:
+            new.folder.rename(submission.folder)  # a folder with files in it is never replaced
+        except OSError:
+            if not submission.folder.exists():
+                raise
+            raise ClustersegError(
+                f"{run.run_id} is being resumed by another process",
+                code="already-resumed",
+                help=f"clusterseg status {run.run_id}",
+            ) from None
+        sync_folder(run.submissions)
+    return submission
+
+
+def iter_submissions(run: RunPaths) -> list[SubmissionPaths]:
+    """The submissions of a run by number; junk between them is passed over."""
+    try:
+        names = os.listdir(run.submissions)  # noqa: PTH208 (names only)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [run.submission(number) for number in sorted(map(int, filter(_is_number, names)))]
+
+
+def read_intent(submission: SubmissionPaths) -> Intent | None:
+    """What was about to be submitted; None if there is no readable record of it."""
+    try:
+        return msgspec.json.decode(read_capped(submission.intent, LARGEST_IDENTITY), type=Intent)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_job_id(submission: SubmissionPaths) -> str | None:
+    """The job's id as the scheduler gave it; None if it was never started."""
+    try:
+        text = read_capped(submission.job_id, 1024).decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    return text or None
+
+
+def read_identity(run: RunPaths) -> Identity:
+    """Who a run is. Raises ClustersegError if run.json can't be read."""
+    try:
+        return msgspec.json.decode(read_capped(run.identity, LARGEST_IDENTITY), type=Identity)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        problem = f"damaged ({error})"
+    raise ClustersegError(
+        f"{run.identity} can't be read: {problem}", code="bad-run", exit_code=ExitCode.FAILED
+    )
+
+
+def find_runs(root: Path) -> list[RunPaths]:
+    """The runs below `root`, by name; folders that are none are passed over."""
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ClustersegError(
+            f"{root} can't be read: {error.strerror}", code="runs-dir", exit_code=ExitCode.FAILED
+        ) from None
+    runs = (RunPaths(root / name) for name in sorted(names))
+    return [run for run in runs if _is_run(run.root)]
+
+
+def resolve_run(reference: str, root: Path) -> RunPaths:
+    """The run meant by a run id, a unique prefix of one, or a run directory.
+
+    Raises ClustersegError if there is none or more than one.
+    """
+    if reference and "/" not in reference and reference not in (".", ".."):
+        if _is_run(root / reference):
+            return RunPaths(root / reference)
+        matches = [run for run in find_runs(root) if run.run_id.startswith(reference)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise _ambiguous(reference, matches)
+    folder = Path.cwd() / Path(reference).expanduser()
+    if reference and _is_run(folder):
+        return RunPaths(Path(os.path.normpath(folder)))
+    raise _unknown(reference, root)
+
+
+def _ambiguous(reference: str, matches: list[RunPaths]) -> ClustersegError:
+    shown = "\n".join(f"  {run.run_id}" for run in matches[-10:])
+    more = f"\n  and {len(matches) - 10} more" if len(matches) > 10 else ""
+    return ClustersegError(
+        f"{reference!r} fits {len(matches)} runs:\n{shown}{more}",
+        code="ambiguous-run",
+        help="give more of the run id",
+    )
+
+
+def _unknown(reference: str, root: Path) -> ClustersegError:
+    from difflib import get_close_matches  # noqa: PLC0415 (only when something is wrong)
+
+    known = [run.run_id for run in find_runs(root)]
+    near = get_close_matches(reference, known, n=1)
+    if near:
+        advice = f"did you mean {near[0]}?"
+    elif known:
+        advice = "`clusterseg list` shows the runs"
+    else:
+        advice = f"there are no runs in {root}; --runs-dir or ${RUNS_VARIABLE} says where they are"
+    return ClustersegError(f"no run {reference!r} in {root}", code="unknown-run", help=advice)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file()
+    except (OSError, ValueError):  # no permission; a NUL or too long a name
+        return False
+
+
+def _is_number(name: str) -> bool:
+    return _SUBMISSION.fullmatch(name) is not None
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)  # the umask may have taken bits away
+
+
+def _write_submission(submission: SubmissionPaths, files: SubmissionFiles) -> None:
+    make_private_dir(submission.folder)
+    commit_new(submission.job_yaml, files.job_yaml.encode())
+    commit_new(submission.plan, files.plan)
+    commit_new(submission.batch_script, files.script.encode())
+    commit_new(submission.intent, msgspec.json.encode(files.intent))
+
+
+def job_text(text: str, overrides: Iterable[str]) -> str:
+    """The text of job.yaml as it is kept: the overrides stand on top, as comments."""
+    lines = text.splitlines(keepends=True)
+    while lines and lines[0].startswith(_OVERRIDE):
+        del lines[0]
+    # ascii() keeps a newline in a value from ending the comment.
+    return "".join([f"{_OVERRIDE}{ascii(override)[1:-1]}\n" for override in overrides] + lines)
+
+
+_OVERRIDE = "# clusterseg submit --set "
+
+
+class _explained:
+    """Turns an OSError into an error for the person who can make room or give permission."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise ClustersegError(
+                f"{self._folder} can't be written: {error.strerror or error}",
+                code="runs-dir",
+                help="--runs-dir or $CLUSTERSEG_RUNS says where runs are kept",
+            ) from error
