@@ -6,7 +6,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from clusterseg.errors import ClustersegError, ExitCode
@@ -63,7 +63,8 @@ class Place:
 class Problem:
     """One thing that is wrong. `note` stands beside the caret, `help` says what to do.
 
-    `place` is None where there is no text to point at (a missing file).
+    `place` is None where there is no text to point at (a missing file). `key` is the dotted key
+    that the problem is about: empty for the job as a whole, None where no key is to blame.
     """
 
     code: str
@@ -71,7 +72,8 @@ class Problem:
     place: Place | None = None
     note: str = ""
     help: str = ""
-    source_name: str = field(default="", compare=False)
+    source_name: str = ""
+    key: str | None = None
 
     def record(self) -> dict[str, object]:
         """As plain values for `--json`; line and column count from 1."""
@@ -88,11 +90,8 @@ class Problem:
                 record["argument"] = place.source.text
         elif self.source_name:
             record["file"] = self.source_name
-        if self.note:
-            record["note"] = self.note
-        if self.help:
-            record["help"] = self.help
-        return record
+        optional = {"key": self.key, "note": self.note, "help": self.help}
+        return record | {name: text for name, text in optional.items() if text}
 
     def render(self) -> str:
         """As text: message, place, source line, caret, help; ends without a newline."""
@@ -112,10 +111,16 @@ class SpecError(ClustersegError):
     `more` says that there were so many problems that the rest was not looked at.
     """
 
-    def __init__(self, problems: Sequence[Problem], *, more: bool = False) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        *,
+        more: bool = False,
+        exit_code: int = ExitCode.USAGE,
+    ) -> None:
         first = problems[0]
         super().__init__(
-            first.message, code=first.code, help=first.help or None, exit_code=ExitCode.USAGE
+            first.message, code=first.code, help=first.help or None, exit_code=exit_code
         )
         self.problems = tuple(problems)
         self.more = more

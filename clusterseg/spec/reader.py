@@ -7,14 +7,17 @@ bytes -> text -> nodes (nodes.py) -> with --set laid over (overrides.py)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from clusterseg.errors import ClustersegError
 from clusterseg.shipped import search_path
 from clusterseg.spec import nodes
-from clusterseg.spec.convert import BAD, Converter, TooMany, type_of
+from clusterseg.spec.convert import BAD, Converter
 from clusterseg.spec.errors import Place, Problem, Source, SpecError
 from clusterseg.spec.expand import Expander
+from clusterseg.spec.findings import TooMany
+from clusterseg.spec.kinds import type_of
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.overrides import apply, read_overrides
 from clusterseg.spec.tables import LAUNCHERS
@@ -31,14 +34,31 @@ class JobFile:
     name: str
     places: Mapping[tuple[str, ...], Place]
 
-    def problem(
-        self, key: str, code: str, message: str, *, note: str = "", help: str = ""
-    ) -> Problem:
-        """A problem at the value of `key` (`resources.nodes`), or of what holds it."""
-        path = tuple(key.split(".")) if key else ()
-        while path and path not in self.places:
+    def placed(self, error: ClustersegError) -> SpecError:
+        """`error` as problems of this file, each at the value of the key that it is about.
+
+        A SpecError says the keys itself; any other error is about the key that its message
+        begins with (`resources: ...`), if it begins with one.
+        """
+        if isinstance(error, SpecError):
+            problems = error.problems
+        else:
+            key = error.message.partition(":")[0].split(" ")[0].strip("`")
+            known = tuple(key.split("."))[:1] in self.places
+            problems = (
+                Problem(
+                    error.code, error.message, help=error.help or "", key=key if known else None
+                ),
+            )
+        return SpecError([self._placed(problem) for problem in problems], exit_code=error.exit_code)
+
+    def _placed(self, problem: Problem) -> Problem:
+        if problem.place is not None or problem.key is None:
+            return replace(problem, source_name=self.name)
+        path = tuple(problem.key.split("."))
+        while path not in self.places:
             path = path[:-1]
-        return Problem(code, message, self.places.get(path), note, help, source_name=self.name)
+        return replace(problem, place=self.places[path], source_name=self.name)
 
 
 def read_job(
@@ -67,7 +87,7 @@ def parse_job(
     root, duplicates = nodes.parse(source)
     problems += duplicates
     if root is None or (isinstance(root, nodes.Scalar) and root.is_null):
-        raise SpecError([Problem("empty", "the file is empty", source_name=name, help=_START)])
+        raise SpecError([Problem("empty", "the file is empty", source.place(0, 1), help=_START)])
     if not isinstance(root, nodes.Mapping):
         raise SpecError(
             [Problem("value", "a job.yaml is a mapping of keys", root.place, help=_START)]
@@ -83,47 +103,48 @@ def parse_job(
     problems += converter.problems
     if isinstance(spec, JobSpec):
         file = JobFile(spec, name, converter.places)
-        problems += _whole(file)
+        whole = _whole(spec)
+        problems += file.placed(SpecError(whole)).problems if whole else []
         if not problems:
             return file
     raise SpecError(sorted(problems, key=_order), more=more)
 
 
-def _whole(file: JobFile) -> list[Problem]:
+def _whole(spec: JobSpec) -> list[Problem]:
     """What is wrong with values that are each right by themselves."""
-    spec = file.spec
-    problems = []
     if spec.train is None and spec.command is None:
-        problems.append(
-            file.problem(
-                "",
+        return [
+            Problem(
                 "missing-key",
                 "neither `train` nor `command` is given",
-                note="the job has nothing to run",
-                help="clusterseg schema train",
+                help="clusterseg schema train, clusterseg schema command",
+                key="",
             )
-        )
-    if spec.train is not None and spec.command is not None:
+        ]
+    if spec.train is None:
+        return []
+    problems = []
+    if spec.command is not None:
         problems.append(
-            file.problem(
-                "command",
+            Problem(
                 "conflict",
                 "`train` and `command` are both given",
                 note="a job runs one of them",
                 help="remove one of them",
+                key="command",
             )
         )
-    if spec.train is not None:
-        weights, classes = spec.train.loss.class_weights, spec.train.model.classes
-        if isinstance(weights, tuple) and classes is not None and len(weights) != classes:
-            problems.append(
-                file.problem(
-                    "train.loss.class_weights",
-                    "conflict",
-                    f"{len(weights)} class weights for {classes} classes",
-                    note=f"expected {classes} numbers",
-                )
+    weights, classes = spec.train.loss.class_weights, spec.train.model.classes
+    if isinstance(weights, tuple) and classes is not None and len(weights) != classes:
+        problems.append(
+            Problem(
+                "conflict",
+                f"{len(weights)} class weights for {classes} classes",
+                note=f"expected {classes} numbers",
+                help="train.model.classes and train.loss.class_weights must agree",
+                key="train.loss.class_weights",
             )
+        )
     return problems
 
 

@@ -1,0 +1,103 @@
+"""What a job.yaml may say already and clusterseg can't do yet.
+
+The reader takes every key of the design; the planner refuses those that `not_yet` names. Building
+one of them means deleting its line here, or setting `ready` in `clusterseg.spec.tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from clusterseg.spec.errors import Problem
+from clusterseg.spec.model import Every, JobSpec, SlurmSpec
+from clusterseg.spec.tables import AUGMENTATIONS, TABLES, Table
+from clusterseg.spec.units import format_interval, format_size
+
+# key -> (whether its value can be done today, what is missing)
+_LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "train.data.coarse": (lambda on: not on, "coarse annotations"),
+    "train.data.validation_split": (lambda part: part is None, "splitting off a validation part"),
+    "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
+    "train.optimizer.weight_decay": (lambda decay: decay == 0, "weight decay"),
+    "train.optimizer.clip_norm": (lambda norm: norm is None, "gradient clipping"),
+    "train.optimizer.bias_multiplier": (lambda factor: factor == 1, "a learning rate for biases"),
+    "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
+    "train.precision": (lambda kind: kind == "float32", "reduced precision"),
+    "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
+    "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
+    "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
+    "train.initial_weights": (lambda file: file is None, "starting from a file of weights"),
+    "train.deterministic": (lambda on: not on, "bit-equal reruns"),
+    "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
+    "checkpoint.every": (lambda every: not every.auto, "an interval chosen from measured costs"),
+    "resources.accelerator": (lambda kind: kind == "none", "accelerators"),
+    "resources.accelerators_per_rank": (lambda count: not count, "accelerators"),
+    "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
+    "placement.verify": (lambda what: what != "fail", "refusing a wrong placement at run time"),
+    "scheduler": (lambda name: name != "slurm", "Slurm"),
+    **{f"slurm.{key}": (lambda value: not value, "Slurm") for key in SlurmSpec.__struct_fields__},
+    "environment.container": (lambda image: image is None, "containers"),
+    "code": (lambda where: where == "in-place", "snapshots of the code"),
+    "notify": (lambda argv: not argv, "notifications"),
+}
+
+# key of a name -> its table in clusterseg.spec.tables
+_NAMES = {
+    "train.model.name": "models",
+    "train.data.format": "data_formats",
+    "train.loss.name": "losses",
+    "train.optimizer.name": "optimizers",
+    "train.schedule.name": "schedules",
+    "launcher": "launchers",
+}
+
+
+def not_yet(spec: JobSpec) -> list[Problem]:
+    """One problem (code `not-yet`, with its key) for all that `spec` asks for too early."""
+    return [
+        Problem("not-yet", f"`{key}: {_written(key, value)}` is not there yet: {what}", key=key)
+        for key, value, what in _early(spec)
+    ]
+
+
+def _early(spec: JobSpec) -> Iterator[tuple[str, Any, str]]:
+    for key, table in _NAMES.items():
+        name = _value(spec, key)
+        # A launcher that is in no table is one of the user's own files.
+        if name is not None and name in TABLES[table] and not TABLES[table][name].ready:
+            yield key, name, f"ready are {_ready(TABLES[table])}"
+    ready = f"ready are {_ready(AUGMENTATIONS)}"
+    for number, entry in enumerate(spec.train.augment if spec.train else ()):
+        for name, setting in entry.items():
+            if not AUGMENTATIONS[name].ready:
+                yield f"train.augment.{number}.{name}", setting, ready
+    for key, (can, what) in _LATER.items():
+        value = _value(spec, key)
+        if not (key.startswith("train.") and spec.train is None) and not can(value):
+            yield key, value, what
+
+
+def _value(spec: JobSpec, key: str) -> Any:
+    """The value at a dotted key; None below a section that is not given."""
+    value: Any = spec
+    for name in key.split("."):
+        value = getattr(value, name) if value is not None else None
+    return value
+
+
+def _ready(table: Table) -> str:
+    return ", ".join(name for name, known in table.items() if known.ready)
+
+
+def _written(key: str, value: Any) -> str:
+    """The value much as it stands in the file."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Every):
+        return format_interval(value)
+    if key == "resources.memory":
+        return format_size(value)
+    return msgspec.json.encode(value).decode()
