@@ -70,8 +70,11 @@ class Attempt:
 
     def log_ranks(self) -> list[int]:
         """The ranks that left a log."""
-        found = (_RANK_FILE.fullmatch(name) for name in self.names())
-        return sorted(int(match[1]) for match in found if match and match[2] == "log")
+        return self._ranks_with("log")
+
+    def event_ranks(self) -> list[int]:
+        """The ranks that left an event log."""
+        return self._ranks_with("jsonl")
 
     @contextmanager
     def open(self, name: str) -> Iterator[ByteStream]:
@@ -84,6 +87,10 @@ class Attempt:
             raise FileNotFoundError(f"{self.paths.packed} holds no {name}")
         with open_regular(self.paths.folder / name) as stream:
             yield stream
+
+    def _ranks_with(self, suffix: str) -> list[int]:
+        found = (_RANK_FILE.fullmatch(name) for name in self.names())
+        return sorted(int(match[1]) for match in found if match and match[2] == suffix)
 
     def _rank_files(self, suffix: str) -> Iterator[tuple[int, ByteStream]]:
         if self.packed:

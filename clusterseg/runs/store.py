@@ -161,7 +161,7 @@ def resolve_run(reference: str, root: Path) -> RunPaths:
     Raises ClustersegError if there is none or more than one.
     """
     if reference and "/" not in reference and reference not in (".", ".."):
-        if _is_run(root / reference):
+        if _is_run(root / reference) or _has_attempts(root / reference):
             return RunPaths(root / reference)
         matches = [run for run in find_runs(root) if run.run_id.startswith(reference)]
         if len(matches) == 1:
@@ -169,7 +169,7 @@ def resolve_run(reference: str, root: Path) -> RunPaths:
         if matches:
             raise _ambiguous(reference, matches)
     folder = Path.cwd() / Path(reference).expanduser()
-    if reference and _is_run(folder):
+    if reference and (_is_run(folder) or _has_attempts(folder)):
         return RunPaths(Path(os.path.normpath(folder)))
     raise _unknown(reference, root)
 
@@ -202,6 +202,14 @@ def _is_run(folder: Path) -> bool:
     try:
         return (folder / "run.json").is_file()
     except (OSError, ValueError):  # no permission; a NUL or too long a name
+        return False
+
+
+def _has_attempts(folder: Path) -> bool:
+    """A run that lost its run.json: named in full it can still be read."""
+    try:
+        return (folder / "attempts").is_dir()
+    except (OSError, ValueError):
         return False
 
 
