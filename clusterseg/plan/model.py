@@ -6,6 +6,8 @@ as `{host0}` are filled in by `clusterseg.plan.planner.fill` when they are known
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from clusterseg.spec.model import JobSpec
@@ -15,20 +17,27 @@ HOSTFILE = "{hostfile}"
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """A host as the planner sees it: its usable physical cores and its sockets."""
+    """A host as the planner sees it: its usable physical cores and its sockets.
+
+    `cores` is None where they are not known (a host that is only named). `here` marks the host
+    on which the launcher itself runs.
+    """
 
     name: str
-    cores: int
+    cores: int | None
     sockets: int = 1
     threads_per_core: int = 1
     numa_nodes: int = 1
+    here: bool = False
 
 
 class LauncherPair(Struct, frozen=True, kw_only=True):
     """An mpirun and the libmpi that its ranks must load; found by `clusterseg.cluster.mpi`.
 
-    `program` is absolute. `libmpi` is None for `local` (no MPI). `where` says where it was
-    found ("PATH", "beside this Python"), for messages.
+    `program` is absolute, and empty for `local`: there the rank is started directly. `libmpi` is
+    None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
+    by a variable (OPAL_PREFIX). `where` says where the pair was found ("PATH", "beside this
+    Python"), for messages.
     """
 
     name: str
@@ -39,8 +48,51 @@ class LauncherPair(Struct, frozen=True, kw_only=True):
     where: str = ""
 
 
+class Detect(Struct, frozen=True, kw_only=True):
+    """How the launcher is recognised.
+
+    `pattern` is searched in what `program arguments...` prints; its group is the version.
+    """
+
+    pattern: str
+    arguments: tuple[str, ...] = ("--version",)
+
+
+class HostfileFormat(Struct, frozen=True, kw_only=True):
+    """One `line` a host, or (`per: rank`) one a rank."""
+
+    line: str
+    per: Literal["host", "rank"] = "host"
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """The keys of a launcher definition (a file in `launchers/`): how it is found and says things.
+
+    `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
+    `map` translates `placement.map_by`. `prefix_variable` names the variable by which a moved
+    installation finds its files. `unset` are names of variables (`*` stands for any characters)
+    that an outer job leaves and that must not reach the ranks.
+    """
+
+    title: str
+    program: str | None = None
+    detect: Detect | None = None
+    libmpi: tuple[str, ...] = ()
+    prefix_variable: str | None = None
+    most_ranks: int | None = None
+    map: dict[str, str] = {}
+    flags: dict[str, tuple[str, ...]] = {}
+    variables: dict[str, dict[str, str]] = {}
+    hostfile: HostfileFormat | None = None
+    unset: tuple[str, ...] = ()
+
+
 class Geometry(Struct, frozen=True, kw_only=True):
-    """How many ranks stand where. `explanation` has one line a value: how it was solved."""
+    """How many ranks stand where. `explanation` has one line a value: how it was solved.
+
+    `ranks_per_node` is None where hosts differ. `oversubscribed`: a host has fewer cores than
+    its ranks want, as was asked for.
+    """
 
     nodes: int
     ranks: int
@@ -48,14 +100,18 @@ class Geometry(Struct, frozen=True, kw_only=True):
     cpus_per_rank: int
     hosts: dict[str, int]
     explanation: tuple[str, ...] = ()
+    oversubscribed: bool = False
 
 
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything that will be done, as values.
 
     `argv` is the launch line (`mpirun … clusterseg train {run_dir}`), `environment` what is set
-    for it, `unset` what must not travel, `script` the batch script whole, `hostfile` its
-    content where the dialect needs one. `time_limit` is in seconds.
+    for it, `unset` what must not travel (names with `*`), `script` the batch script whole,
+    `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
+    what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
+    of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
+    `time_limit` is in seconds.
     """
 
     name: str
@@ -74,6 +130,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     hostfile: str | None
     communicator: str
     threads: int
+    program: tuple[str, ...]
+    directory: str
     time_limit: int | None
     warnings: tuple[str, ...]
     spec: JobSpec

@@ -1,0 +1,83 @@
+"""A launcher definition: one YAML text of `launchers/`, read into a `Dialect`.
+
+A meaning ("how many ranks", "bind each to its cores") becomes flags and variables by the
+templates of the definition, so a new MPI is a new file. A meaning that a definition does not
+have is one that the launcher can't express.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Map
+from typing import Literal, get_args
+
+from clusterseg.plan.model import Definition, HostfileFormat
+
+# In the order of the launch line; docs/launchers.md explains each.
+Meaning = Literal[
+    "root",
+    "output",
+    "report_binding",
+    "bind_core",
+    "bind_socket",
+    "bind_numa",
+    "bind_none",
+    "oversubscribe",
+    "hosts",
+    "ranks",
+    "variable",
+]
+MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
+
+# What the templates of a meaning may name, besides text of their own.
+PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
+    **{meaning: frozenset() for meaning in MEANINGS},
+    **{
+        meaning: frozenset({"map", "cpus"})
+        for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
+    },
+    "hosts": frozenset({"hostfile"}),
+    "ranks": frozenset({"ranks"}),
+    "variable": frozenset({"name"}),
+}
+HOSTFILE_PLACEHOLDERS = frozenset({"host", "count"})
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+class Dialect(Definition, frozen=True, kw_only=True):
+    """A definition that was read; `name` is what `launcher:` calls it."""
+
+    name: str
+
+    def can(self, meaning: Meaning) -> bool:
+        return meaning in self.flags or meaning in self.variables
+
+    def say(self, meaning: Meaning, **values: object) -> tuple[str, ...]:
+        """The flags of a meaning, its templates filled; none if only variables express it."""
+        return tuple(substitute(text, values) for text in self.flags.get(meaning, ()))
+
+    def set(self, meaning: Meaning, **values: object) -> dict[str, str]:
+        """The variables of a meaning, their templates filled."""
+        templates = self.variables.get(meaning, {})
+        return {name: substitute(text, values) for name, text in templates.items()}
+
+
+def substitute(template: str, values: Map[str, object]) -> str:
+    """`template` with each `{name}` of `values` filled in, once: values are never templates."""
+    return _PLACEHOLDER.sub(
+        lambda found: str(values[found[1]]) if found[1] in values else found[0], template
+    )
+
+
+def placeholders(template: str) -> set[str]:
+    """The names in braces in a template."""
+    return set(_PLACEHOLDER.findall(template))
+
+
+def hostfile_text(form: HostfileFormat, hosts: Map[str, int]) -> str:
+    """The content of a host file for ranks a host."""
+    lines: list[str] = []
+    for host, count in hosts.items():
+        line = substitute(form.line, {"host": host, "count": count})
+        lines += [line] * (count if form.per == "rank" else 1)
+    return "".join(line + "\n" for line in lines)

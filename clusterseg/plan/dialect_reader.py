@@ -1,0 +1,132 @@
+"""The text of a launcher definition -> Dialect; mistakes are told as those in a job.yaml are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import get_args
+
+from clusterseg.plan.dialect import (
+    HOSTFILE_PLACEHOLDERS,
+    MEANINGS,
+    PLACEHOLDERS,
+    Dialect,
+    Meaning,
+    placeholders,
+)
+from clusterseg.plan.model import Definition
+from clusterseg.spec.convert import Converter
+from clusterseg.spec.errors import Place, Problem, Source, SpecError, nearest
+from clusterseg.spec.expand import Expander
+from clusterseg.spec.findings import Path, TooMany
+from clusterseg.spec.kinds import type_of
+from clusterseg.spec.model import MapBy
+from clusterseg.spec.nodes import parse
+
+_HELP = "docs/launchers.md explains every key"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNSET = re.compile(r"[A-Za-z_*][A-Za-z0-9_*]*")
+_Mistake = tuple[Path, str, str]  # where, what is wrong, what stands beside the caret
+
+
+def read_dialect(name: str, text: str, file: str) -> Dialect:
+    """The launcher `name` as `text` defines it; `file` is named in errors.
+
+    Raises SpecError with everything that is wrong, each with its line and column.
+    """
+    source = Source(file, text)
+    tree, problems = parse(source)
+    converter = Converter(Expander({}), {})
+    if tree is None:
+        raise SpecError([Problem("value", "the file is empty", source_name=file, help=_HELP)])
+    definition = None
+    with suppress(TooMany):
+        definition = converter.convert(tree, type_of(Definition))
+    problems += [replace(problem, help=_HELP) for problem in converter.problems]
+    if isinstance(definition, Definition):
+        problems += [
+            Problem("launcher", message, _nearest_place(converter, path), note=note, help=_HELP)
+            for path, message, note in _mistakes(definition)
+        ]
+    if problems or not isinstance(definition, Definition):
+        raise SpecError(problems)
+    fields = {field: getattr(definition, field) for field in Definition.__struct_fields__}
+    return Dialect(name=name, **fields)
+
+
+def _nearest_place(converter: Converter, path: Path) -> Place | None:
+    while path and path not in converter.places:
+        path = path[:-1]
+    return converter.places.get(path)
+
+
+def _mistakes(definition: Definition) -> Iterator[_Mistake]:
+    yield from _detection_mistakes(definition)
+    yield from _template_mistakes(definition)
+    said = {*definition.flags, *definition.variables}
+    if "ranks" not in said:
+        yield ("flags",), "nothing says how many `ranks` to start", ""
+    if not any(meaning.startswith("bind_") for meaning in said):
+        yield ("flags",), "no `bind_...` says how ranks are bound", ""
+    for key in definition.map:
+        if key not in get_args(MapBy):
+            yield ("map", key), f"`{key}` in `map`", f"known: {', '.join(get_args(MapBy))}"
+    for index, pattern in enumerate(definition.unset):
+        if not _UNSET.fullmatch(pattern):
+            yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"
+
+
+def _detection_mistakes(definition: Definition) -> Iterator[_Mistake]:
+    program, detect = definition.program, definition.detect
+    if program is None:
+        if definition.most_ranks != 1:
+            yield ("most_ranks",), "without a `program` only `most_ranks: 1` can be started", ""
+        return
+    if not program or "/" in program:
+        yield ("program",), f"`{program}` for `program`", "expected a name to look for on PATH"
+    if detect is None:
+        yield ("program",), "`detect` is missing: how is this program recognised?", ""
+        return
+    try:
+        groups = re.compile(detect.pattern).groups
+    except re.error as error:
+        yield ("detect", "pattern"), f"`detect.pattern` is no regular expression: {error}", ""
+        return
+    if groups != 1:
+        yield ("detect", "pattern"), "`detect.pattern` needs one group, the version", ""
+
+
+def _template_mistakes(definition: Definition) -> Iterator[_Mistake]:
+    templates: list[tuple[Path, Meaning, str]] = []
+    for section in ("flags", "variables"):
+        for written, said in getattr(definition, section).items():
+            meaning = next((known for known in MEANINGS if known == written), None)
+            if meaning is None:
+                near = nearest(written, MEANINGS)
+                note = f"did you mean `{near}`?" if near else f"known: {', '.join(MEANINGS)}"
+                yield (section, written), f"`{written}` in `{section}`", note
+                continue
+            pairs = said.items() if isinstance(said, dict) else enumerate(said)
+            templates += [((section, meaning, str(key)), meaning, text) for key, text in pairs]
+    for path, meaning, text in templates:
+        allowed = PLACEHOLDERS[meaning]
+        for unknown in sorted(placeholders(text) - allowed):
+            note = f"known here: {', '.join(sorted(allowed)) or 'none'}"
+            yield path, f"`{{{unknown}}}` in `{meaning}`", note
+        if path[0] == "variables" and not _VARIABLE.fullmatch(path[2]):
+            yield path, f"`{path[2]}` is not the name of a variable", ""
+    used = {name for _, _, text in templates for name in placeholders(text)}
+    if "map" in used and not definition.map:
+        yield ("map",), "`{map}` is used, but `map` translates nothing", ""
+    if "hostfile" in used and definition.hostfile is None:
+        yield ("hostfile",), "`{hostfile}` is used, but `hostfile` does not say its format", ""
+    if definition.hostfile is not None:
+        line = placeholders(definition.hostfile.line)
+        if "host" not in line or line - HOSTFILE_PLACEHOLDERS:
+            yield (
+                ("hostfile", "line"),
+                "`hostfile.line` must name {host}, and may name {count}, and no other",
+                "",
+            )

@@ -1,0 +1,289 @@
+"""JobSpec + launcher + hosts -> Plan. Pure: what the machine is like is passed in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
+from clusterseg.plan.geometry import solve
+from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, Host, LauncherPair, Plan
+from clusterseg.plan.script import batch_script, rank_length
+from clusterseg.plan.variables import rank_variables
+from clusterseg.spec.errors import SpecError
+from clusterseg.spec.model import JobSpec
+from clusterseg.spec.pending import not_yet
+
+# What the supervisor sets for every attempt; launchers pass it on to the ranks.
+ATTEMPT_VARIABLES = ("CLUSTERSEG_RUN_DIR", "CLUSTERSEG_ATTEMPT", "CLUSTERSEG_STOP_FILE")
+# A rank on another host finds its programs and libraries as one on this host does.
+_SEARCH_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
+# What Slurm leaves in a shell inside of a job: mpirun would start its ranks there.
+_OUTER_SLURM = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI_*")
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+
+
+def make_plan(
+    spec: JobSpec,
+    *,
+    dialect: Dialect,
+    pair: LauncherPair,
+    hosts: Sequence[Host],
+    program: Sequence[str],
+    as_root: bool,
+    directory: str,
+    horovod: bool = False,
+) -> Plan:
+    """The plan of `spec` for the local scheduler, with the run directory symbolic.
+
+    `hosts` are the hosts that can be had, in order; `program` is the absolute argv prefix of
+    clusterseg; `directory` is where the ranks run; `horovod` says that Horovod is installed and
+    was built for `pair`. Raises ClustersegError for what cannot be planned.
+    """
+    require_ready(spec)
+    geometry = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe)
+    _check_hosts(geometry)
+    _check_rank_count(geometry, dialect)
+    here = {host.name for host in hosts if host.here}
+    far = [name for name in geometry.hosts if name not in here]
+    warnings = [
+        *_root_warnings(spec, as_root),
+        *_core_warnings(spec, dialect, geometry, hosts),
+        *_far_warnings(far),
+    ]
+    binding = _binding(spec, dialect, geometry)
+    values = {"map": dialect.map.get(spec.placement.map_by, ""), "cpus": geometry.cpus_per_rank}
+    said: list[tuple[Meaning, dict[str, object]]] = [("root", {})] if as_root else []
+    said.append(("output", {}))
+    if spec.placement.verify != "off":
+        said.append(("report_binding", {}))
+    said.append((binding, values))
+    if far or geometry.nodes > 1:
+        said.append(("hosts", {"hostfile": HOSTFILE}))
+    said.append(("ranks", {"ranks": geometry.ranks}))
+
+    environment = rank_variables(
+        spec,
+        threads=geometry.cpus_per_rank,
+        libmpi=pair.libmpi,
+        launcher=_launcher_variables(dialect, pair, said),
+    )
+    flags = [flag for what, with_ in said for flag in dialect.say(what, **with_)]
+    travelling = [*environment, *ATTEMPT_VARIABLES, *(_SEARCH_VARIABLES if far else ())]
+    for name in dict.fromkeys(travelling):
+        flags += dialect.say("variable", name=name)
+    rank = [*program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
+    launcher = [pair.program] if pair.program else []
+    argv = (*launcher, *flags, *spec.launcher_args, *rank)
+    plan = Plan(
+        name=spec.name,
+        scheduler="local",
+        launcher=dialect.name,
+        launcher_version=pair.version,
+        mpirun=pair.program,
+        libmpi=pair.libmpi,
+        hosts=geometry.hosts,
+        ranks=geometry.ranks,
+        geometry=geometry,
+        argv=argv,
+        environment=environment,
+        unset=(*_OUTER_SLURM, *dialect.unset),
+        script="",
+        hostfile=_hostfile(dialect, argv, environment, geometry),
+        communicator=_communicator(spec, geometry, pair, horovod),
+        threads=geometry.cpus_per_rank,
+        program=tuple(program),
+        directory=directory,
+        time_limit=spec.resources.time,
+        warnings=tuple(warnings),
+        spec=spec,
+    )
+    return replace(plan, script=batch_script(plan, RUN_DIR))
+
+
+def require_ready(spec: JobSpec) -> None:
+    """Refuses a job that asks for what clusterseg can't do yet, with all that it asks for."""
+    problems = not_yet(spec)
+    if problems:
+        raise SpecError(problems)
+
+
+def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None) -> Plan:
+    """`plan` with the run directory and the host file's path in place of their symbols.
+
+    What is None stays symbolic. Words of the user's own command are never touched.
+    """
+    symbols = {
+        symbol: value
+        for symbol, value in ((RUN_DIR, run_dir), (HOSTFILE, hostfile))
+        if value is not None
+    }
+    command = len(plan.spec.command or ())
+    ours = plan.argv[: len(plan.argv) - command]
+    own = plan.spec.environment.variables
+    filled = replace(
+        plan,
+        argv=(*(symbols.get(word, word) for word in ours), *plan.argv[len(ours) :]),
+        environment={
+            name: value if name in own else symbols.get(value, value)
+            for name, value in plan.environment.items()
+        },
+    )
+    shown = plan.argv[len(plan.argv) - rank_length(plan) + len(plan.program) + 1]
+    return replace(filled, script=batch_script(filled, run_dir or shown))
+
+
+def _check_hosts(geometry: Geometry) -> None:
+    for name in geometry.hosts:
+        if not _HOST_NAME.fullmatch(name):
+            raise ClustersegError(
+                f"resources.hosts: {name!r} is not a host name",
+                code="host-name",
+                help="letters, digits, '.', '-' and '_', beginning with a letter or digit",
+            )
+
+
+def _check_rank_count(geometry: Geometry, dialect: Dialect) -> None:
+    if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
+        raise ClustersegError(
+            f"launcher: {dialect.name} starts at most {dialect.most_ranks}, "
+            f"but ranks = {geometry.ranks}",
+            code="launcher-ranks",
+            help="use a launcher with MPI, such as launcher: auto with an MPI installed",
+        )
+    if not dialect.can("hosts") and geometry.nodes > 1:
+        raise ClustersegError(
+            f"launcher: {dialect.name} starts ranks on one host, but nodes = {geometry.nodes}",
+            code="launcher-hosts",
+            help="use a launcher with MPI",
+        )
+
+
+def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry) -> Meaning:
+    """The meaning that says how ranks are laid out and bound; refuses what can't be said."""
+    wanted: Meaning = "oversubscribe" if geometry.oversubscribed else _BIND[spec.placement.bind_to]
+    can = [name for name, meaning in _BIND.items() if dialect.can(meaning)]
+    if can == ["none"] and not geometry.oversubscribed:
+        return "bind_none"  # it never binds: _core_warnings says what that means
+    if not dialect.can(wanted):
+        what = wanted if geometry.oversubscribed else f"bind_to: {spec.placement.bind_to}"
+        raise ClustersegError(
+            f"placement.bind_to: the launcher {dialect.name} can't express {what}",
+            code="placement",
+            help=f"it can bind to: {', '.join(can)}",
+        )
+    if dialect.map and spec.placement.map_by not in dialect.map:
+        raise ClustersegError(
+            f"placement.map_by: the launcher {dialect.name} can't express "
+            f"map_by: {spec.placement.map_by}",
+            code="placement",
+            help=f"it can map by: {', '.join(dialect.map)}",
+        )
+    return wanted
+
+
+def _communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod: bool) -> str:
+    """What ranks talk through: `horovod`, `mpi`, `solo`; `none` for a `command`."""
+    if spec.train is None:
+        return "none"
+    asked, ranks = spec.train.communicator, geometry.ranks
+    if asked == "solo" and ranks > 1:
+        raise ClustersegError(
+            f"train.communicator: solo is for one rank, but ranks = {ranks}",
+            code="communicator",
+            help="use auto, or ask for one rank",
+        )
+    if asked in ("horovod", "mpi") and pair.libmpi is None:
+        raise ClustersegError(
+            f"train.communicator: {asked} needs an MPI, but the launcher {pair.name} has none",
+            code="communicator",
+            help="use auto, or a launcher with MPI",
+        )
+    if asked == "horovod" and not horovod:
+        raise ClustersegError(
+            f"train.communicator: Horovod is not installed for {pair.name} {pair.version}",
+            code="communicator",
+            help="build it for this MPI (make horovod), or use auto or mpi",
+        )
+    if asked != "auto":
+        return asked
+    if ranks == 1:
+        return "solo"
+    return "horovod" if horovod else "mpi"
+
+
+def _root_warnings(spec: JobSpec, as_root: bool) -> list[str]:
+    if not as_root:
+        return []
+    if not spec.placement.allow_root:
+        raise ClustersegError(
+            "placement.allow_root is false, and this is root",
+            code="root",
+            help="start as another user, or allow root",
+        )
+    return ["running as root: a mistake in the job can damage this machine"]
+
+
+def _core_warnings(
+    spec: JobSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
+) -> list[str]:
+    warnings = []
+    if geometry.oversubscribed:
+        warnings.append("ranks share cores: they are not bound, and each will be slower")
+    unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
+    if unknown and spec.resources.cpus_per_rank == "auto":
+        warnings.append(
+            f"the cores of {', '.join(sorted(unknown)[:4])} are not known here: each rank gets "
+            "one; give resources.cpus_per_rank"
+        )
+    cores = {host.name: host.cores or 0 for host in hosts}
+    spare = any(
+        count * geometry.cpus_per_rank < cores.get(name, 0)
+        for name, count in geometry.hosts.items()
+    )
+    if spec.placement.bind_to != "none" and not dialect.can("bind_core") and spare:
+        warnings.append(
+            f"the launcher {dialect.name} does not bind: a rank may run on every core of its host"
+        )
+    return warnings
+
+
+def _far_warnings(far: Sequence[str]) -> list[str]:
+    if not far:
+        return []
+    shown = ", ".join(far[:4]) + (f" and {len(far) - 4} more" if len(far) > 4 else "")
+    return [
+        f"{shown}: reached by the launcher over ssh; the run directory, this program and the "
+        "data must be found there under the same paths"
+    ]
+
+
+def _launcher_variables(
+    dialect: Dialect, pair: LauncherPair, said: Sequence[tuple[Meaning, dict[str, object]]]
+) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for meaning, values in said:
+        variables |= dialect.set(meaning, **values)
+    if dialect.prefix_variable is not None and pair.prefix is not None:
+        variables[dialect.prefix_variable] = pair.prefix
+    return variables
+
+
+def _hostfile(
+    dialect: Dialect, argv: Sequence[str], environment: dict[str, str], geometry: Geometry
+) -> str | None:
+    if dialect.hostfile is None or (HOSTFILE not in argv and HOSTFILE not in environment.values()):
+        return None
+    return hostfile_text(dialect.hostfile, geometry.hosts)
+
+
+_BIND: dict[str, Meaning] = {
+    "core": "bind_core",
+    "socket": "bind_socket",
+    "numa": "bind_numa",
+    "none": "bind_none",
+}

@@ -1,0 +1,103 @@
+"""The batch script of a plan: bash as a careful person would write it.
+
+Every value from job.yaml goes through `shlex.quote`; only `environment.setup` is bash by
+intention and stands as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from shlex import quote
+
+from clusterseg import __version__
+from clusterseg.plan.model import Plan
+from clusterseg.spec.errors import visible
+
+_WIDTH = 96
+
+
+def batch_script(plan: Plan, run_dir: str) -> str:
+    """The script that starts the supervisor of `plan` in `run_dir` (which may be symbolic)."""
+    parts = [
+        _header(plan),
+        f"cd {quote(plan.directory)}\n",
+        _unset(plan.unset),
+        "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
+        "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
+        "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
+        "exec " + launch_lines(plan, run_dir),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def launch_lines(plan: Plan, run_dir: str) -> str:
+    """The supervisor's command line with the launch line, over several lines."""
+    launched = len(plan.argv) - rank_length(plan)
+    lines = [
+        " ".join(map(quote, (*plan.program, "attempt", run_dir, "--"))),
+        *_wrapped(plan.argv[:launched]),
+        *_wrapped(plan.argv[launched:]),
+    ]
+    return " \\\n    ".join(lines) + "\n"
+
+
+def rank_length(plan: Plan) -> int:
+    """How many words at the end of `plan.argv` are the rank's own command line."""
+    command = plan.spec.command
+    return len(plan.program) + 2 + (1 + len(command) if command else 0)
+
+
+def _header(plan: Plan) -> str:
+    nodes, ranks, cpus = plan.geometry.nodes, plan.ranks, plan.geometry.cpus_per_rank
+    version = f" {plan.launcher_version}" if plan.launcher_version else ""
+    return (
+        "#!/usr/bin/env bash\n"
+        f"# {visible(plan.name)}: {_count(ranks, 'rank')} on {_count(nodes, 'node')}, "
+        f"{_count(cpus, 'core')} a rank, launcher {visible(plan.launcher + version)}\n"
+        f"# written by clusterseg {__version__} for the scheduler {plan.scheduler}\n"
+        "set -e\n"
+    )
+
+
+def _unset(patterns: Sequence[str]) -> str:
+    if not patterns:
+        return ""
+    lines = [""]
+    for pattern in patterns:
+        joined = f"{lines[-1]} | {pattern}" if lines[-1] else pattern
+        if len(joined) + 8 > _WIDTH:
+            lines.append(pattern)
+        else:
+            lines[-1] = joined
+    cases = " |\n        ".join(lines)
+    return (
+        "# What an outer job left behind must not reach the ranks.\n"
+        "for name in $(compgen -e); do\n"
+        "    case $name in\n"
+        f"        {cases})\n"
+        '            unset "$name" ;;\n'
+        "    esac\n"
+        "done\n"
+    )
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """The words, quoted, in lines of at most `_WIDTH`; a flag stays with the values it has."""
+    groups: list[str] = []
+    for number, word in enumerate(words):
+        follows_flag = number > 0 and words[number - 1].startswith("-")
+        if follows_flag and not word.startswith("-"):
+            groups[-1] += f" {quote(word)}"
+        else:
+            groups.append(quote(word))
+    lines: list[str] = []
+    for group in groups:
+        if lines and len(lines[-1]) + 1 + len(group) <= _WIDTH:
+            lines[-1] += f" {group}"
+        else:
+            lines.append(group)
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,32 @@
+"""A plan in words, for a person."""
+
+from __future__ import annotations
+
+from clusterseg.plan.model import Plan
+from clusterseg.spec.errors import visible
+
+_MOST_HOSTS = 8
+
+
+def describe(plan: Plan) -> str:
+    """Launcher, geometry and how it was solved, hosts and warnings; ends with a newline."""
+    geometry = plan.geometry
+    launcher = " ".join(filter(None, [plan.launcher, plan.launcher_version]))
+    lines = [
+        f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}",
+        f"communicator: {plan.communicator}",
+        f"hosts: {_hosts(plan.hosts)}",
+        "geometry:",
+        *(f"  {line}" for line in geometry.explanation),
+        *(f"warning: {warning}" for warning in plan.warnings),
+    ]
+    return "".join(visible(line) + "\n" for line in lines)
+
+
+def _hosts(hosts: dict[str, int]) -> str:
+    shown = [
+        f"{name} ({count} rank{'s' * (count != 1)})"
+        for name, count in list(hosts.items())[:_MOST_HOSTS]
+    ]
+    more = len(hosts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
