@@ -12,18 +12,19 @@ def confusion_matrix(
 ) -> tf.Tensor:
     """int64 [classes, classes]; rows are the truth, columns the prediction; entries are pixels.
 
-    `labels` and `predictions` are integers of the same shape; pixels whose label is `ignore` are
-    not counted. Matrices of several batches and ranks add up to that of all their pixels.
-    Raises tf.errors.InvalidArgumentError for another value outside 0 to classes - 1.
+    `labels` and `predictions` are integers of the same shape; pixels whose label is `ignore` or
+    negative (padding) are not counted. Matrices of batches and ranks add up to that of all pixels.
+    Raises tf.errors.InvalidArgumentError for a label or prediction outside 0 to classes - 1.
     """
     if classes > _MOST_CLASSES:
         raise ValueError(f"a confusion matrix of {classes} classes is too large")
     labels = tf.reshape(tf.cast(labels, tf.int32), [-1])
     predictions = tf.reshape(tf.cast(predictions, tf.int32), [-1])
+    counted = labels >= 0
     if ignore is not None:
-        counted = labels != ignore
-        labels = tf.boolean_mask(labels, counted)
-        predictions = tf.boolean_mask(predictions, counted)
+        counted &= labels != ignore
+    labels = tf.boolean_mask(labels, counted)
+    predictions = tf.boolean_mask(predictions, counted)
     with tf.control_dependencies(
         [_within(labels, classes, "label"), _within(predictions, classes, "prediction")]
     ):

@@ -65,6 +65,12 @@ def test_a_batch_with_nothing_labelled_sums_to_zero():
     assert (float(total), float(weight_sum)) == (0.0, 0.0)
 
 
+def test_padding_is_never_counted():
+    loss = build_loss(LossSpec(ignore=None), 2)
+    total, weight_sum = loss(tf.constant([[[-1, 0]]]), tf.zeros([1, 1, 2, 2]))
+    np.testing.assert_allclose((total, weight_sum), (np.log(2), 1), rtol=1e-6)
+
+
 def test_half_precision_logits_are_summed_in_float32():
     labels = tf.zeros([1, 64, 64], tf.int32)
     logits = tf.zeros([1, 64, 64, 2], tf.float16)

@@ -50,11 +50,16 @@ def test_matrices_of_parts_add_up(drawn):
 
 
 @pytest.mark.parametrize(
-    ("labels", "predictions"), [([[3]], [[0]]), ([[-1]], [[0]]), ([[0]], [[3]]), ([[255]], [[0]])]
+    ("labels", "predictions"), [([[3]], [[0]]), ([[0]], [[-1]]), ([[0]], [[3]]), ([[255]], [[0]])]
 )
 def test_values_outside_the_classes_fail(labels, predictions):
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside 0 to 2"):
         confusion_matrix(tf.constant(labels), tf.constant(predictions), 3, None)
+
+
+def test_padding_is_never_counted():
+    matrix = confusion_matrix(tf.constant([[-1, 1]]), tf.constant([[0, 0]]), 2, None)
+    np.testing.assert_array_equal(matrix, [[0, 0], [1, 0]])
 
 
 def test_works_inside_a_graph_with_unknown_shapes():

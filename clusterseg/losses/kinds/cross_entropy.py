@@ -10,12 +10,15 @@ from clusterseg.losses.build import Loss
 def build(classes: int, weights: tuple[float, ...] | None, ignore: int | None) -> Loss:
     """Sum over labelled pixels of w[y] * -log softmax(logits)[y], and the sum of w[y].
 
-    Their quotient is torch's `CrossEntropyLoss(weight, ignore_index, reduction="mean")`.
+    Negative labels (padding) are ignored too. The quotient of the sums is torch's
+    `CrossEntropyLoss(weight, ignore_index, reduction="mean")`.
     """
     table = None if weights is None else tf.constant(weights, tf.float32)
 
     def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        counted = tf.ones_like(labels, tf.bool) if ignore is None else labels != ignore
+        counted = labels >= 0
+        if ignore is not None:
+            counted &= labels != ignore
         # The op fails on labels out of range (or gives NaN on a GPU), so ignored ones become 0
         # before it and get weight 0 after it.
         safe = tf.where(counted, labels, 0)

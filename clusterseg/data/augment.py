@@ -1,0 +1,83 @@
+"""Augmentations as listed in job.yaml: `augment: [{flip_horizontal: 0.5}, {scale: [0.5, 2.0]}]`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clusterseg import registry
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    Change = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
+
+_AUGMENTATIONS = "clusterseg.data.augmentations"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an augmentation may need to know: the size it works for, and what to fill holes with.
+
+    `size` is (height, width); `fill` a colour (RGB, 0 to 255); `no_label` the label of filled
+    pixels.
+    """
+
+    size: tuple[int, int]
+    fill: tuple[float, float, float]
+    no_label: int
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """`change(image, labels, draws)` with image float32 [h, w, 3] in 0 to 255, labels int32 [h, w].
+
+    `draws` are `count` float32 numbers, uniform in [0, 1). `resizes`: the result has the
+    context's size whatever came in; all others keep the size.
+    """
+
+    change: Change
+    count: int
+    resizes: bool = False
+
+
+def build_augmentations(
+    listed: Sequence[Mapping[str, Any]], context: Context
+) -> tuple[Augmentation, ...]:
+    """The augmentations of job.yaml, in their order.
+
+    Raises ClustersegError: unknown name, an entry that is not one `name: value`, a value out of
+    range, or two that resize.
+    """
+    built = []
+    for entry in listed:
+        if len(entry) != 1:
+            raise bad_value(f"an entry must be one `name: value`, not {dict(entry)!r}")
+        ((name, value),) = entry.items()
+        module = registry.load(_AUGMENTATIONS, "augmentation", name)
+        built.append(module.build(value, context))
+    if sum(one.resizes for one in built) > 1:
+        raise bad_value("only one augmentation may change the size")
+    return tuple(built)
+
+
+def augmentation_names() -> list[str]:
+    """All names that an entry of `augment` may have, sorted."""
+    return registry.names(_AUGMENTATIONS)
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """`value` as a number from low to high; ClustersegError that names the augmentation if not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise bad_value(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
+    return float(value)
+
+
+def bad_value(message: str) -> ClustersegError:
+    return ClustersegError(
+        f"train.augment: {message}",
+        code="bad-augmentation",
+        help="docs/data.md lists the augmentations and their values",
+    )

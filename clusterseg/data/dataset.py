@@ -1,0 +1,70 @@
+"""What a data set is to the rest of the program, whatever its layout on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+INVALID = -1
+"""Entry of a label table for a mask value that must not occur."""
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and its mask (one channel, one value a pixel)."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or validation samples, and what the values in their masks mean.
+
+    `label_table` has 256 entries: mask value -> class (0 to classes - 1), the ignored label, or
+    INVALID.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    label_table: tuple[int, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data set. `size` is (height, width) in pixels, of what the network sees.
+
+    `class_names` and `colors` (RGB, 0 to 255) have one entry a class, in the order of the labels.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    size: tuple[int, int]
+    train: Part
+    validation: Part
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+
+def label_table(
+    classes: int, *, ignored_values: Sequence[int], ignore: int | None
+) -> tuple[int, ...]:
+    """A table for masks that hold class numbers: value v < classes is class v.
+
+    `ignored_values` and the value `ignore` itself become `ignore`; all others are INVALID.
+    """
+    table = [value if value < classes else INVALID for value in range(256)]
+    if ignore is not None:
+        for value in (*ignored_values, ignore):
+            if 0 <= value < len(table):
+                table[value] = ignore
+    return tuple(table)

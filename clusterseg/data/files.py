@@ -1,0 +1,92 @@
+"""Reads single files with Pillow, to say exactly what is wrong with which one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from clusterseg.data.dataset import INVALID, Part
+from clusterseg.errors import ClustersegError
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) from a picture's header; raises ClustersegError if it can't be read."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+    """int32 [height, width]: the mask of sample `number`, as classes and the ignored label.
+
+    Raises ClustersegError that names the file: not readable, more than one channel, or a value
+    that is no class.
+    """
+    path = part.samples[number].mask
+    values = _pixels(path)
+    if values.ndim != 2:
+        raise ClustersegError(
+            f"{path}: the mask has {values.shape[2]} channels",
+            code="bad-mask",
+            help="masks hold one channel (or a palette), with the number of the class",
+        )
+    labels = np.array(part.label_table, np.int32)[values]
+    if (labels == INVALID).any():
+        y, x = (int(i) for i in np.argwhere(labels == INVALID)[0])
+        wrong = sorted({int(v) for v in np.unique(values) if part.label_table[v] == INVALID})
+        listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
+        raise ClustersegError(
+            f"{path}: class id {int(values[y, x])} at row {y}, column {x} is out of range "
+            f"(ids out of range in this file: {listed})",
+            code="bad-class-id",
+            help=f"ids that the data set defines: {_defined(part)}",
+        )
+    return labels
+
+
+def check_sample(part: Part, number: int) -> None:
+    """Reads sample `number` whole; raises ClustersegError that names the file that is wrong."""
+    sample = part.samples[number]
+    image = _pixels(sample.image)
+    labels = read_labels(part, number)
+    if image.shape[:2] != labels.shape:
+        raise ClustersegError(
+            f"{sample.mask}: the mask is {labels.shape[0]}x{labels.shape[1]}, but its picture "
+            f"{sample.image} is {image.shape[0]}x{image.shape[1]} (height x width)",
+            code="bad-mask-size",
+        )
+
+
+def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    try:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    if pixels.dtype != np.uint8:
+        raise ClustersegError(f"{path}: not 8 bits a channel", code="bad-picture")
+    return pixels
+
+
+def _unreadable(path: Path, error: Exception) -> ClustersegError:
+    if isinstance(error, FileNotFoundError):
+        return ClustersegError(f"{path}: no such file", code="missing-file")
+    return ClustersegError(
+        f"{path}: not readable as a picture ({error.__class__.__name__})", code="unreadable-picture"
+    )
+
+
+def _defined(part: Part) -> str:
+    """The defined mask values as ranges: `0-11, 255`."""
+    values = [v for v, label in enumerate(part.label_table) if label != INVALID]
+    ranges: list[list[int]] = []
+    for value in values:
+        if ranges and value == ranges[-1][1] + 1:
+            ranges[-1][1] = value
+        else:
+            ranges.append([value, value])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges)

@@ -1,0 +1,186 @@
+"""The CamVid layout of the SegNet tutorial and of Blueoil's CamVid class.
+
+    train.txt  val.txt  test.txt      lines `image mask`
+    train/  trainannot/  val/  valannot/  test/  testannot/
+    label_colors.txt                  lines `R G B name`, class 0 first, void last
+
+Masks hold one channel with the number of the class; 0 to 10 are classes and 11 is void.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
+from clusterseg.data.files import picture_size
+from clusterseg.data.order import epoch_order
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    from clusterseg.spec.model import DataSpec
+
+# Names and colours of the SegNet tutorial's twelve.
+CLASSES: tuple[tuple[str, Color], ...] = (
+    ("sky", (128, 128, 128)),
+    ("building", (128, 0, 0)),
+    ("pole", (192, 192, 128)),
+    ("road", (128, 64, 128)),
+    ("pavement", (60, 40, 222)),
+    ("tree", (128, 128, 0)),
+    ("sign", (192, 128, 128)),
+    ("fence", (64, 64, 128)),
+    ("car", (64, 0, 128)),
+    ("pedestrian", (64, 64, 0)),
+    ("bicyclist", (0, 128, 192)),
+    ("void", (0, 0, 0)),
+)
+_VOID_NAMES = {"void", "unlabelled", "unlabeled", "ignore", "background"}
+_MOST_BYTES = 64 * 2**20  # a list file beyond this is none
+
+
+def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+    """The CamVid data set below `root`.
+
+    Void counts nowhere: its mask value becomes `ignore`, and the classes are those before it
+    (11). With `ignore: null` void is a class like the others (12). Without `val.txt` (or with an
+    empty one), `validation_split` of the training samples are taken for validation, by a fixed
+    permutation that does not depend on the training's seed.
+    """
+    table = _read_colors(root / "label_colors.txt")
+    void = len(table) - 1 if table[-1][0].lower() in _VOID_NAMES else None
+    has_void = void is not None and ignore is not None
+    classes = table[:-1] if has_void else table
+    values = label_table(
+        len(classes), ignored_values=[void] if has_void and void is not None else [], ignore=ignore
+    )
+
+    train = _read_list(root, "train")
+    if not train:
+        raise _empty(root / "train.txt")
+    train, validation = _validation(spec, root, train)
+    return Dataset(
+        name="camvid",
+        class_names=tuple(name for name, _ in classes),
+        colors=tuple(color for _, color in classes),
+        size=spec.size or picture_size(train[0].image),
+        train=Part("train", train, values),
+        validation=Part("validation", validation, values),
+    )
+
+
+def _validation(
+    spec: DataSpec, root: Path, train: tuple[Sample, ...]
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    own = _read_list(root, "val") if (root / "val.txt").exists() else ()
+    if own and spec.validation_split is not None:
+        raise ClustersegError(
+            f"data.validation_split is given, but {root / 'val.txt'} names a validation part",
+            code="two-validation-parts",
+            help="remove validation_split, or the file",
+        )
+    if own:
+        return train, own
+    if spec.validation_split is None:
+        raise ClustersegError(
+            f"{root / 'val.txt'}: no validation part (the file is missing or empty)",
+            code="no-validation",
+            help="give data.validation_split, e.g. 0.1, to split it off the training part",
+        )
+    return split_off(train, spec.validation_split)
+
+
+def split_off(
+    samples: tuple[Sample, ...], fraction: float
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """(kept, split off): at least one sample each, both in the samples' order."""
+    count = min(max(1, round(len(samples) * fraction)), len(samples) - 1)
+    if count < 1:
+        raise ClustersegError("one sample can't be split in two parts", code="no-validation")
+    chosen = set(epoch_order(0, 0, len(samples))[:count].tolist())
+    kept = tuple(s for i, s in enumerate(samples) if i not in chosen)
+    return kept, tuple(s for i, s in enumerate(samples) if i in chosen)
+
+
+def _read_list(root: Path, part: str) -> tuple[Sample, ...]:
+    path = root / f"{part}.txt"
+    samples = []
+    folders: dict[Path, frozenset[str]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        names = line.split()
+        if len(names) != 2:
+            raise ClustersegError(
+                f"{where}: expected `image mask`, found {len(names)} words: {line.strip()[:80]!r}",
+                code="bad-list",
+            )
+        image, mask = (_locate(root, name, folders, where) for name in names)
+        samples.append(Sample(image, mask))
+    return tuple(samples)
+
+
+def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]], where: str) -> Path:
+    """The file that a list names.
+
+    Relative to the root; an absolute name that does not exist here (the SegNet tutorial's
+    `/SegNet/CamVid/train/x.png`) is looked for below the root by its last two parts. Folders are
+    listed once instead of asking for each file: shared file systems answer that much faster.
+    """
+    path = Path(name)
+    candidates = [path] if path.is_absolute() else [root / path]
+    if path.is_absolute():
+        candidates.append(root / path.parent.name / path.name)
+    for candidate in candidates:
+        folder = candidate.parent
+        if folder not in folders:
+            present = folder.iterdir() if folder.is_dir() else ()
+            folders[folder] = frozenset(path.name for path in present)
+        if candidate.name in folders[folder]:
+            return candidate
+    raise ClustersegError(f"{where}: {candidates[-1]} does not exist", code="missing-file")
+
+
+def _read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
+    """(name, colour) of each class; CamVid's own twelve if the file does not exist."""
+    if not path.exists():
+        return CLASSES
+    table = []
+    for number, line in enumerate(_lines(path), start=1):
+        words = line.split()
+        if not words:
+            continue
+        numbers = [int(word) for word in words[:3] if word.isdecimal() and int(word) < 256]
+        if len(numbers) != 3 or len(words) < 4:
+            raise ClustersegError(
+                f"{path}:{number}: expected `R G B name`, found {line.strip()[:80]!r}",
+                code="bad-list",
+            )
+        table.append((" ".join(words[3:]), (numbers[0], numbers[1], numbers[2])))
+    if len(table) < 2:
+        raise ClustersegError(f"{path}: needs at least two classes", code="bad-list")
+    if len(table) > 256:
+        raise ClustersegError(
+            f"{path}: {len(table)} classes, but 8-bit masks hold 256", code="bad-list"
+        )
+    return tuple(table)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ClustersegError(f"{path}: too large for a list of files", code="bad-list")
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise ClustersegError(
+            f"{path}: no such file; not a CamVid data set",
+            code="no-data",
+            help="the layout is described in docs/data.md",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClustersegError(f"{path}: not readable as text ({error})", code="bad-list") from error
+
+
+def _empty(path: Path) -> ClustersegError:
+    return ClustersegError(f"{path}: names no samples", code="empty-list")

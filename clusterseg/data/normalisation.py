@@ -1,0 +1,17 @@
+"""How pixels become a network's input. Done in the input pipeline, not in the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(RGB in 0 to 255 - mean) / deviation, a channel each."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+# Means and deviations of ImageNet's training pictures, as torchvision gives them, times 255.
+IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), deviation=(58.395, 57.12, 57.375))

@@ -1,0 +1,61 @@
+"""Opens a data set by its format. A format is a file in `clusterseg/data/formats`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clusterseg import registry
+from clusterseg.data.dataset import Dataset, Part
+from clusterseg.data.files import read_labels
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    from clusterseg.spec.model import DataSpec
+
+_FORMATS = "clusterseg.data.formats"
+
+
+def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
+    """The data set of `spec`; `ignore` is the label that counts nowhere (`loss.ignore`).
+
+    Looks at lists, file names and one picture's header, not at every file: what is wrong inside
+    a file shows when it is read (`clusterseg.data.pipeline.explain`). Raises ClustersegError:
+    unknown format, missing root, empty or malformed list, missing file.
+    """
+    module = registry.load(_FORMATS, "data format", spec.format)
+    root = Path(spec.root).expanduser()
+    if not root.is_dir():
+        made = f"clusterseg data synth --format camvid {spec.root}"
+        raise ClustersegError(
+            f"the data set's folder {spec.root!r} does not exist",
+            code="no-data",
+            help=f"set train.data.root, or write a synthetic set: {made}",
+        )
+    dataset: Dataset = module.open_dataset(spec, root, ignore)
+    return dataset
+
+
+def format_names() -> list[str]:
+    """All names that `data.format` takes, sorted."""
+    return registry.names(_FORMATS)
+
+
+def class_counts(part: Part, classes: int) -> tuple[int, ...]:
+    """Pixels of each class in all masks of `part`, at the files' size; ignored ones are left out.
+
+    Reads every mask (8 at a time); raises ClustersegError as `read_labels` does.
+    """
+
+    def count(number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        labels = read_labels(part, number)
+        return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
+
+    total = np.zeros(classes, np.int64)
+    with ThreadPoolExecutor(8) as pool:
+        for counts in pool.map(count, range(len(part))):
+            total += counts
+    return tuple(int(n) for n in total)

@@ -1,0 +1,187 @@
+"""The input pipeline of one rank: files -> decoded, augmented, normalised batches.
+
+A sample's augmentation is drawn from (seed, epoch, sample index) alone: it is the same on any
+rank, with any number of ranks, and after a resume inside the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from clusterseg.data.augment import Augmentation, Context, build_augmentations
+from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.files import check_sample
+from clusterseg.data.masks import decode_mask
+from clusterseg.data.normalisation import IMAGENET, Normalisation
+from clusterseg.data.order import PADDING
+from clusterseg.errors import ClustersegError
+
+NO_LABEL = -1
+"""Label of padding where the job ignores no label; losses and metrics never count it."""
+
+
+def batches(
+    part: Part,
+    indices: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    augment: Sequence[Mapping[str, Any]],
+    size: tuple[int, int],
+    ignore: int | None,
+    threads: int,
+    normalisation: Normalisation = IMAGENET,
+) -> tf.data.Dataset:
+    """The batches of `indices` [steps, batch] (`order.rank_slice`), in their order.
+
+    Elements: images float32 [batch, height, width, 3], normalised RGB; labels int32
+    [batch, height, width]; valid bool [batch]. Pictures are resized to `size` (height, width),
+    bilinearly, masks by the nearest pixel. Where `indices` holds PADDING, valid is False, no
+    pixel has a label (`ignore`, or NO_LABEL without it), and the picture is another of the same
+    batch, so that batch norm's statistics see pictures rather than a flat colour.
+
+    `threads` decode in parallel, besides the one that takes the batches; the order stays. A file
+    that can't be used ends the iteration with a tf.errors.OpError: `explain` says which.
+    """
+    steps, batch = indices.shape
+    flat, valid = _without_padding(indices)
+    images = np.array([str(sample.image) for sample in part.samples], dtype=object)
+    masks = np.array([str(sample.mask) for sample in part.samples], dtype=object)
+    key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
+    no_label = NO_LABEL if ignore is None else ignore
+    listed = tuple((name, _frozen(value)) for entry in augment for name, value in entry.items())
+    if len(listed) != len(augment):
+        build_augmentations(augment, Context(size, normalisation.mean, no_label))  # raises
+    read = _reader(part.label_table, listed, size, no_label, normalisation)
+
+    dataset = tf.data.Dataset.from_tensor_slices(
+        (
+            tf.constant(images[flat].tolist(), tf.string, [steps * batch]),
+            tf.constant(masks[flat].tolist(), tf.string, [steps * batch]),
+            tf.stack([tf.fill([steps * batch], key), tf.constant(flat, tf.int64)], axis=1),
+            tf.constant(valid, tf.bool),
+        )
+    )
+    dataset = dataset.map(read, num_parallel_calls=max(1, threads), deterministic=True)
+    dataset = dataset.batch(batch, drop_remainder=True).prefetch(2)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = max(1, threads)
+    options.threading.max_intra_op_parallelism = 1
+    options.autotune.enabled = False
+    options.deterministic = True
+    return dataset.with_options(options)
+
+
+def explain(error: tf.errors.OpError, part: Part, indices: Iterable[int]) -> ClustersegError:
+    """The error of the first of the samples `indices` that can't be used, with its file named.
+
+    For what a dataset of `batches` raised: pass the row of `indices` that it was reading. Reads
+    those files again with Pillow.
+    """
+    read = [int(index) for index in indices if index != PADDING]
+    for index in read:
+        try:
+            check_sample(part, index)
+        except ClustersegError as found:
+            return found
+    first = part.samples[read[0]].image if read else "nothing"
+    return ClustersegError(
+        f"{part.name} part: reading {len(read)} samples from {first} on failed: "
+        f"{(error.message or '').splitlines()[0][:300] if error.message else error!r}",
+        code="unreadable-picture",
+    )
+
+
+def _without_padding(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(indices, valid), flat; padding shows the first sample of its row, else sample 0."""
+    valid = indices != PADDING
+    first = np.where(valid.any(axis=1), indices[np.arange(len(indices)), valid.argmax(axis=1)], 0)
+    return np.where(valid, indices, first[:, np.newaxis]).reshape(-1), valid.reshape(-1)
+
+
+def _frozen(value: Any) -> Any:
+    """A value of job.yaml as one that can be a key of a cache."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=16)
+def _reader(
+    table: tuple[int, ...],
+    listed: tuple[tuple[str, Any], ...],
+    size: tuple[int, int],
+    no_label: int,
+    normalisation: Normalisation,
+) -> Any:
+    """The graph that reads one sample; kept, so that an epoch does not trace it again."""
+    context = Context(size, normalisation.mean, no_label)
+    augmentations = build_augmentations([{name: value} for name, value in listed], context)
+    classes = tf.constant(table, tf.int32)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[
+            tf.TensorSpec([], tf.string),
+            tf.TensorSpec([], tf.string),
+            tf.TensorSpec([2], tf.int64),
+            tf.TensorSpec([], tf.bool),
+        ]
+    )
+    def read(
+        image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image, labels = _decode(image_path, mask_path, classes)
+        if not any(one.resizes for one in augmentations):
+            image, labels = _fit(image, labels, size)
+        image, labels = _augmented(image, labels, augmentations, key)
+        image = (image - normalisation.mean) / normalisation.deviation
+        labels = tf.where(valid, labels, no_label)
+        return (
+            tf.ensure_shape(image, (*size, 3)),
+            tf.ensure_shape(labels, size),
+            valid,
+        )
+
+    return read
+
+
+def _decode(
+    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
+    image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
+    image = tf.ensure_shape(image, (None, None, 3))
+    labels = tf.gather(classes, decode_mask(tf.io.read_file(mask_path)))
+    tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), message="sizes differ")
+    tf.debugging.assert_none_equal(labels, INVALID, message="class id out of range", summarize=1)
+    return tf.cast(image, tf.float32), labels
+
+
+def _fit(image: tf.Tensor, labels: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    def resized() -> tuple[tf.Tensor, tf.Tensor]:
+        return (
+            tf.image.resize(image, size, method="bilinear"),
+            tf.image.resize(labels[..., tf.newaxis], size, method="nearest")[..., 0],
+        )
+
+    fits = tf.reduce_all(tf.shape(labels) == tf.constant(size))
+    image, labels = tf.cond(fits, lambda: (image, labels), resized)
+    return image, labels
+
+
+def _augmented(
+    image: tf.Tensor, labels: tf.Tensor, augmentations: Sequence[Augmentation], key: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    total = sum(one.count for one in augmentations)
+    if total:
+        # The generator is named: the default may differ from device to device.
+        draws = tf.random.stateless_uniform([total], key, alg="philox")
+        start = 0
+        for one in augmentations:
+            image, labels = one.change(image, labels, draws[start : start + one.count])
+            start += one.count
+    return image, labels

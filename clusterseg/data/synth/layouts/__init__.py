@@ -1,0 +1,1 @@
+"""One file a layout: `files(recipe) -> iterator of (relative path, bytes)`."""
