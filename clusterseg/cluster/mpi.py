@@ -118,7 +118,7 @@ def _look_at(
         )
         return Sighting(program, where, pair)
     first = next((line for text in answers.values() for line in text.splitlines() if line), "")
-    return Sighting(program, where, None, f"says {first[:80]!r}, which no definition knows")
+    return Sighting(program, where, None, f"says {first[:80]!r}, which is none of these")
 
 
 def _answer(

@@ -23,6 +23,7 @@ Meaning = Literal[
     "bind_numa",
     "bind_none",
     "oversubscribe",
+    "share_cores",
     "hosts",
     "ranks",
     "variable",

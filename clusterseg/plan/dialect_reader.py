@@ -22,7 +22,7 @@ from clusterseg.spec.errors import Place, Problem, Source, SpecError, nearest
 from clusterseg.spec.expand import Expander
 from clusterseg.spec.findings import Path, TooMany
 from clusterseg.spec.kinds import type_of
-from clusterseg.spec.model import MapBy
+from clusterseg.spec.model import BindTo, MapBy
 from clusterseg.spec.nodes import parse
 
 _HELP = "docs/launchers.md explains every key"
@@ -73,6 +73,11 @@ def _mistakes(definition: Definition) -> Iterator[_Mistake]:
     for key in definition.map:
         if key not in get_args(MapBy):
             yield ("map", key), f"`{key}` in `map`", f"known: {', '.join(get_args(MapBy))}"
+    for key, bound in definition.cannot.items():
+        known = get_args(MapBy), get_args(BindTo)
+        if key not in known[0] or not set(bound) <= set(known[1]):
+            note = f"expected map_by ({', '.join(known[0])}): [bind_to ({', '.join(known[1])})]"
+            yield ("cannot", key), f"`{key}` in `cannot`", note
     for index, pattern in enumerate(definition.unset):
         if not _UNSET.fullmatch(pattern):
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -55,14 +55,17 @@ def make_plan(
         *_core_warnings(spec, dialect, geometry, hosts),
         *_far_warnings(far),
     ]
-    binding = _binding(spec, dialect, geometry)
+    host_list = bool(far) or geometry.nodes > 1
+    binding = _binding(spec, dialect, geometry, host_list)
     values = {"map": dialect.map.get(spec.placement.map_by, ""), "cpus": geometry.cpus_per_rank}
     said: list[tuple[Meaning, dict[str, object]]] = [("root", {})] if as_root else []
     said.append(("output", {}))
     if spec.placement.verify != "off":
         said.append(("report_binding", {}))
     said.append((binding, values))
-    if far or geometry.nodes > 1:
+    if geometry.oversubscribed:
+        said.append(("share_cores", {}))
+    if host_list:
         said.append(("hosts", {"hostfile": HOSTFILE}))
     said.append(("ranks", {"ranks": geometry.ranks}))
 
@@ -163,27 +166,31 @@ def _check_rank_count(geometry: Geometry, dialect: Dialect) -> None:
         )
 
 
-def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry) -> Meaning:
+def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: bool) -> Meaning:
     """The meaning that says how ranks are laid out and bound; refuses what can't be said."""
-    wanted: Meaning = "oversubscribe" if geometry.oversubscribed else _BIND[spec.placement.bind_to]
+    map_by, bind_to = spec.placement.map_by, spec.placement.bind_to
+    if dialect.map and map_by not in dialect.map:
+        raise _inexpressible(
+            f"map_by: the launcher {dialect.name} can't map by {map_by}", dialect.map
+        )
+    if geometry.oversubscribed:
+        # With a list of hosts, it says itself how many ranks each takes.
+        bare = not host_list and dialect.can("oversubscribe")
+        return "oversubscribe" if bare else "bind_none"
     can = [name for name, meaning in _BIND.items() if dialect.can(meaning)]
-    if can == ["none"] and not geometry.oversubscribed:
+    if can == ["none"]:
         return "bind_none"  # it never binds: _core_warnings says what that means
-    if not dialect.can(wanted):
-        what = wanted if geometry.oversubscribed else f"bind_to: {spec.placement.bind_to}"
-        raise ClustersegError(
-            f"placement.bind_to: the launcher {dialect.name} can't express {what}",
-            code="placement",
-            help=f"it can bind to: {', '.join(can)}",
+    can = [name for name in can if name not in dialect.cannot.get(map_by, ())]
+    if bind_to not in can:
+        raise _inexpressible(
+            f"bind_to: the launcher {dialect.name} can't bind to {bind_to} with map_by: {map_by}",
+            can,
         )
-    if dialect.map and spec.placement.map_by not in dialect.map:
-        raise ClustersegError(
-            f"placement.map_by: the launcher {dialect.name} can't express "
-            f"map_by: {spec.placement.map_by}",
-            code="placement",
-            help=f"it can map by: {', '.join(dialect.map)}",
-        )
-    return wanted
+    return _BIND[bind_to]
+
+
+def _inexpressible(what: str, can: Iterable[str]) -> ClustersegError:
+    return ClustersegError(f"placement.{what}", code="placement", help=f"it can: {', '.join(can)}")
 
 
 def _communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod: bool) -> str:
