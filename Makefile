@@ -11,6 +11,11 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHON
 
+# A site's proxy signs with the site's own certificate, which the system knows and uv does not.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 build_horovod = .venv/bin/python tools/build_horovod.py --uv "$$(tools/find_uv.sh .venv/bin/python)"
 
 help: ## list these targets

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = 1  # raise it when the way of building changes: it is part of the cache's key
-LOCK = Path(__file__).resolve().parent.parent / "requirements-horovod.lock"
+TOP = Path(__file__).resolve().parent.parent
+LOCK = TOP / "requirements-horovod.lock"
+LOG = TOP / ".tools" / "horovod-build.log"
 SITE = Path(sysconfig.get_path("purelib"))
 PREFIX = Path(sys.prefix)
 RECORD = SITE / "horovod_build.json"
@@ -72,8 +74,14 @@ def main() -> int:
         check_two_ranks()
         record(target)
     except subprocess.CalledProcessError as error:
+        log = written(LOG, error.output or "")
+        wrong = [line for line in log.read_text().splitlines() if "error:" in line.lower()]
         print(f"failed ({error.returncode}): {' '.join(map(str, error.cmd))}", file=sys.stderr)
-        print((error.output or "")[-6000:], file=sys.stderr)
+        print("\n".join(wrong[:20]), file=sys.stderr)
+        print(f"help: all that it printed is in {log}", file=sys.stderr)
+        return 1
+    except subprocess.TimeoutExpired as error:
+        print(f"no answer within {error.timeout:.0f} s: {error.cmd}", file=sys.stderr)
         return 1
     except importlib.metadata.PackageNotFoundError as error:
         print(f"{error.name} is not in {PREFIX}: run `make setup` first", file=sys.stderr)
@@ -129,7 +137,7 @@ def wheel_name(target: Mapping[str, str]) -> str:
 
 def build(wheel: Path, *, uv: str, target: Mapping[str, str]) -> None:
     """Builds `wheel` in a temporary environment beside which this one stays as it is."""
-    print(f"Building Horovod {target['horovod']}: about 3 minutes on two cores, once.", flush=True)
+    print(f"Building Horovod {target['horovod']}: some minutes on two cores, once.", flush=True)
     with tempfile.TemporaryDirectory(prefix="clusterseg-horovod-") as name:
         work = Path(name)
         tools = work / "tools"
@@ -161,8 +169,9 @@ def build_environment(work: Path, tools: Path) -> dict[str, str]:
         file = stand_ins / "tensorflow" / "compiler" / "xla" / header
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    # Found without importing TensorFlow, which takes seconds.
-    highwayhash = SITE / "tensorflow" / "include" / "external" / "highwayhash"
+    # Headers that TensorFlow's own include by a shorter name than the one they are shipped under.
+    external = SITE / "tensorflow" / "include" / "external"
+    include = [stand_ins, external / "highwayhash", external / "farmhash_archive" / "src"]
     cores = len(os.sched_getaffinity(0))
     environment = {
         key: value
@@ -173,7 +182,7 @@ def build_environment(work: Path, tools: Path) -> dict[str, str]:
     }
     return environment | {
         "PATH": f"{tools}:{PREFIX / 'bin'}:{os.environ['PATH']}",
-        "CPLUS_INCLUDE_PATH": f"{stand_ins}:{highwayhash}",
+        "CPLUS_INCLUDE_PATH": ":".join(map(str, include)),
         "OMPI_CXX": os.environ.get("CXX", "c++"),
         "HOROVOD_WITH_TENSORFLOW": "1",
         "HOROVOD_WITH_MPI": "1",
@@ -245,21 +254,22 @@ def pinned(package: str) -> str:
 
 
 def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
 def run(argv: list[Any], **options: Any) -> str:
     """Runs a program to its end and returns what it printed; CalledProcessError if it fails."""
-    done = subprocess.run(
+    printed: str = subprocess.run(
         [str(part) for part in argv],
         check=True,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         **options,
-    )
-    return done.stdout
+    ).stdout
+    return printed
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ fetch() {
   mkdir -p .tools
   work=$(mktemp -d .tools/fetch.XXXXXX)
   trap 'rm -rf "$work"' EXIT
-  local options=(--quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-uv.lock)
+  local options=(--quiet --disable-pip-version-check --root-user-action=ignore
+    --no-deps --require-hashes -r requirements-uv.lock)
   if "$python" -m venv "$work/venv" >"$work/log" 2>&1; then
     "$work/venv/bin/python" -m pip install "${options[@]}"
     mv "$work/venv/bin/uv" .tools/uv

@@ -32,7 +32,10 @@ main() {
     "$uv" venv --quiet --clear --python "$python" .venv
   fi
   touch "$unfinished"
-  "$uv" pip install --python .venv/bin/python --require-hashes -r "$lock"
+  echo "Installing the packages of $lock (the first time some 650 MB are fetched)"
+  local progress=()
+  [[ -t 2 ]] || progress=(--quiet)
+  "$uv" pip install "${progress[@]}" --python .venv/bin/python --require-hashes -r "$lock"
   # The build tools are in the lock, so nothing unpinned is fetched to build it.
   "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
   echo "$key" > "$stamp"
@@ -55,7 +58,8 @@ find_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     if works "$candidate"; then
-      "$candidate" -c 'import sys; print(sys.executable)'
+      # Not the Python of an activated environment, but the one that it was made with.
+      "$candidate" -c 'import sys; print(sys._base_executable)'
       return
     fi
   done
