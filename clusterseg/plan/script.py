@@ -69,13 +69,13 @@ def _unset(patterns: Sequence[str]) -> str:
             lines.append(pattern)
         else:
             lines[-1] = joined
-    cases = " |\n        ".join(lines)
+    cases = " | \\\n        ".join(lines)
     return (
         "# What an outer job left behind must not reach the ranks.\n"
-        "for name in $(compgen -e); do\n"
-        "    case $name in\n"
+        "for leftover in $(compgen -e); do\n"
+        "    case $leftover in\n"
         f"        {cases})\n"
-        '            unset "$name" ;;\n'
+        '            unset "$leftover" ;;\n'
         "    esac\n"
         "done\n"
     )
