@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ def start_ticks(pid: int) -> int | None:
     # The name in parentheses may itself hold blanks and parentheses.
     fields = stat[stat.rindex(b")") + 1 :].split()
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def process_state(pid: int) -> str:
+    """The letter in /proc/PID/stat (R, S, D, T, Z, …), or "gone"."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+    return stat[stat.rindex(b")") + 1 :].split()[0].decode("ascii", "replace")
 
 
 def is_alive(process: ProcessId) -> bool | None:
@@ -115,6 +125,32 @@ def start_detached(
 def local_job_id(process: ProcessId) -> str:
     """The job id of a supervisor without a scheduler: `local-<host>-<pid>-<start ticks>`."""
     return f"local-{process.host}-{process.pid}-{process.start}"
+
+
+def oom_kills() -> int | None:
+    """How many processes of this cgroup (and below) the kernel has killed for want of memory.
+
+    None where that can't be read. Control groups version 2 (memory.events) and 1
+    (memory.oom_control, since Linux 4.13).
+    """
+    try:
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            file = _CGROUPS / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            file = _CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control"
+        else:
+            continue
+        with suppress(OSError, ValueError, IndexError):
+            for entry in file.read_text().splitlines():
+                name, value = entry.split()
+                if name == "oom_kill":
+                    return int(value)
+    return None
 
 
 def processes_with_environment(wanted: Mapping[str, str]) -> list[ProcessId]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -33,7 +34,10 @@ from clusterseg.runs.records import Claim, End
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the claimer says about itself; the fields are those of the claim."""
+    """What the claimer says about itself; the fields are those of the claim.
+
+    `argv_of` gives the launch line of an attempt, which may name that attempt's files.
+    """
 
     submission: int
     key: str
@@ -46,7 +50,7 @@ class Wanted:
     pid_start: int
     hosts: dict[str, int]
     ranks: int
-    argv: tuple[str, ...]
+    argv_of: Callable[[int], Sequence[str]]
 
 
 class Witness(Protocol):
@@ -133,7 +137,7 @@ def claim_next(
             nonce=secrets.token_hex(16),
             hosts=wanted.hosts,
             ranks=wanted.ranks,
-            argv=list(wanted.argv),
+            argv=list(wanted.argv_of(number)),
             resume_from=choice.newest.name if choice.newest else None,
             resume_step=choice.newest.header.step if choice.newest else 0,
             accepted=choice.accepted,

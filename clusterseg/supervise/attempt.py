@@ -1,0 +1,357 @@
+"""`clusterseg attempt`: claim, run the launch line, write how it ended, restart within budget.
+
+The loop of design: one claim a launch of the ranks. What decides stands in `policy`, what
+watches in `session`; here the two are tied to the run directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from clusterseg.cluster.processes import (
+    ProcessId,
+    is_alive,
+    local_job_id,
+    oom_kills,
+    this_process,
+)
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.model import Plan
+from clusterseg.runs import files, store
+from clusterseg.runs.attempts import iter_attempts, last_attempt
+from clusterseg.runs.claims import Wanted, claim_next, write_end
+from clusterseg.runs.control import StopReason, read_stop
+from clusterseg.runs.heartbeat import HeartbeatWriter
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.records import Cause, Claim, End
+from clusterseg.supervise.conclude import Conclusion, conclude
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
+from clusterseg.supervise.limits import Timing
+from clusterseg.supervise.notify import notify
+from clusterseg.supervise.policy import (
+    Action,
+    Budgets,
+    Decision,
+    Ended,
+    cause_of_request,
+    cause_of_signal,
+    decide,
+)
+from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.signals import Wakeups
+
+_LARGEST_PLAN = 16 << 20
+_ENOUGH_SPACE = 64 << 20  # bytes free that count as "there is space again"
+
+
+def supervise(
+    run_dir: Path,
+    argv: Sequence[str] = (),
+    *,
+    environ: Mapping[str, str] = os.environ,
+    timing: Timing | None = None,
+) -> int:
+    """Runs attempts of a run until one needs no successor; returns the run's exit code.
+
+    `argv` is the launch line as the batch script shows it (empty: that of the plan). Also 0,
+    with nothing touched, if another job holds the run or it is done already. Raises
+    ClustersegError if the run directory can't be used.
+    """
+    run = RunPaths(Path(os.path.abspath(run_dir)))  # noqa: PTH100 (links stay as they are written)
+    try:
+        with Wakeups() as wakeups:
+            return _Supervisor(run, argv, environ, timing or Timing(), wakeups).loop()
+    except OSError as error:
+        raise ClustersegError(
+            f"{error.filename or run.root}: {error.strerror or error}",
+            code="run-dir",
+            help="the run directory must be writable and have space",
+            exit_code=ExitCode.FAILED,
+        ) from error
+
+
+class _Interrupted(Exception):
+    """A signal came while nothing was running yet."""
+
+
+class _Supervisor:
+    """One process's attempts of one run. Also the `Witness` of its claims."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        timing: Timing,
+        wakeups: Wakeups,
+    ) -> None:
+        self._run, self._environ, self._timing, self._wakeups = run, environ, timing, wakeups
+        self._identity = store.read_identity(run)
+        self._me = this_process()
+        self._job_id = local_job_id(self._me)
+        self._submission = _own_submission(run, self._job_id)
+        self._plan = _read_plan(self._submission)
+        self._argv = tuple(argv) or self._plan.argv
+        self._journal = Journal()
+        self._stop: Stop | None = None  # asked for while no ranks ran
+        self._heartbeat: HeartbeatWriter | None = None
+        limit = self._plan.time_limit
+        self._end_of_time = None if limit is None else time.monotonic() + limit
+
+    def loop(self) -> int:
+        if self._is_done():
+            self.say(f"{self._run.run_id} is done already: nothing is started")
+            return int(ExitCode.OK)
+        while True:
+            try:
+                claim = claim_next(self._run, self._wanted(), self, self._timing.patience)
+            except _Interrupted:
+                return int(ExitCode.STOPPED)
+            if claim is None:
+                return int(ExitCode.OK)
+            decision = self._attempt(claim)
+            if decision is None:  # the run is another's now
+                return int(ExitCode.OK)
+            if decision.action is not Action.RESTART:
+                event = "give-up" if decision.exit_code == ExitCode.FAILED else "end"
+                argv = self._plan.spec.notify
+                notify(argv, self._run.run_id, event, decision.state, self._journal)
+                return int(decision.exit_code)
+            self._back_off(claim, decision.delay)
+
+    # One attempt
+
+    def _attempt(self, claim: Claim) -> Decision | None:
+        """Runs a claimed attempt and writes its end; None if it lost the run meanwhile."""
+        own = self._run.attempt(claim.attempt)
+        self._journal.open(own.supervisor_log)
+        resumed = f"from {claim.resume_from}" if claim.resume_from else "from the start"
+        self.say(f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} ranks, {resumed}")
+        self._journal.note(f"launch line: {msgspec.json.encode(claim.argv).decode()}")
+        try:
+            self._heartbeat = HeartbeatWriter(own.heartbeat)
+            with suppress(OSError):  # the session tries again, and gives up in time
+                self._heartbeat.beat()
+            conclusion = self._launch_and_watch(claim, self._heartbeat)
+            return None if conclusion is None else self._end(claim, conclusion)
+        finally:
+            self._journal.close()
+
+    def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
+        stop = self._stop or self._requested_stop(claim)
+        if stop is not None:
+            self.say(f"{stop.reason}: the ranks are not started")
+            return Conclusion(
+                stop.cause, f"{stop.reason}, before the ranks were started", stop=stop
+            )
+        try:
+            launcher = self._start(claim)
+        except OSError as error:
+            return Conclusion(Cause.CRASH, f"{claim.argv[0]} can't be started: {error}")
+        memory_before = oom_kills()
+        session = Session(
+            self._run,
+            self._plan,
+            claim,
+            launcher,
+            wakeups=self._wakeups,
+            journal=self._journal,
+            timing=self._timing,
+            heartbeat=heartbeat,
+            end_of_time=self._end_of_time,
+        )
+        try:
+            session.run()
+        finally:
+            launcher.end()  # an error of ours must not leave ranks behind
+            left = end_what_is_left(self._run.root, claim.attempt, within=self._timing.cleanup)
+            launcher.close()
+        if left:
+            self._journal.say(f"{left} processes outlived the launcher and were killed")
+        if session.superseded:
+            return None
+        memory_after = oom_kills()
+        grew = None not in (memory_before, memory_after) and memory_after != memory_before
+        return conclude(session, self._plan, launcher, killed_for_memory=grew)
+
+    def _start(self, claim: Claim) -> Launcher:
+        own = self._run.attempt(claim.attempt)
+        if self._plan.hostfile is not None:
+            files.commit_new(own.hostfile, self._plan.hostfile.encode())
+        return Launcher(
+            claim.argv,
+            rank_environment(self._environ, self._plan, self._run, claim.attempt),
+            self._plan.directory,
+            direct=not self._plan.mpirun,
+        )
+
+    def _end(self, claim: Claim, found: Conclusion) -> Decision:
+        """Decides what follows, and records both."""
+        cancelled_now = found.stop is not None and found.stop.now
+        decision = decide(
+            Ended(found.cause, self._position(claim, found.last_step), found.error),
+            self._history(claim),
+            self._budgets(),
+            space_seen=shutil.disk_usage(self._run.root).free >= _ENOUGH_SPACE,
+            now=cancelled_now,
+        )
+        end = End(
+            t=time.time(),
+            attempt=claim.attempt,
+            cause=found.cause,
+            exit_code=found.exit_code,
+            signal=found.signal,
+            failed_rank=found.failed_rank,
+            failed_host=found.failed_host,
+            error=found.error,
+            first_step=found.first_step,
+            last_step=found.last_step,
+            will_restart=decision.action is not Action.END,
+        )
+        try:
+            write_end(self._run, end)
+        except OSError as error:  # readers take a missing end for a kill, which is what it was
+            self.say(f"the end of attempt {claim.attempt} can't be written: {error}")
+        if found.error:
+            self.say(found.error)
+        self.say(f"attempt {claim.attempt} ended: {found.cause}; {decision.reason}")
+        return decision
+
+    # What was before
+
+    def _history(self, claim: Claim) -> list[Ended]:
+        """The earlier attempts of this submission, oldest first."""
+        found = []
+        for attempt in iter_attempts(self._run):
+            earlier = attempt.claim
+            if earlier is None or earlier.submission != claim.submission:
+                continue
+            if earlier.attempt >= claim.attempt:
+                break
+            end = attempt.end
+            if end is None:
+                found.append(Ended(Cause.UNKNOWN, self._position(earlier, None)))
+            else:
+                found.append(Ended(end.cause, self._position(earlier, end.last_step), end.error))
+        return found
+
+    def _position(self, claim: Claim, last_step: int | None) -> int | None:
+        """The step an attempt came to; that of a program which tells no steps is not known."""
+        if last_step is not None:
+            return last_step
+        return claim.resume_step if self._plan.spec.train is not None else None
+
+    def _budgets(self) -> Budgets:
+        spec = self._plan.spec.restart
+        return Budgets(spec.preemption, spec.time_limit, spec.crash, spec.node)
+
+    def _is_done(self) -> bool:
+        last = last_attempt(self._run)
+        return (
+            last is not None
+            and last.claim is not None
+            and last.claim.submission == self._submission.number
+            and last.end is not None
+            and last.end.cause is Cause.DONE
+        )
+
+    # Between attempts
+
+    def _wanted(self) -> Wanted:
+        return Wanted(
+            submission=self._submission.number,
+            key=self._identity.key,
+            uid=os.getuid(),
+            job_id=self._job_id,
+            restart_count=0,  # only a scheduler restarts jobs
+            host=self._me.host,
+            boot_id=self._me.boot_id,
+            pid=self._me.pid,
+            pid_start=self._me.start,
+            hosts=self._plan.hosts,
+            ranks=self._plan.ranks,
+            argv_of=lambda attempt: launch_argv(self._argv, self._plan, self._run, attempt),
+        )
+
+    def _requested_stop(self, claim: Claim) -> Stop | None:
+        """A request that was already there when the attempt was claimed."""
+        request = read_stop(self._run.stop_file(claim.attempt))
+        if request is None:
+            return None
+        now = request.reason == StopReason.CANCEL_NOW
+        return Stop(cause_of_request(request.reason), f"stop file: {request.reason}", 0.0, now)
+
+    def _back_off(self, claim: Claim, seconds: float) -> None:
+        """Waits before the next attempt, alive for all to see; a request to stop ends it."""
+        self.say(f"next attempt in {seconds:.0f} s")
+        until = time.monotonic() + seconds
+        known = read_stop(self._run.stop_file(claim.attempt))
+        while self._stop is None and (rest := until - time.monotonic()) > 0:
+            self._wakeups.wait(min(rest, self._timing.look))
+            for number in self._wakeups.take():
+                left = None if self._end_of_time is None else self._end_of_time - time.monotonic()
+                reason = f"{signal.Signals(number).name} at the supervisor"
+                self._stop = Stop(cause_of_signal(number, left), reason, 0.0)
+            request = read_stop(self._run.stop_file(claim.attempt))
+            if request is not None and request != known:
+                self._stop = self._requested_stop(claim)
+            if self._heartbeat is not None:
+                with suppress(OSError):
+                    self._heartbeat.beat()
+
+    # Witness of claims
+
+    def process_lives(self, claim: Claim) -> bool | None:
+        return is_alive(ProcessId(claim.host, claim.boot_id, claim.pid, claim.pid_start))
+
+    def job_lives(self, claim: Claim) -> bool | None:
+        return self.process_lives(claim)  # a local job is its supervisor
+
+    def clean_up(self, claim: Claim) -> None:
+        left = end_what_is_left(self._run.root, claim.attempt, within=self._timing.cleanup)
+        if left:
+            self.say(f"killed {left} processes that attempt {claim.attempt} left behind")
+
+    def pause(self, seconds: float) -> None:
+        self._wakeups.wait(seconds)
+        for number in self._wakeups.take():
+            self.say(f"{signal.Signals(number).name}: no attempt is claimed")
+            raise _Interrupted
+
+    def say(self, message: str) -> None:
+        self._journal.say(message)
+
+
+def _own_submission(run: RunPaths, job_id: str) -> SubmissionPaths:
+    """The submission that started this job, else the newest one."""
+    submissions = [one for one in store.iter_submissions(run) if one.plan.exists()]
+    if not submissions:
+        raise ClustersegError(
+            f"{run.root} holds no submission with a plan",
+            code="no-plan",
+            help="`clusterseg submit job.yaml` makes a run",
+            exit_code=ExitCode.FAILED,
+        )
+    mine = [one for one in submissions if store.read_job_id(one) == job_id]
+    return (mine or submissions)[-1]
+
+
+def _read_plan(submission: SubmissionPaths) -> Plan:
+    try:
+        data = files.read_capped(submission.plan, _LARGEST_PLAN)
+        return msgspec.json.decode(data, type=Plan)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ClustersegError(
+            f"{submission.plan} can't be read: {error}",
+            code="bad-plan",
+            exit_code=ExitCode.FAILED,
+        ) from None

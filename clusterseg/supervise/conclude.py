@@ -1,0 +1,114 @@
+"""What an attempt that is over has been: evidence gathered, cause and culprit named."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clusterseg.plan.model import Plan
+from clusterseg.runs.records import Cause
+from clusterseg.runs.text import last_lines
+from clusterseg.supervise.failure import (
+    SHOWN_LINES,
+    Failure,
+    describe,
+    first_failure,
+    launcher_reports,
+    signal_name,
+)
+from clusterseg.supervise.launch import Launcher
+from clusterseg.supervise.policy import Evidence, classify
+from clusterseg.supervise.session import Session, Stop
+
+_FAILED = frozenset(
+    {
+        Cause.CRASH,
+        Cause.HANG,
+        Cause.NODE_FAIL,
+        Cause.OUT_OF_MEMORY,
+        Cause.NAN,
+        Cause.DISK_FULL,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How an attempt ended, for its end record. `stop` is the one that was asked for."""
+
+    cause: Cause
+    error: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    failed_rank: int | None = None
+    failed_host: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    stop: Stop | None = None
+
+
+def conclude(
+    session: Session, plan: Plan, launcher: Launcher, *, killed_for_memory: bool
+) -> Conclusion:
+    """Reads the ranks' last events and lines, and says why the attempt ended."""
+    watch, train = session.watch, plan.spec.train is not None
+    with suppress(OSError):
+        watch.look_at_all(time.monotonic())
+    facts = watch.facts()
+    lines = list(launcher.lines)
+    failure = first_failure(facts, launcher_reports(lines), reports_ends=train)
+    if session.forced is not None and session.forced.rank is not None:
+        start = watch.ranks[session.forced.rank].start
+        failure = Failure(rank=session.forced.rank, host=start.host if start else None)
+    said = lines[-SHOWN_LINES:]
+    if failure.rank is not None and failure.rank < len(facts):
+        said = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
+    cause = classify(
+        Evidence(
+            exit_code=launcher.exit_code,
+            ranks=len(facts),
+            asked=session.stop.cause if session.stop else None,
+            forced=session.forced.cause if session.forced else None,
+            reports_ends=train,
+            statuses=tuple(one.end.status for one in facts if one.end is not None),
+            error=failure.error,
+            log_tail=(*said, *lines),
+            killed_for_memory=killed_for_memory,
+        )
+    )
+    error = None
+    failed = cause in _FAILED
+    if session.forced is not None:
+        error = _with_lines(session.forced.error, failure, said)
+    elif failed:
+        error = describe(failure, said, otherwise=_launcher_end(launcher, train=train))
+    elif cause is not Cause.DONE and session.stop is not None:
+        error = None if launcher.exit_code in (0, 75) else session.stop.reason
+    return Conclusion(
+        cause=cause,
+        error=error,
+        exit_code=launcher.exit_code,
+        signal=(failure.signal if failed else None) or launcher.signal,
+        failed_rank=failure.rank if failed else None,
+        failed_host=failure.host if failed else None,
+        first_step=watch.first_step,
+        last_step=watch.last_step,
+        stop=session.stop,
+    )
+
+
+def _with_lines(error: str, failure: Failure, said: list[str]) -> str:
+    """The supervisor's own finding first, since it is what `describe` can't know."""
+    described = describe(failure, said, otherwise=error)
+    return "\n".join([error, *described.split("\n")[1:]])
+
+
+def _launcher_end(launcher: Launcher, *, train: bool) -> str:
+    if launcher.signal is not None:
+        return (
+            f"the launcher was killed by signal {launcher.signal} ({signal_name(launcher.signal)})"
+        )
+    if launcher.exit_code == 0 and train:
+        return "the launcher ended well, but not every rank said that it is done"
+    return f"the launcher ended with exit code {launcher.exit_code}"

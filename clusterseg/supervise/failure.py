@@ -1,0 +1,193 @@
+"""Which rank failed first, and what it said: from the ranks' records and the launcher's output.
+
+One dead rank takes the others with it (the launcher ends them, or their next collective
+fails), so that many ranks look failed and one is the cause.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusterseg.runs.records import RankEnd, RankStart
+from clusterseg.runs.text import one_line
+
+SHOWN_LINES = 20
+_LONGEST_ERROR = 4096
+
+
+@dataclass(frozen=True)
+class RankFacts:
+    """One rank at the end of an attempt; `last_t` is the time of its last event, unix seconds."""
+
+    rank: int
+    start: RankStart | None = None
+    end: RankEnd | None = None
+    last_t: float | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a launcher printed about a process that ended badly."""
+
+    rank: int | None = None
+    pid: int | None = None
+    host: str | None = None
+    signal: int | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The rank that failed first, as far as it can be told."""
+
+    rank: int | None = None
+    host: str | None = None
+    signal: int | None = None
+    exit_code: int | None = None
+    error: str | None = None
+
+
+# Signals that launchers send to the ranks that are left: they name no culprit.
+_CLEANING_UP = (signal.SIGTERM, signal.SIGINT)
+
+# Open MPI 4 (mpirun) and 5 (prterun), whose message is wrapped over lines.
+_OMPI_SIGNAL = re.compile(
+    r"noticed that process rank (\d+) with PID (\d+) on node (\S+) exited on signal (\d+)"
+)
+# "Process name: [[24842,1],3]" in 4, "[prterun-host-1234@1,3]" in 5.
+_OMPI_EXIT = re.compile(r"Process name: \[\S*?,(\d+)\] Exit code: (\d+)")
+_HYDRA = re.compile(
+    r"BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES"
+    r"[ =]+PID (\d+) RUNNING AT (\S+)[ =]+EXIT CODE: (\d+)"
+)
+_HYDRA_SIGNAL = re.compile(r"EXIT STRING: .*\(signal (\d+)\)")
+# "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed".
+_SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
+_SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
+
+
+def launcher_reports(lines: Sequence[str]) -> list[Report]:
+    """What the launcher said about ranks that ended badly, in the order it said so."""
+    text = " ".join(" ".join(lines).split())
+    found: list[tuple[int, Report]] = []
+    for match in _OMPI_SIGNAL.finditer(text):
+        rank, pid, host, number = match.groups()
+        report = Report(rank=int(rank), pid=int(pid), host=host, signal=int(number))
+        found.append((match.start(), report))
+    for match in _OMPI_EXIT.finditer(text):
+        found.append((match.start(), Report(rank=int(match[1]), exit_code=int(match[2]))))
+    for match in _HYDRA.finditer(text):
+        pid, host, code = match.groups()
+        killed = _HYDRA_SIGNAL.search(text, match.end())
+        number = int(killed[1]) if killed else None
+        exit_code = None if killed else int(code)
+        report = Report(pid=int(pid), host=host, signal=number, exit_code=exit_code)
+        found.append((match.start(), report))
+    for match in _SRUN.finditer(text):
+        host, rank, code, word = match.groups()
+        number = _SRUN_WORDS.get(word) if word else None
+        report = Report(
+            rank=int(rank), host=host, signal=number, exit_code=int(code) if code else None
+        )
+        found.append((match.start(), report))
+    return [report for _, report in sorted(found, key=lambda one: one[0])]
+
+
+def first_failure(
+    ranks: Sequence[RankFacts], reports: Sequence[Report], *, reports_ends: bool
+) -> Failure:
+    """The rank that failed first.
+
+    A signal that the launcher saw says most; then what a rank said of its own failure, the
+    earliest first; then the launcher's exit codes; then, if these ranks write their ends, the
+    one without an end that has been silent for longest.
+    """
+    known = {one.rank: one for one in ranks}
+    placed = [_with_rank(report, ranks) for report in reports]
+    signalled = [one for one in placed if one.signal and one.signal not in _CLEANING_UP]
+    if signalled:
+        return _failure(known, signalled[0])
+    failed = [one for one in ranks if one.end is not None and one.end.status == "failed"]
+    if failed:
+        first = min(failed, key=lambda one: one.end.t if one.end else 0.0)
+        own = [one for one in placed if one.rank == first.rank]
+        return _failure(known, own[0] if own else Report(rank=first.rank))
+    exited = [one for one in placed if one.exit_code is not None] or placed
+    if exited:
+        return _failure(known, exited[0])
+    if reports_ends:
+        silent = [one for one in ranks if one.end is None]
+        if silent and len(silent) < len(ranks):
+            first = min(silent, key=lambda one: one.last_t or 0.0)
+            return _failure(known, Report(rank=first.rank))
+    return Failure()
+
+
+def describe(failure: Failure, log_lines: Sequence[str], *, otherwise: str) -> str:
+    """The error for end.json, the log and the screen: one line, then the rank's last lines.
+
+    `otherwise` is the first line if no rank can be named.
+    """
+    summary = _summary(failure, log_lines) if failure.rank is not None else otherwise
+    if not log_lines:
+        return summary
+    who = "its" if failure.rank is not None else "the launcher's"
+    shown = "\n".join(f"  {line}" for line in log_lines[-SHOWN_LINES:])
+    text = f"{summary}\n{who} last lines:\n{shown}"
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
+
+
+def _summary(failure: Failure, log_lines: Sequence[str]) -> str:
+    who = f"rank {failure.rank}" + (f" on {failure.host}" if failure.host else "")
+    if failure.signal:
+        return f"{who} was killed by signal {failure.signal} ({signal_name(failure.signal)})"
+    said = failure.error or _exception(log_lines)
+    if said:
+        return f"{who} failed: {one_line(said, 400)}"
+    if failure.exit_code is not None:
+        return f"{who} exited with code {failure.exit_code}"
+    return f"{who} ended without a word"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number itself if it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*")
+
+
+def _exception(lines: Sequence[str]) -> str | None:
+    """The last line of the last Python traceback."""
+    return next((line for line in reversed(lines) if _EXCEPTION.fullmatch(line)), None)
+
+
+def _with_rank(report: Report, ranks: Sequence[RankFacts]) -> Report:
+    """Hydra names a process and its host only; the ranks' own records say which rank that is."""
+    if report.rank is not None or report.pid is None:
+        return report
+    same = [one.rank for one in ranks if one.start is not None and one.start.pid == report.pid]
+    if len(same) != 1:
+        return report
+    return Report(same[0], report.pid, report.host, report.signal, report.exit_code)
+
+
+def _failure(known: dict[int, RankFacts], report: Report) -> Failure:
+    facts = known.get(report.rank) if report.rank is not None else None
+    started = facts.start if facts else None
+    ended = facts.end if facts else None
+    return Failure(
+        rank=report.rank,
+        # The rank's own word: launchers may name an address, or the name inside a container.
+        host=started.host if started else report.host,
+        signal=report.signal,
+        exit_code=report.exit_code,
+        error=ended.error if ended and ended.status == "failed" else None,
+    )

@@ -1,0 +1,203 @@
+"""The launch line as a process: started, read, signalled, and surely ended with all it left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from clusterseg.cluster.processes import processes_with_environment, send_signal
+from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.text import one_line
+
+RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
+ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
+STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
+
+KEPT_LINES = 400
+_LONGEST_LINE = 2000
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Launcher:
+    """A running launch line, leader of a process group of its own."""
+
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], directory: str, *, direct: bool
+    ) -> None:
+        """Starts it. Raises OSError.
+
+        `direct`: the rank itself is started, without an mpirun. If the supervisor is killed the
+        kernel signals what it started: TERM makes an mpirun end its ranks on all hosts (KILL
+        would orphan them), a lone rank is killed.
+        """
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._process = self._start(argv, environ, directory, writing, direct=direct)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self.pidfd = os.pidfd_open(self._process.pid)
+        self._output: int | None = reading
+        os.set_blocking(reading, False)
+        self._carry = b""
+        self._total = 0
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Readable when there is something to do."""
+        return [self.pidfd] if self._output is None else [self.pidfd, self._output]
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, None if a signal ended it (or it runs)."""
+        code = self._process.returncode
+        return code if code is not None and code >= 0 else None
+
+    @property
+    def signal(self) -> int | None:
+        code = self._process.returncode
+        return -code if code is not None and code < 0 else None
+
+    def send(self, number: int) -> None:
+        """Signals the process group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def read_lines(self) -> list[str]:
+        """What it has printed since the last call, by lines, printable and capped."""
+        data = self._carry + self._read()
+        *whole, self._carry = data.split(b"\n")
+        if len(self._carry) > _LONGEST_LINE or (self._output is None and self._carry):
+            whole.append(self._carry)
+            self._carry = b""
+        lines = [
+            one_line(line.decode("utf-8", "backslashreplace"), _LONGEST_LINE) for line in whole
+        ]
+        self.lines.extend(lines)
+        return lines
+
+    def drain(self) -> list[str]:
+        """The lines that are still in the pipe when it has ended; others may hold it open."""
+        lines = self.read_lines()
+        for _ in range(64):
+            before = self._total
+            lines += self.read_lines()
+            if self._total == before:
+                break
+        return lines
+
+    def end(self) -> None:
+        """Makes sure that it has ended."""
+        if not self.ended():
+            self.send(signal.SIGKILL)
+            self._process.wait()
+
+    def close(self) -> None:
+        """Lets go of the descriptors; the process must have ended."""
+        os.close(self.pidfd)
+        if self._output is not None:
+            os.close(self._output)
+            self._output = None
+
+    @staticmethod
+    def _start(
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        directory: str,
+        output: int,
+        *,
+        direct: bool,
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(environ),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,  # a signal for the supervisor's group is the supervisor's to handle
+            # The supervisor has no threads, and the child only calls prctl and getppid.
+            preexec_fn=_die_with_parent(  # noqa: PLW1509
+                signal.SIGKILL if direct else signal.SIGTERM
+            ),
+        )
+
+    def _read(self) -> bytes:
+        if self._output is None:
+            return b""
+        try:
+            data = os.read(self._output, 1 << 16)
+        except BlockingIOError:
+            return b""
+        self._total += len(data)
+        if not data:  # closed by all who held it; never to be waited for again
+            os.close(self._output)
+            self._output = None
+        return data
+
+
+def end_what_is_left(run_dir: Path, attempt: int, *, within: float = 5.0) -> int:
+    """Kills this user's processes on this host that belong to an attempt; returns how many.
+
+    Its launcher has ended, so nobody else would: a killed mpirun orphans its ranks. Looked at
+    until none is left, since a dying process may just have started another.
+    """
+    wanted = {RUN_VARIABLE: str(run_dir), ATTEMPT_VARIABLE: str(attempt)}
+    ended = set()
+    until = time.monotonic() + within
+    while (left := processes_with_environment(wanted)) and time.monotonic() < until:
+        for process in left:
+            if send_signal(process, signal.SIGKILL):
+                ended.add(process)
+        time.sleep(0.05)
+    return len(ended)
+
+
+def launch_argv(argv: Sequence[str], plan: Plan, run: RunPaths, attempt: int) -> tuple[str, ...]:
+    """The launch line with its symbols replaced; words of the user's own command stay."""
+    command = len(plan.spec.command or ())
+    ours = len(argv) - command
+    symbols = {RUN_DIR: str(run.root), HOSTFILE: str(run.attempt(attempt).hostfile)}
+    return (*(symbols.get(word, word) for word in argv[:ours]), *argv[ours:])
+
+
+def rank_environment(
+    environ: Mapping[str, str], plan: Plan, run: RunPaths, attempt: int
+) -> dict[str, str]:
+    """What the launcher and its ranks are started with.
+
+    The batch script has unset and set what the plan says, and what a person changed in it
+    stands; the plan fills in for an `attempt` that was started without it.
+    """
+    own = {
+        RUN_VARIABLE: str(run.root),
+        ATTEMPT_VARIABLE: str(attempt),
+        STOP_VARIABLE: str(run.stop_file(attempt)),
+    }
+    return {**plan.environment, **environ, **own}
+
+
+def _die_with_parent(number: int) -> Callable[[], None]:
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork
+    parent = os.getpid()
+
+    def in_child() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(127)
+
+    return in_child

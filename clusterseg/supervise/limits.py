@@ -1,0 +1,124 @@
+"""How long to wait for what: pure functions, all times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from clusterseg.runs.claims import Patience
+
+
+@dataclass(frozen=True)
+class Hang:
+    """When silence is a hang.
+
+    `startup`: before the first step (imports, data index, compilation). Then a rank may be
+    silent for `base` + `factor` times the longest window seen (NVRx takes 5 times the observed
+    interval). `validation`: for the first validation, whose length nobody knows yet.
+    """
+
+    startup: float = 300.0
+    base: float = 60.0
+    factor: float = 5.0
+    validation: float = 1800.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The supervisor's clock: how often it looks, and how long it waits.
+
+    `terminate`: between TERM and KILL. `stop_train`, `stop_command`: for ranks that were asked
+    to stop, beside what their saves were measured to take; a `command:` program may not know
+    about stop files at all. `cleanup`: for killed processes to be gone.
+    """
+
+    look: float = 1.0
+    terminate: float = 8.0
+    stop_train: float = 120.0
+    stop_command: float = 30.0
+    cleanup: float = 5.0
+    patience: Patience = field(default_factory=Patience)
+    hang: Hang = field(default_factory=Hang)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A rank for the question of hanging. `process`: its state letter in /proc, None elsewhere.
+
+    `at_epoch_end`: its last window completed an epoch, so that it validates.
+    """
+
+    rank: int
+    silent: float
+    step: int | None = None
+    last_t: float | None = None
+    at_epoch_end: bool = False
+    ended: bool = False
+    process: str | None = None
+
+
+def allowed_silence(
+    rank: Silence, limits: Hang, *, window: float, validation: float | None
+) -> float:
+    """How long this rank may write nothing.
+
+    `window` is the longest window of any rank so far, `validation` the longest validation,
+    None before the first one.
+    """
+    if rank.ended:
+        return limits.base
+    if rank.step is None:
+        return max(limits.startup, limits.base)
+    stepping = limits.base + limits.factor * window
+    if not rank.at_epoch_end:
+        return stepping
+    if validation is None:
+        return max(limits.validation, stepping)
+    return max(limits.base + limits.factor * validation, stepping)
+
+
+def find_hang(
+    ranks: Sequence[Silence],
+    limits: Hang,
+    *,
+    window: float,
+    validation: float | None,
+    reports_steps: bool,
+) -> Silence | None:
+    """The rank that holds up the others, if any has been silent for too long; else None.
+
+    Ranks that wait for a stuck one fall silent with it. What tells it: a process that is
+    stopped or gone, then the lowest step, then the earliest last word. `reports_steps`: these
+    ranks surely write windows; of others only those that have are judged.
+    """
+    running = [rank for rank in ranks if not rank.ended]
+    judged = running or ranks  # all have ended, and the launcher has not
+    if not any(
+        rank.silent > allowed_silence(rank, limits, window=window, validation=validation)
+        for rank in judged
+        if reports_steps or rank.step is not None or rank.ended
+    ):
+        return None
+    return min(
+        judged,
+        key=lambda rank: (
+            rank.process not in ("T", "t", "gone"),
+            -1 if rank.step is None else rank.step,
+            rank.last_t or 0.0,
+        ),
+    )
+
+
+def stop_patience(timing: Timing, *, train: bool, save: float | None, window: float) -> float:
+    """How long ranks that were asked to stop may take: their step, their save, and slack."""
+    return (timing.stop_train if train else timing.stop_command) + 3 * (save or 0.0) + 2 * window
+
+
+def stop_lead(limit: float, *, save: float | None, window: float) -> float:
+    """How long before the end of the allocation (which is `limit` long) the stop is asked.
+
+    Twice the measured save and window, so that a slow file system does not cost the save; never
+    more than half the time there is.
+    """
+    measured = 2 * (save if save is not None else 10.0) + 2 * window + 10.0
+    return min(measured, limit / 2)

@@ -1,0 +1,266 @@
+"""Why an attempt ended and what follows from it: pure functions from values to values.
+
+Nothing here looks at a clock, a process or a file; the table of causes, budgets, states and
+exit codes is that of docs/supervision.md.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from clusterseg.errors import ExitCode
+from clusterseg.runs.control import StopReason
+from clusterseg.runs.records import Cause, State
+
+Budget = int | Literal["unlimited"]
+
+LONGEST_BACK_OFF = 60.0  # seconds
+NEAR_THE_LIMIT = 180.0  # seconds
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """How often each kind of end may start the run again, over one submission."""
+
+    preemption: Budget = "unlimited"
+    time_limit: Budget = 20
+    crash: Budget = 3
+    node: Budget = 10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known when the launcher has ended.
+
+    `exit_code` is the launcher's, None if a signal ended it. `asked` is the stop that was asked
+    for, `forced` what the supervisor itself found (a hang, a wrong placement). `reports_ends`:
+    these ranks write rank_end events. `statuses` are those of the ranks that did; `error` is
+    what the first failed rank said of itself, `log_tail` its and the launcher's last lines.
+    """
+
+    exit_code: int | None
+    ranks: int
+    asked: Cause | None = None
+    forced: Cause | None = None
+    reports_ends: bool = False
+    statuses: tuple[str, ...] = ()
+    error: str | None = None
+    log_tail: tuple[str, ...] = ()
+    killed_for_memory: bool = False
+
+
+# The memory of a host or a cgroup, of Python, of C++, of TensorFlow, as Slurm says it.
+_NO_MEMORY = re.compile(
+    r"\bMemoryError\b|std::bad_alloc|Cannot allocate memory|OOM when allocating"
+    r"|oom[-_ ]?kill|[Oo]ut [Oo]f [Mm]emory|Resource exhausted: OOM"
+)
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]")
+# Only looked for in what a rank says of its own end: a log may print "nan" and go on.
+_NOT_FINITE = re.compile(r"\bnan\b|not finite|non-?finite", re.IGNORECASE)
+_LOST_NODE = re.compile(
+    r"lost communication with (a|the) remote daemon|[Nn]ode failure on|daemon .*lost contact"
+    r"|unable to reliably start one or more daemons|HYD_pmcd_pmiserv.*(lost|closed) connection"
+)
+
+
+def classify(evidence: Evidence) -> Cause:
+    """The cause of an attempt's end.
+
+    A stop that was asked for is the cause however the ranks then ended, unless they say that
+    there was no memory or no space: then a resume would fail in the same way.
+    """
+    if evidence.forced is not None:
+        return evidence.forced
+    if evidence.asked is Cause.CANCELLED:
+        return Cause.CANCELLED
+    all_say = evidence.statuses[0] if len(set(evidence.statuses)) == 1 else None
+    complete = len(evidence.statuses) >= evidence.ranks
+    if evidence.exit_code == 0 and (not evidence.reports_ends or (all_say == "done" and complete)):
+        return Cause.DONE
+    resumably = evidence.exit_code in (ExitCode.STOPPED, 0)
+    if all_say == "stopped" and (complete or resumably):
+        return evidence.asked or Cause.PREEMPTED
+    if evidence.exit_code == ExitCode.STOPPED and "failed" not in evidence.statuses:
+        return evidence.asked or Cause.PREEMPTED
+    return _named_failure(evidence) or evidence.asked or _lost_node(evidence) or Cause.CRASH
+
+
+def _named_failure(evidence: Evidence) -> Cause | None:
+    own = evidence.error or ""
+    lines = "\n".join((own, *evidence.log_tail))
+    if evidence.killed_for_memory or _NO_MEMORY.search(lines):
+        return Cause.OUT_OF_MEMORY
+    if _NO_SPACE.search(lines):
+        return Cause.DISK_FULL
+    return Cause.NAN if _NOT_FINITE.search(own) else None
+
+
+def _lost_node(evidence: Evidence) -> Cause | None:
+    return Cause.NODE_FAIL if _LOST_NODE.search("\n".join(evidence.log_tail)) else None
+
+
+def cause_of_signal(number: int, seconds_left: float | None) -> Cause:
+    """What a signal at the supervisor means; `seconds_left` of the allocation, if known.
+
+    Ctrl-C is a person's wish. USR1 is a notice: of the time limit if that is near (Slurm sends
+    `--signal` up to a minute early), else of preemption, as TERM and a lost terminal are.
+    """
+    if number == signal.SIGINT:
+        return Cause.CANCELLED
+    if number == signal.SIGUSR1 and seconds_left is not None and seconds_left <= NEAR_THE_LIMIT:
+        return Cause.TIME_LIMIT
+    return Cause.PREEMPTED
+
+
+def cause_of_request(reason: str) -> Cause:
+    """What the reason in a stop file means; one that nobody knows is a person's."""
+    known: dict[str, Cause] = {
+        StopReason.PREEMPTED: Cause.PREEMPTED,
+        StopReason.TIME_LIMIT: Cause.TIME_LIMIT,
+    }
+    return known.get(reason, Cause.CANCELLED)
+
+
+class Action(StrEnum):
+    """What the supervisor does next."""
+
+    END = "end"
+    RESTART = "restart"  # a new attempt, here and now
+    REQUEUE = "requeue"  # a new attempt, by asking the scheduler for this job again
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt that is over, as far as deciding goes.
+
+    `position` is the last optimizer step of the run that it reached (the one it resumed from
+    if it did none), None if its ranks do not tell. Only attempts of one submission are
+    compared: `resume` starts with fresh budgets.
+    """
+
+    cause: Cause
+    position: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`state` and `exit_code` are those of the run if nothing follows; `delay` in seconds."""
+
+    action: Action
+    state: State
+    exit_code: int
+    reason: str
+    delay: float = 0.0
+
+
+def decide(
+    ended: Ended,
+    history: Sequence[Ended],
+    budgets: Budgets,
+    *,
+    can_requeue: bool = False,
+    space_seen: bool = False,
+    now: bool = False,
+) -> Decision:
+    """What follows after `ended`; `history` holds the earlier attempts, oldest first.
+
+    `can_requeue`: a scheduler would queue this job again. `space_seen`: there is room on the
+    disk now. `now`: the cancel asked for no save.
+    """
+    cause = ended.cause
+    if cause is Cause.DONE:
+        return Decision(Action.END, State.DONE, ExitCode.OK, "done")
+    if cause is Cause.CANCELLED:
+        state, code = (
+            (State.CANCELLED, ExitCode.FAILED) if now else (State.STOPPED, ExitCode.STOPPED)
+        )
+        return Decision(Action.END, state, code, "cancelled")
+    if cause in (Cause.PREEMPTED, Cause.TIME_LIMIT):
+        return _after_stop(ended, history, budgets, can_requeue=can_requeue)
+    if cause is Cause.DISK_FULL:
+        return _after_disk_full(history, space_seen=space_seen)
+    if cause in (Cause.OUT_OF_MEMORY, Cause.NAN):
+        return Decision(
+            Action.END, State.FAILED, ExitCode.FAILED, f"{cause} would come again: not retried"
+        )
+    return _after_failure(ended, history, budgets)
+
+
+def _after_stop(
+    ended: Ended, history: Sequence[Ended], budgets: Budgets, *, can_requeue: bool
+) -> Decision:
+    if not can_requeue:
+        reason = "no scheduler queues it again: `clusterseg resume` goes on"
+        return Decision(Action.END, State.STOPPED, ExitCode.STOPPED, reason)
+    budget = budgets.preemption if ended.cause is Cause.PREEMPTED else budgets.time_limit
+    used = sum(one.cause is ended.cause for one in history)
+    if _is_used_up(budget, used):
+        reason = _used_up(budget, str(ended.cause))
+        return Decision(Action.END, State.STOPPED, ExitCode.STOPPED, reason)
+    return Decision(Action.REQUEUE, State.STOPPED, ExitCode.STOPPED, f"requeued: {ended.cause}")
+
+
+def _after_disk_full(history: Sequence[Ended], *, space_seen: bool) -> Decision:
+    tried = any(one.cause is Cause.DISK_FULL for one in history)
+    if space_seen and not tried:
+        reason = "there is space again: one more try"
+        return Decision(Action.RESTART, State.STOPPED, ExitCode.STOPPED, reason, delay=1.0)
+    reason = "the disk was full a second time" if tried else "the disk is full"
+    return Decision(Action.END, State.STOPPED, ExitCode.STOPPED, reason)
+
+
+_CRASHES = (Cause.CRASH, Cause.HANG, Cause.UNKNOWN)
+
+
+def _after_failure(ended: Ended, history: Sequence[Ended], budgets: Budgets) -> Decision:
+    node = ended.cause is Cause.NODE_FAIL
+    budget, name = (budgets.node, "node") if node else (budgets.crash, "crash")
+    used = sum(one.cause is Cause.NODE_FAIL if node else one.cause in _CRASHES for one in history)
+    if _is_used_up(budget, used):
+        return Decision(Action.END, State.FAILED, ExitCode.FAILED, _used_up(budget, name))
+    if not node and _repeats(ended, history):
+        reason = f"the same error at step {ended.position} as before: not retried"
+        return Decision(Action.END, State.FAILED, ExitCode.FAILED, reason)
+    failed = 0
+    for one in reversed(history):
+        if one.cause not in (*_CRASHES, Cause.NODE_FAIL):
+            break
+        failed += 1
+    left = "no limit" if budget == "unlimited" else f"{used + 1} of {budget}"
+    return Decision(
+        Action.RESTART,
+        State.FAILED,
+        ExitCode.FAILED,
+        f"restart for {name}: {left}",
+        delay=min(2.0**failed, LONGEST_BACK_OFF),
+    )
+
+
+def _repeats(ended: Ended, history: Sequence[Ended]) -> bool:
+    """Failed as the attempt before did, without having come any further."""
+    if not history or ended.position is None or history[-1].cause not in _CRASHES:
+        return False
+    last = history[-1]
+    return last.position == ended.position and signature(last.error) == signature(ended.error)
+
+
+def signature(error: str | None) -> str:
+    """What two errors of the same kind share: their first line without numbers and places."""
+    first = (error or "").split("\n", 1)[0]
+    return re.sub(r"0x[0-9a-fA-F]+|\d+", "#", first)
+
+
+def _is_used_up(budget: Budget, used: int) -> bool:
+    return budget != "unlimited" and used >= budget
+
+
+def _used_up(budget: Budget, name: str) -> str:
+    if budget == 0:
+        return f"restart.{name} is 0: not restarted"
+    return f"restart.{name} allows {budget} restarts: all used"

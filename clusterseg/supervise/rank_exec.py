@@ -1,0 +1,72 @@
+"""One rank of a `command:` job: its log, its variables, its first event, then the program itself.
+
+The wrapper becomes the program (exec), so that exit codes and signals pass through unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from clusterseg.cluster.processes import host_name
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.paths import AttemptPaths, RunPaths
+from clusterseg.runs.rank_files import RankPlace, rank_from_environment, redirect_output
+from clusterseg.runs.records import RankStart
+
+# What a shell returns for a program that is not there, or can't be executed.
+_NOT_FOUND = 127
+_NOT_EXECUTABLE = 126
+
+
+def exec_rank(run_dir: Path, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Becomes the user's program. Raises ClustersegError if it was not started by `attempt`."""
+    attempt = _attempt_of(run_dir, environ)
+    place = rank_from_environment(environ)
+    redirect_output(attempt.log(place.rank))
+    with suppress(OSError):  # a record for status and logs; the program can do without
+        _write_start(attempt, place)
+    own = {
+        "CLUSTERSEG_RANK": str(place.rank),
+        "CLUSTERSEG_LOCAL_RANK": str(place.local_rank),
+        "CLUSTERSEG_WORLD_SIZE": str(place.world_size),
+    }
+    try:
+        os.execvpe(argv[0], list(argv), {**environ, **own})  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"clusterseg: {argv[0]} can't be started: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+
+
+def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
+    text = environ.get("CLUSTERSEG_ATTEMPT", "")
+    if not (text.isascii() and text.isdigit()):
+        raise ClustersegError(
+            f"CLUSTERSEG_ATTEMPT={text!r}: this rank was not started by `clusterseg attempt`",
+            code="no-attempt",
+            help="`clusterseg submit job.yaml` starts a job",
+            exit_code=ExitCode.USAGE,
+        )
+    return RunPaths(run_dir.absolute()).attempt(int(text))
+
+
+def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
+    event = RankStart(
+        t=time.time(),
+        rank=place.rank,
+        attempt=attempt.number,
+        world_size=place.world_size,
+        host=host_name(),
+        local_rank=place.local_rank,
+        pid=os.getpid(),
+        cpus=sorted(os.sched_getaffinity(0)),
+    )
+    with EventWriter(attempt.events(place.rank)) as writer:
+        writer.write(event)

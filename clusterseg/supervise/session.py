@@ -1,0 +1,298 @@
+"""One launch of the ranks, watched from start to end: signals, stop file, clock, heartbeat, hangs.
+
+Looks once a second; a signal, or the launcher's end or output, wakes it at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clusterseg.cluster.processes import host_name, process_state
+from clusterseg.plan.model import Plan
+from clusterseg.runs.claims import is_superseded
+from clusterseg.runs.control import StopReason, read_stop, request_stop
+from clusterseg.runs.heartbeat import HeartbeatWriter
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Cause, Claim, StopRequest
+from clusterseg.supervise import limits
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.launch import Launcher
+from clusterseg.supervise.limits import Silence, Timing
+from clusterseg.supervise.placement import check_placement
+from clusterseg.supervise.policy import cause_of_request, cause_of_signal
+from clusterseg.supervise.signals import Wakeups
+from clusterseg.supervise.watch import Watch
+
+_SLEPT = 30.0  # seconds between two looks that mean: this process was stopped meanwhile
+
+
+@dataclass
+class Stop:
+    """A stop that was asked for. `until` is by the monotonic clock."""
+
+    cause: Cause
+    reason: str
+    until: float
+    now: bool = False
+
+
+@dataclass
+class Forced:
+    """An end that the supervisor itself brought about, and the rank that it blames."""
+
+    cause: Cause
+    error: str
+    rank: int | None = None
+
+
+class Session:
+    """Watches one launched attempt; `run` returns when the launcher has ended."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        plan: Plan,
+        claim: Claim,
+        launcher: Launcher,
+        *,
+        wakeups: Wakeups,
+        journal: Journal,
+        timing: Timing,
+        heartbeat: HeartbeatWriter,
+        end_of_time: float | None,
+    ) -> None:
+        """`end_of_time`: when the allocation ends, by the monotonic clock."""
+        self.stop: Stop | None = None
+        self.forced: Forced | None = None
+        self.superseded = False
+        self._run, self._plan, self._claim, self._launcher = run, plan, claim, launcher
+        self._wakeups, self._journal, self._timing = wakeups, journal, timing
+        self._heartbeat, self._end_of_time = heartbeat, end_of_time
+        self._stop_file = run.stop_file(claim.attempt)
+        self._train = plan.spec.train is not None
+        now = time.monotonic()
+        self.watch = Watch(run.attempt(claim.attempt), claim.ranks, now)
+        self._looked = now
+        self._beat = self._beat_tried = _boot_clock()
+        self._seen_request: StopRequest | None = None
+        self._terminated: float | None = None  # when the launcher was sent TERM
+        self._killed = False
+        self._placed = False
+
+    def run(self) -> None:
+        """Returns when the launcher has ended and all that it printed is read."""
+        while not self._launcher.ended():
+            rest = self._looked + self._timing.look - time.monotonic()
+            self._wakeups.wait(rest, self._launcher.descriptors)
+            for line in self._launcher.read_lines():
+                self._journal.launcher(line)
+            for number in self._wakeups.take():
+                self._on_signal(number)
+            if time.monotonic() - self._looked >= self._timing.look:
+                self._look()
+        for line in self._launcher.drain():
+            self._journal.launcher(line)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        gap = now - self._looked
+        self._looked = now
+        if gap > _SLEPT:
+            self._journal.note(f"this process was stopped for {gap:.0f} s")
+            for rank in self.watch.ranks:
+                rank.grew += gap  # nobody looked: that is no silence
+        self._keep_lease(after_pause=gap > _SLEPT)
+        self._check_stop_file()
+        with suppress(OSError):
+            self.watch.look(now)
+        self._check_placement()
+        self._check_time(now)
+        if self.stop is None and self._terminated is None:
+            self._check_hang(now)
+        self._enforce(now)
+
+    def _keep_lease(self, *, after_pause: bool) -> None:
+        """Beats; ends everything if the run is no longer ours, or nobody can see our beats."""
+        now = _boot_clock()
+        patience = self._timing.patience
+        if now - self._beat_tried < patience.interval and not after_pause:
+            return
+        self._beat_tried = now
+        with suppress(OSError):
+            if is_superseded(self._run, self._claim):
+                self._journal.say(
+                    f"attempt {self._claim.attempt + 1} was claimed by another process: "
+                    "ending the ranks of this one"
+                )
+                self.superseded = True
+                self._kill()
+                return
+        try:
+            self._heartbeat.beat()
+            self._beat = now
+        except OSError as error:
+            silent = now - self._beat
+            self._journal.say(f"the heartbeat can't be written for {silent:.0f} s: {error}")
+            if silent > patience.grace / 2:
+                self._force(Cause.CRASH, f"the heartbeat could not be written: {error}")
+
+    def _check_stop_file(self) -> None:
+        try:
+            request = read_stop(self._stop_file)
+        except OSError as error:
+            self._journal.note(f"the stop file can't be read: {error}")
+            return
+        if request is None or request == self._seen_request:
+            return
+        self._seen_request = request
+        if request.reason == StopReason.SUPERSEDED:
+            self._journal.say("another process waits to take the run over: ending the ranks")
+            self._kill()
+            return
+        now = request.reason == StopReason.CANCEL_NOW
+        cause = cause_of_request(request.reason)
+        self._ask(cause, f"stop file: {request.reason}", deadline=request.deadline, now=now)
+
+    def _on_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self.stop is not None and number != signal.SIGUSR1:
+            self._journal.say(f"{name} again: ending the ranks now")
+            self._terminate()
+            return
+        left = None if self._end_of_time is None else self._end_of_time - time.monotonic()
+        self._ask(cause_of_signal(number, left), f"{name} at the supervisor")
+
+    def _check_time(self, now: float) -> None:
+        if self._end_of_time is None or self.stop is not None or self._plan.time_limit is None:
+            return
+        lead = limits.stop_lead(
+            self._plan.time_limit, save=self.watch.longest_save, window=self.watch.window
+        )
+        left = self._end_of_time - now
+        if left <= lead:
+            self._ask(Cause.TIME_LIMIT, f"the time limit is reached in {max(left, 0):.0f} s")
+
+    def _check_placement(self) -> None:
+        verify = self._plan.spec.placement.verify
+        starts = self.watch.starts()
+        if self._placed or verify == "off" or len(starts) < self._claim.ranks:
+            return
+        self._placed = True
+        findings = check_placement(self._plan, starts)
+        for problem in (*findings.wrong, *findings.doubtful):
+            self._journal.say(f"placement: {problem}")
+        grave = findings.wrong or (findings.doubtful if verify == "fail" else ())
+        if grave:
+            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}")
+
+    def _check_hang(self, now: float) -> None:
+        stale = limits.find_hang(
+            [self._silence(rank.rank, now, probe=False) for rank in self.watch.ranks],
+            self._timing.hang,
+            window=self.watch.window,
+            validation=self.watch.longest_validation,
+            reports_steps=self._train,
+        )
+        if stale is None:
+            return
+        with suppress(OSError):
+            self.watch.look_at_all(now)  # those not in turn may have written meanwhile
+        stale = limits.find_hang(
+            [self._silence(rank.rank, now, probe=True) for rank in self.watch.ranks],
+            self._timing.hang,
+            window=self.watch.window,
+            validation=self.watch.longest_validation,
+            reports_steps=self._train,
+        )
+        if stale is None:
+            return
+        start = self.watch.ranks[stale.rank].start
+        where = f" on {start.host}" if start else ""
+        step = "before its first step" if stale.step is None else f"after step {stale.step}"
+        how = " (its process is stopped)" if stale.process in ("T", "t") else ""
+        self._force(
+            Cause.HANG,
+            f"rank {stale.rank}{where} hangs {step}{how}",
+            rank=stale.rank,
+        )
+
+    def _silence(self, number: int, now: float, *, probe: bool) -> Silence:
+        rank = self.watch.ranks[number]
+        here = probe and rank.start is not None and rank.start.host.split(".")[0] == host_name()
+        return Silence(
+            rank=number,
+            silent=now - rank.grew,
+            step=rank.step,
+            last_t=rank.last_t,
+            at_epoch_end=rank.at_epoch_end,
+            ended=rank.end is not None,
+            process=process_state(rank.start.pid) if here and rank.start else None,
+        )
+
+    def _ask(
+        self, cause: Cause, reason: str, *, deadline: float | None = None, now: bool = False
+    ) -> None:
+        """Asks the ranks to stop together, by the stop file; a repetition only sharpens it."""
+        at = time.monotonic()
+        until = at + limits.stop_patience(
+            self._timing,
+            train=self._train,
+            save=self.watch.longest_save,
+            window=self.watch.window,
+        )
+        if deadline is not None:
+            until = min(until, at + max(0.0, deadline - time.time()))
+        if self._end_of_time is not None:
+            until = min(until, max(self._end_of_time, at + self._timing.look))
+        if self.stop is None:
+            self._journal.say(f"{reason}: the ranks are asked to stop ({cause})")
+            self.stop = Stop(cause, reason, until, now)
+            self._write_request(cause, until - at)
+        elif cause is Cause.CANCELLED:
+            self._journal.say(f"{reason}: {cause}")
+            self.stop = Stop(cause, reason, min(until, self.stop.until), now or self.stop.now)
+        if now:
+            self._terminate()
+
+    def _write_request(self, cause: Cause, seconds: float) -> None:
+        if self._seen_request is not None:
+            return  # somebody else wrote it: the ranks see it already
+        request = StopRequest(reason=str(cause), deadline=round(time.time() + seconds, 3))
+        self._seen_request = request
+        try:
+            request_stop(self._stop_file, request.reason, request.deadline)
+        except OSError as error:
+            self._journal.say(f"the ranks can't be asked to stop ({error}): ending them")
+            self._terminate()
+
+    def _force(self, cause: Cause, error: str, rank: int | None = None) -> None:
+        if self.forced is None:
+            self._journal.say(f"{error}: ending the ranks ({cause})")
+            self.forced = Forced(cause, error, rank)
+            self._terminate()
+
+    def _enforce(self, now: float) -> None:
+        if self._terminated is None and self.stop is not None and now >= self.stop.until:
+            self._journal.say("the ranks did not stop in time: ending them")
+            self._terminate()
+        if self._terminated is not None and now - self._terminated >= self._timing.terminate:
+            self._kill()
+
+    def _terminate(self) -> None:
+        if self._terminated is None:
+            self._terminated = time.monotonic()
+            self._launcher.send(signal.SIGTERM)
+
+    def _kill(self) -> None:
+        if not self._killed:
+            self._killed = True
+            self._terminated = self._terminated or time.monotonic()
+            self._launcher.send(signal.SIGKILL)
+
+
+def _boot_clock() -> float:
+    """Seconds since boot, suspension included: a lease runs out while a machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
