@@ -121,14 +121,15 @@ def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
 
 def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     """A submission that no attempt belongs to yet."""
-    if submission is None or not submission.started:
-        return Verdict(State.QUEUED, note="it was never started", not_started=True)
-    if submission.job is not Life.DEAD:
+    started = submission is not None and submission.started
+    if submission is not None and started and submission.job is not Life.DEAD:
         return Verdict(State.QUEUED)
     if stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
     if stop is not None:
         return _final(State.STOPPED, Cause.CANCELLED)
+    if not started:
+        return Verdict(State.QUEUED, note="it was never started", not_started=True)
     return _final(
         State.FAILED, Cause.UNKNOWN, note="the batch script ended before it started an attempt"
     )

@@ -22,7 +22,7 @@ from clusterseg.cluster.local import LocalJob, LocalLives, start_job
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
-from clusterseg.plan.planner import fill
+from clusterseg.plan.planner import ATTEMPT_VARIABLES, fill
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent, State
@@ -88,7 +88,8 @@ def start(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]
     job = LocalJob(
         argv=(bash, str(submission.batch_script)),
         directory=run.root,  # the script goes to the plan's directory by itself
-        environ=environ,
+        # Of a job that submits another one, nothing may be taken for the new run's.
+        environ={name: value for name, value in environ.items() if name not in ATTEMPT_VARIABLES},
         output=submission.output,
     )
     job_id = start_job(job, lambda name: files.commit_new(submission.job_id, f"{name}\n".encode()))
@@ -111,6 +112,37 @@ def refuse_unless_resumable(snapshot: Snapshot) -> None:
             code="alive",
             help=f"stop it first: clusterseg cancel {run}; or watch it: clusterseg wait {run}",
         )
+
+
+def refuse_unless_own(run: RunPaths) -> None:
+    """Raises ClustersegError for another user's run: its files would be executed as ours."""
+    owner = run.root.stat().st_uid
+    if owner != os.geteuid():
+        raise ClustersegError(
+            f"{run.root} belongs to another user (uid {owner})",
+            code="not-yours",
+            help="submit the job as a run of your own",
+        )
+
+
+def planned_directory(submission: SubmissionPaths) -> Path | None:
+    """Where the ranks of a submission ran: relative paths in its job.yaml start there."""
+    try:
+        plan = msgspec.json.decode(files.read_capped(submission.plan, 16 << 20), type=_Directory)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    directory = Path(plan.directory)
+    if not directory.is_dir():
+        raise ClustersegError(
+            f"{directory}, where {submission.folder} was submitted, is gone",
+            code="directory",
+            help="submit the job as a new run from where it is to run",
+        )
+    return directory
+
+
+class _Directory(msgspec.Struct):
+    directory: str
 
 
 def look(run: RunPaths) -> Snapshot:

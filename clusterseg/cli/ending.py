@@ -1,0 +1,130 @@
+"""What is said when a command leaves a run: how it stands, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+
+from clusterseg.cli.output import note, safe
+from clusterseg.errors import ExitCode
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import State
+from clusterseg.runs.snapshot import Snapshot
+from clusterseg.runs.store import runs_root
+from clusterseg.runs.text import last_lines
+from clusterseg.submit.submission import look
+
+LOOK = 1.0  # seconds between two looks
+NEVER_STARTED = 10.0  # seconds that a client gets to start what it has written
+OUTPUT_LINES = 15
+
+
+def reference(run: RunPaths) -> str:
+    """How a command in this shell names the run: its id, or its directory from elsewhere."""
+    return run.run_id if run.root.parent == runs_root(None) else shlex.quote(str(run.root))
+
+
+def next_commands(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Commands that make sense now, and what each is for."""
+    run, verdict = reference(snapshot.run), snapshot.verdict
+    collect = (f"clusterseg collect {run}", "accuracy and throughput")
+    logs = (f"clusterseg logs {run}", "what the ranks printed")
+    resume = (f"clusterseg resume {run}", "go on with it")
+    if verdict.not_started:
+        return [(f"clusterseg resume {run}", "start it")]
+    if verdict.state is State.DONE:
+        return [collect, logs]
+    if verdict.over:
+        return [logs, resume, collect]
+    return [
+        (f"clusterseg status {run}", "how it stands"),
+        (f"clusterseg logs -f {run}", "what the ranks print"),
+        (f"clusterseg wait --follow {run}", "watch it again"),
+        (f"clusterseg cancel {run}", "stop it, resumably"),
+    ]
+
+
+def advise(snapshot: Snapshot) -> None:
+    """Shows the next commands on stderr."""
+    commands = next_commands(snapshot)
+    width = max(len(command) for command, _ in commands)
+    for command, purpose in commands:
+        note(f"  {command.ljust(width)}  # {purpose}")
+
+
+def wait_for_end(run: RunPaths) -> Snapshot:
+    """Looks at a run until nothing more will happen by itself."""
+    patience = time.monotonic() + NEVER_STARTED
+    while True:
+        snapshot = look(run)
+        if snapshot.verdict.over:
+            return snapshot
+        if snapshot.verdict.not_started and time.monotonic() > patience:
+            return snapshot
+        time.sleep(LOOK)
+
+
+def attend(run: RunPaths, *, follow: bool, quiet: bool) -> tuple[Snapshot, int]:
+    """Stays with a run until its end, says how it ended; the last look, and the exit code.
+
+    Ctrl-C only leaves it. `quiet`: stdout is kept for other data. With `follow`, the live view
+    is shown meanwhile and the summary at the end.
+    """
+    try:
+        if follow:
+            from clusterseg.cli.follow import follow_run
+
+            snapshot = follow_run(run, sys.stderr if quiet else sys.stdout)
+        else:
+            snapshot = wait_for_end(run)
+    except KeyboardInterrupt:
+        snapshot = look(run)
+        note(f"\nleft {run.run_id}, which is {snapshot.verdict.state}")
+        advise(snapshot)
+        return snapshot, int(ExitCode.INTERRUPTED)
+    if follow and not quiet and snapshot.attempt is not None:
+        from clusterseg.cli.collect_commands import show_summary
+
+        show_summary(run)
+    return snapshot, tell_end(snapshot)
+
+
+def tell_end(snapshot: Snapshot) -> int:
+    """Says how a run ended, on stderr; returns the exit code for this command."""
+    note(end_sentence(snapshot))
+    if snapshot.verdict.state is not State.DONE:
+        for line in output_tail(snapshot):
+            note(f"  | {line}")
+    advise(snapshot)
+    code = snapshot.verdict.exit_code
+    return int(ExitCode.FAILED) if code is None else code
+
+
+def end_sentence(snapshot: Snapshot) -> str:
+    """One line: the state, the cause, who failed, what it said."""
+    verdict, attempt = snapshot.verdict, snapshot.attempt
+    text = f"{snapshot.run.run_id} is {verdict.state}"
+    if verdict.cause is not None and verdict.cause != verdict.state.value:
+        text += f" ({verdict.cause})"
+    if verdict.note:
+        text += f": {verdict.note}"
+    end = attempt.end if attempt else None
+    if end is not None and verdict.cause == end.cause:
+        if end.failed_rank is not None:
+            where = f" on {end.failed_host}" if end.failed_host else ""
+            text += f": rank {end.failed_rank}{where}"
+        if end.error and end.error.strip():
+            text += f": {end.error.strip().splitlines()[-1]}"
+    return safe(text)
+
+
+def output_tail(snapshot: Snapshot) -> list[str]:
+    """The last lines of the batch script's own output, if no attempt was claimed after it."""
+    submission, attempt = snapshot.submission, snapshot.attempt
+    if submission is None:
+        return []
+    claimed = attempt is not None and (
+        attempt.claim is None or attempt.claim.submission >= submission.number
+    )
+    return [] if claimed else last_lines(submission.output, OUTPUT_LINES)

@@ -1,0 +1,138 @@
+"""`submit` and `resume`: from a job.yaml, or a run that is over, to a started job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterseg.cli.output import AsJson, RunArgument, RunsDir, note, out, out_json
+from clusterseg.errors import ClustersegError
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.store import read_intent, resolve_run, runs_root
+from clusterseg.submit.request import read_request
+from clusterseg.submit.submission import (
+    Submitted,
+    look,
+    planned_directory,
+    refuse_unless_own,
+    refuse_unless_resumable,
+    start,
+)
+from clusterseg.submit.submission import resume as resume_run
+from clusterseg.submit.submission import submit as submit_run
+
+app = typer.Typer(rich_markup_mode=None)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated."),
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for the end; end with the run's exit code.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Wait with a live view, then print the summary.")
+]
+
+
+@app.command()
+def submit(
+    job: Annotated[Path, typer.Argument(metavar="JOB.YAML", help="What to run.")],
+    *,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Start a job; returns at once, the job outlives the terminal.
+
+    Prints the run id. With --wait or --follow, Ctrl-C leaves the job running.
+    """
+    plan = read_request(job, overrides or (), os.environ)
+    for warning in plan.warnings:
+        note(f"warning: {warning}")
+    text = job.read_text(encoding="utf-8")
+    submitted = submit_run(plan, text, overrides or (), runs_root(runs_dir), os.environ)
+    _after(submitted, "submitted", wait=wait, follow=follow, as_json=as_json)
+
+
+@app.command()
+def resume(
+    reference: RunArgument,
+    *,
+    overrides: Overrides = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Go on with a run that stopped, failed or was never started.
+
+    A new job in the same run directory, from the last good checkpoint. --set changes the job
+    from here on; earlier overrides still hold.
+    """
+    run = resolve_run(reference, runs_root(runs_dir))
+    refuse_unless_own(run)
+    snapshot = look(run)
+    refuse_unless_resumable(snapshot)
+    submission = snapshot.submission
+    if submission is None:
+        raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")
+    if snapshot.verdict.not_started:
+        if overrides:
+            raise ClustersegError(
+                f"{run.run_id} was never started, so that nothing can be changed in it",
+                code="never-started",
+                help="resume it without --set, or submit the changed job as a new run",
+            )
+        submitted = start(run, submission, os.environ)
+    else:
+        every = [*_earlier_overrides(submission), *(overrides or ())]
+        directory = planned_directory(submission)
+        with contextlib.chdir(directory) if directory else contextlib.nullcontext():
+            plan = read_request(submission.job_yaml, every, os.environ)
+        for warning in plan.warnings:
+            note(f"warning: {warning}")
+        text = submission.job_yaml.read_text(encoding="utf-8")
+        submitted = resume_run(snapshot, plan, text, every, os.environ)
+    _after(submitted, "resumed", wait=wait, follow=follow, as_json=as_json)
+
+
+def _earlier_overrides(submission: SubmissionPaths) -> list[str]:
+    intent = read_intent(submission)
+    if intent is None:
+        raise ClustersegError(
+            f"{submission.intent} can't be read, so that it is not known what was overridden",
+            code="bad-run",
+            help=f"submit it as a new run: clusterseg submit {submission.job_yaml} --set …",
+        )
+    return intent.overrides
+
+
+def _after(submitted: Submitted, verb: str, *, wait: bool, follow: bool, as_json: bool) -> None:
+    """Says what was started and what can be done now; stays with the run if asked to."""
+    from clusterseg.cli.ending import advise, attend
+
+    run = RunPaths(submitted.run_dir)
+    if as_json:
+        out_json(
+            {
+                "run": submitted.run,
+                "run_dir": str(submitted.run_dir),
+                "job_id": submitted.job_id,
+            }
+        )
+    else:
+        out(submitted.run)
+    note(f"{verb} {submitted.run} as {submitted.job_id}")
+    if wait or follow:
+        note("Ctrl-C leaves it running")
+        _, code = attend(run, follow=follow, quiet=as_json)
+        raise typer.Exit(code)
+    if not as_json:
+        advise(look(run))

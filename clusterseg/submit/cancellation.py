@@ -1,0 +1,178 @@
+"""Stopping a run: by asking its supervisor, or by ending its processes.
+
+The request is written before anything is signalled, and it stays: a run whose processes are
+gone without an end record is told from a killed one by it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from clusterseg.cluster import processes
+from clusterseg.cluster.local import claim_process, job_process
+from clusterseg.cluster.processes import ProcessId
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs import files
+from clusterseg.runs.control import StopReason, request_stop
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import State, StopRequest
+from clusterseg.runs.snapshot import Snapshot, next_attempt_number
+from clusterseg.submit.submission import look
+
+LOOK = 0.5  # seconds between two looks
+ORDERLY = 20.0  # seconds that a supervisor has to end its ranks after `cancel --now`
+AFTER_TERM = 5.0  # seconds between SIGTERM and SIGKILL
+
+
+def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
+    """Writes the request where the live attempt, or the next one, will find it.
+
+    Raises ClustersegError if it can't be written.
+    """
+    reason = StopReason.CANCEL_NOW if now else StopReason.CANCEL
+    for number in attempts_to_stop(snapshot):
+        try:
+            _write_request(snapshot.run, number, reason)
+        except OSError as error:
+            raise ClustersegError(
+                f"{snapshot.run.stop_file(number)} can't be written: {error.strerror}",
+                code="run-dir",
+                exit_code=ExitCode.FAILED,
+            ) from None
+    if snapshot.attempt is None and not now:
+        _end_batch_script(snapshot)
+
+
+def attempts_to_stop(snapshot: Snapshot) -> list[int]:
+    """The attempts whose stop files decide: the live or killed one, or the one to come."""
+    attempt = snapshot.attempt
+    if attempt is None:
+        return [next_attempt_number(snapshot.run)]
+    if attempt.end is None and snapshot.verdict.state is not State.QUEUED:
+        return [attempt.number]
+    # Between two attempts: if the next one never comes, the last one's file says why.
+    restarting = attempt.end is not None and attempt.end.will_restart
+    return [*([attempt.number] if restarting else []), attempt.number + 1]
+
+
+def wait_until_stopped(run: RunPaths, seconds: float, *, now: bool) -> Snapshot:
+    """Looks at a run until it is over, or for so long; returns the last look.
+
+    An attempt that crashes instead of stopping may be followed by another one, which then is
+    asked, too.
+    """
+    end = time.monotonic() + seconds
+    asked: int | None = None
+    while True:
+        snapshot = look(run)
+        if snapshot.verdict.over or time.monotonic() >= end:
+            return snapshot
+        number = snapshot.attempt.number if snapshot.attempt else None
+        if asked is not None and number is not None and number > asked:
+            ask_to_stop(snapshot, now=now)
+        asked = number if number is not None else asked
+        time.sleep(LOOK)
+
+
+def end_processes(run: RunPaths, say: Callable[[str], None]) -> Snapshot:
+    """After a request to stop at once: waits, then ends what is left, surely; the last look.
+
+    Only processes that are the run's own are signalled: its supervisor's session as long as
+    that supervisor lives, and what carries the run directory in its environment.
+    """
+    snapshot = wait_until_stopped(run, ORDERLY, now=True)
+    if not snapshot.verdict.over:
+        say(f"its supervisor did not end it within {ORDERLY:.0f} s: ending its processes")
+        _signal_all(snapshot, signal.SIGTERM)
+        snapshot = wait_until_stopped(run, AFTER_TERM, now=True)
+    if snapshot.verdict.over:
+        # A killed supervisor leaves ranks; one that ended in order leaves nobody.
+        _signal_ranks(snapshot, signal.SIGKILL)
+        return snapshot
+    _signal_all(snapshot, signal.SIGKILL)
+    return wait_until_stopped(run, AFTER_TERM, now=True)
+
+
+def _write_request(run: RunPaths, attempt: int, reason: StopReason) -> None:
+    stop_file = run.stop_file(attempt)
+    try:
+        request_stop(stop_file, reason)
+    except FileNotFoundError:  # not claimed yet: the claim leaves the file as it is
+        request = StopRequest(reason=reason, deadline=None)
+        files.replace(stop_file, msgspec.json.encode(request) + b"\n")
+
+
+def _end_batch_script(snapshot: Snapshot) -> None:
+    """Before the claim there is nothing to save, and setup lines may take long."""
+    supervisor = _supervisor(snapshot)
+    if supervisor is not None:
+        for process in _session(supervisor):
+            processes.send_signal(process, signal.SIGTERM)
+
+
+def _signal_all(snapshot: Snapshot, number: int) -> None:
+    supervisor = _supervisor(snapshot)
+    if supervisor is not None:
+        for process in _session(supervisor):
+            processes.send_signal(process, number)
+    _signal_ranks(snapshot, number)
+
+
+def _signal_ranks(snapshot: Snapshot, number: int) -> None:
+    if snapshot.attempt is None:
+        return
+    carried = {
+        "CLUSTERSEG_RUN_DIR": str(snapshot.run.root),
+        "CLUSTERSEG_ATTEMPT": str(snapshot.attempt.number),
+    }
+    for process in processes.processes_with_environment(carried):
+        if not _is_ancestor(process.pid):
+            processes.send_signal(process, number)
+
+
+def _supervisor(snapshot: Snapshot) -> ProcessId | None:
+    """The process that the job is: the batch script, later the supervisor."""
+    attempt = snapshot.attempt
+    if attempt is not None and attempt.claim is not None and attempt.end is None:
+        return claim_process(attempt.claim)
+    return job_process(snapshot.job_id) if snapshot.job_id else None
+
+
+def _session(leader: ProcessId) -> list[ProcessId]:
+    """The processes of a leader's session; none if it is dead: its number may be used again."""
+    if not processes.is_alive(leader):
+        return []
+    members = [process for pid in _pids() if (process := _member(pid, leader.pid)) is not None]
+    return members if processes.is_alive(leader) else []
+
+
+def _member(pid: int, session: int) -> ProcessId | None:
+    try:
+        process = processes.process_id(pid)
+        return process if os.getsid(pid) == session else None
+    except (OSError, ValueError):
+        return None
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _is_ancestor(pid: int) -> bool:
+    """Whether this process was started by `pid`: a job that cancels itself must end last."""
+    current = os.getpid()
+    while current > 1:
+        if current == pid:
+            return True
+        try:
+            stat = Path(f"/proc/{current}/stat").read_bytes()
+        except OSError:
+            return False
+        current = int(stat[stat.rindex(b")") + 2 :].split()[1])
+    return False
