@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from clusterseg.runs import files
 from clusterseg.runs.checkpoint_file import (
     CheckpointError,
     Layout,
@@ -162,7 +163,7 @@ def reject(path: Path, why: str, *, folder: Path | None = None) -> Path:
     gone meanwhile is no error.
     """
     folder = path.parent / "rejected" if folder is None else folder
-    folder.mkdir(mode=0o700, exist_ok=True)
+    files.make_private_dir(folder)
     place = folder / path.name
     number = 0
     while place.exists():
@@ -213,7 +214,7 @@ def commit_checkpoint(
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
-    _fsync_folder(folder)
+    files.sync_folder(folder)
     return CheckpointInfo(name, target, header, sha256, size)
 
 
@@ -274,11 +275,3 @@ def _remove_temporaries(folder: Path, attempt: int) -> None:
 
 def _mentions(messages: list[str], name: str) -> bool:
     return any(message.startswith(name) for message in messages)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

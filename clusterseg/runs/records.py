@@ -202,6 +202,7 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
     was not yet done. `history` holds one entry an epoch, `best` the best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
+    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds.
     """
 
     format: int = 1
@@ -219,4 +220,5 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     schedule: dict[str, float | int | str] = {}
     history: list[dict[str, float | int | None]] = []
     best: dict[str, float | int | str | None] | None = None
+    epoch_sums: dict[str, float] = {}
     times: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,108 @@
+"""Builds what the loop works with: data, model, optimizer, steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clusterseg.data import Dataset, class_counts, open_dataset
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.losses import Loss, build_loss
+from clusterseg.models import build_model
+from clusterseg.spec.model import TrainSpec
+from clusterseg.train.communicator import Communicator
+from clusterseg.train.devices import prepare_tensorflow, rank_threads
+from clusterseg.train.identity import identity
+from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.sampling import epoch_steps
+from clusterseg.train.state import TrainState
+from clusterseg.train.step import (
+    EvaluationStep,
+    TrainStep,
+    build_evaluation_step,
+    build_train_step,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """Everything that stays the same during an attempt. `size` is (height, width)."""
+
+    dataset: Dataset
+    size: tuple[int, int]
+    classes: int
+    steps_per_epoch: int
+    threads: int
+    state: TrainState
+    train_step: TrainStep
+    evaluation_step: EvaluationStep
+    identity: dict[str, str]
+    model: keras.Model
+
+
+def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int) -> Assembly:
+    """Sets TensorFlow up and builds everything; weights are those of a fresh run.
+
+    `flags` is the length of the vector that a step agrees on. Raises ClustersegError for what
+    does not fit together.
+    """
+    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
+    prepare_tensorflow(threads, seed=spec.seed, deterministic=spec.deterministic)
+    dataset = open_dataset(spec.data, spec.loss.ignore)
+    classes = spec.model.classes or dataset.classes
+    if classes < dataset.classes:
+        raise ClustersegError(
+            f"train.model.classes is {classes}, but the data set has {dataset.classes} classes",
+            code="classes",
+            help=f"give {dataset.classes}, or leave it out",
+            exit_code=ExitCode.FAILED,
+        )
+    size = dataset.size
+    loss = _loss(spec, dataset, classes, communicator)
+    model = build_model(spec.model.name, classes, size, **spec.model.options)
+    optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
+    state = TrainState(model, optimizer)
+    return Assembly(
+        dataset=dataset,
+        size=size,
+        classes=classes,
+        steps_per_epoch=epoch_steps(
+            spec.steps_per_epoch, len(dataset.train), spec.batch_size * communicator.size
+        ),
+        threads=threads,
+        state=state,
+        train_step=build_train_step(
+            model,
+            loss,
+            optimizer,
+            state,
+            communicator,
+            batch=spec.batch_size,
+            size=size,
+            flags=flags,
+        ),
+        evaluation_step=build_evaluation_step(
+            model,
+            loss,
+            batch=spec.batch_size,
+            size=size,
+            classes=classes,
+            ignore=spec.loss.ignore,
+        ),
+        identity=identity(spec, classes=classes, size=size, samples=len(dataset.train)),
+        model=model,
+    )
+
+
+def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator) -> Loss:
+    if spec.loss.class_weights != "balanced":
+        return build_loss(spec.loss, classes)
+    # Every mask is read for this: by one rank for all.
+    own = class_counts(dataset.train, classes) if communicator.rank == 0 else ()
+    counts = json.loads(communicator.broadcast_text(json.dumps(own)))
+    return build_loss(spec.loss, classes, class_counts=counts)

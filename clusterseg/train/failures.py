@@ -1,0 +1,44 @@
+"""Failures of an attempt as the supervisor can tell them apart, and as a person reads them."""
+
+from __future__ import annotations
+
+import errno
+
+from clusterseg.errors import ClustersegError, ExitCode
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class TrainingError(ClustersegError):
+    """Ends the attempt. The message begins with the cause: `disk full:`, `nan:`, `save:`, …
+
+    `agreed`: all ranks raise it at the same place, so that they can end together in order.
+    """
+
+    def __init__(self, message: str, *, code: str, agreed: bool, help: str | None = None) -> None:
+        super().__init__(message, code=code, help=help, exit_code=ExitCode.FAILED)
+        self.agreed = agreed
+
+
+def describe_os_error(error: OSError, doing: str) -> str:
+    """`disk full: …` where that is it, else `i/o error: …`; one line."""
+    kind = "disk full" if error.errno in _FULL else "i/o error"
+    where = f": {error.filename}" if error.filename else ""
+    return f"{kind}: {doing}: {error.strerror or error}{where}"
+
+
+def one_line(error: BaseException) -> str:
+    """An error for the `error` field of an event: its first line, capped."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return describe_os_error(error, "writing")
+    if isinstance(error, ClustersegError):
+        text = error.message
+    elif isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        text = f"out of memory: {_first_line(error)}"
+    else:
+        text = f"{type(error).__name__}: {_first_line(error)}"
+    return text[:2000]
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "")

@@ -1,0 +1,269 @@
+"""The training loop of one rank: epochs, steps, validation, saves, and the agreed stop.
+
+All ranks take every decision together: what a rank wants (to stop, to save, to close a window)
+travels as flags in the reduction of a step, and holds for all at the end of that step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from clusterseg.data.dataset import Part
+from clusterseg.data.pipeline import batches, explain
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.records import Epoch, Phase
+from clusterseg.spec.model import CheckpointSpec, TrainSpec
+from clusterseg.train.assembly import Assembly
+from clusterseg.train.communicator import Communicator
+from clusterseg.train.failures import TrainingError
+from clusterseg.train.progress import Progress
+from clusterseg.train.sampling import training_indices, validation_indices
+from clusterseg.train.saving import Saver
+from clusterseg.train.schedule import base_learning_rate, learning_rate
+from clusterseg.train.state import check_agreement, generator_seeds
+from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.validation import validate
+from clusterseg.train.windows import Windows
+
+FLAGS = len(SOURCES) + 2  # the stop sources, then rank 0's wishes: cut the window, save
+_WINDOW_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one step reads: its tensors, its real images on this rank, seconds waited for it."""
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    real: int
+    waited: float
+
+
+class Loop:
+    """Trains from `progress` on. `run` may be called once."""
+
+    def __init__(
+        self,
+        *,
+        spec: TrainSpec,
+        checkpoint: CheckpointSpec,
+        assembly: Assembly,
+        progress: Progress,
+        communicator: Communicator,
+        saver: Saver,
+        events: EventWriter,
+        stops: StopSources,
+    ) -> None:
+        self._spec = spec
+        self._every = checkpoint.every
+        self._assembly = assembly
+        self.progress = progress
+        self._communicator = communicator
+        self._saver = saver
+        self._events = events
+        self._stops = stops
+        self._windows = Windows(communicator.rank)
+        self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
+        self._agreed_stop = [False] * len(SOURCES)
+        self._saved = (progress.step, progress.validated)
+        self._first_step = True
+
+    def run(self) -> str | None:
+        """None if the training is done, else why it stopped, with everything saved.
+
+        Raises TrainingError (agreed by all ranks), ClustersegError for data that can't be read,
+        tf.errors.OpError.
+        """
+        self._check_agreement("at the start")
+        self._windows.restart()
+        finished = not self._stop_agreed() and self._epochs()
+        if finished:
+            self._check_agreement("at the end")
+            return None
+        if self._saved != (self.progress.step, self.progress.validated):
+            self._save()
+        return self._stops.reason(self._agreed_stop)
+
+    def _epochs(self) -> bool:
+        """False if the ranks agreed to stop."""
+        progress = self.progress
+        if not progress.validated and not self._finish_epoch():
+            return False
+        while progress.epoch < self._spec.epochs:
+            if not self._train_epoch() or not self._finish_epoch():
+                return False
+        return True
+
+    def _train_epoch(self) -> bool:
+        """From the current step to the epoch's end; False if the ranks agreed to stop."""
+        epoch = self.progress.epoch
+        for batch in self._epoch_batches(epoch):
+            wants_save = self._step(batch)
+            if any(self._agreed_stop):
+                return False
+            if wants_save and self.progress.epoch == epoch:  # an epoch's end is saved anyway
+                self._save()
+        return True
+
+    def _step(self, batch: _Batch) -> bool:
+        """One optimizer step; True if a save is due after it."""
+        progress, rank = self.progress, self._communicator.rank
+        rate = learning_rate(
+            self._spec.schedule,
+            self._base_rate,
+            step=progress.step,
+            steps_per_epoch=self._assembly.steps_per_epoch,
+            epochs=self._spec.epochs,
+        )
+        outcome = self._assembly.train_step(
+            batch.images,
+            batch.labels,
+            real=batch.real,
+            learning_rate=rate,
+            seeds=generator_seeds(
+                self._spec.seed, progress.step, rank, len(self._assembly.state.generators)
+            ),
+            flags=self._wishes(),
+        )
+        if not outcome.finite:
+            raise TrainingError(
+                f"nan: loss or gradients of step {progress.step + 1} are not finite",
+                code="nan",
+                agreed=True,
+                help="lower the learning rate or add warm-up; nothing of this step was saved",
+            )
+        self._windows.add(
+            images=batch.real,
+            wait_data=batch.waited,
+            comm=outcome.comm,
+            loss_sum=outcome.loss_sum,
+            weight_sum=outcome.weight_sum,
+        )
+        progress.advance(
+            outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
+        )
+        *stops, cut, save = (bool(flag) for flag in outcome.flags)
+        self._agreed_stop = stops
+        save = save or (self._every.steps is not None and progress.step % self._every.steps == 0)
+        at_end = progress.step_in_epoch == 0
+        if self._first_step or cut or save or at_end or any(stops):
+            event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
+            progress.seconds += event.seconds
+            # Before any save: a kill in it must not lose the record of steps that it made durable.
+            self._events.write(event)
+        self._first_step = False
+        return save
+
+    def _finish_epoch(self) -> bool:
+        """Validates and saves; False if the ranks agreed to stop before the end of it."""
+        progress = self.progress
+        self._windows.leave()
+        val_loss = val_accuracy = val_mean_iou = None
+        if len(self._assembly.dataset.validation):
+            result = validate(
+                self._validation_batches(),
+                self._assembly.evaluation_step,
+                self._communicator,
+                classes=self._assembly.classes,
+                stop_agreed=self._stop_agreed,
+            )
+            if result is None:
+                return False
+            val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
+        entry = progress.complete_epoch(val_loss, val_accuracy, val_mean_iou)
+        rested = self._windows.enter()
+        rank = self._communicator.rank
+        self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
+        if rank == 0:
+            self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
+        self._check_agreement(f"after epoch {progress.epoch}")
+        self._save()
+        return True
+
+    def _save(self) -> None:
+        self._saver.save(self.progress)
+        self._saved = (self.progress.step, self.progress.validated)
+
+    def _wishes(self) -> NDArray[np.float32]:
+        leads = self._communicator.rank == 0
+        every = self._every.seconds
+        cut = leads and self._windows.seconds >= _WINDOW_SECONDS
+        save = leads and every is not None and self._saver.seconds_since_save >= every
+        return np.asarray([*self._stops.flags(), cut, save], np.float32)
+
+    def _stop_agreed(self) -> bool:
+        """Asks all ranks, outside of a step."""
+        agreed = self._communicator.agree([int(flag) for flag in self._stops.flags()])
+        self._agreed_stop = [bool(flag) for flag in agreed]
+        return any(self._agreed_stop)
+
+    def _check_agreement(self, when: str) -> None:
+        if self._communicator.size == 1:
+            return
+        problem = check_agreement(self._assembly.state, self._communicator, when)
+        if problem:
+            raise TrainingError(
+                f"diverged: {problem}",
+                code="diverged",
+                agreed=True,
+                help="the ranks' hardware or libraries compute differently; nothing was saved",
+            )
+
+    def _epoch_batches(self, epoch: int) -> Iterator[_Batch]:
+        indices = training_indices(
+            seed=self._spec.seed,
+            epoch=epoch,
+            count=len(self._assembly.dataset.train),
+            batch=self._spec.batch_size,
+            first_step=self.progress.step_in_epoch,
+            steps=self._assembly.steps_per_epoch,
+            rank=self._communicator.rank,
+            world_size=self._communicator.size,
+        )
+        elements = self._elements(
+            self._assembly.dataset.train, indices, epoch=epoch, augment=self._spec.augment
+        )
+        for row in indices:
+            began = time.perf_counter()
+            images, labels, _ = next(elements)
+            yield _Batch(images, labels, int((row >= 0).sum()), time.perf_counter() - began)
+
+    def _validation_batches(self) -> Iterator[Any]:
+        part = self._assembly.dataset.validation
+        indices = validation_indices(
+            count=len(part),
+            batch=self._spec.batch_size,
+            rank=self._communicator.rank,
+            world_size=self._communicator.size,
+        )
+        return self._elements(part, indices, epoch=0, augment=())
+
+    def _elements(
+        self, part: Part, indices: NDArray[np.int64], *, epoch: int, augment: tuple[Any, ...]
+    ) -> Iterator[Any]:
+        """(images, labels, valid) a row of `indices`; errors name the file."""
+        elements = iter(
+            batches(
+                part,
+                indices,
+                seed=self._spec.seed,
+                epoch=epoch,
+                augment=augment,
+                size=self._assembly.size,
+                ignore=self._spec.loss.ignore,
+                threads=self._assembly.threads,
+            )
+        )
+        for row in indices:
+            try:
+                element = next(elements)
+            except tf.errors.OpError as error:
+                raise explain(error, part, row) from error
+            yield element

@@ -1,0 +1,133 @@
+"""Where a run stands: what the header of a checkpoint says beside the tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from clusterseg.runs.checkpoints import checkpoint_name
+from clusterseg.runs.records import CheckpointHeader
+
+
+@dataclass
+class Progress:
+    """The position in the data and what was measured on the way; equal on all ranks.
+
+    `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
+    the epoch in progress. `validated`: the last completed epoch has been. The sums are over the
+    steps of the epoch in progress: of pixel losses, of their weights, of seconds.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    validated: bool = True
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+    seconds: float = 0.0
+    history: list[dict[str, float | int | None]] = field(default_factory=list)
+    best: dict[str, float | int | str | None] | None = None
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the last validated epoch; 0 before the first."""
+        value = self.history[-1]["val_accuracy"] if self.history else None
+        return float(value) if value is not None else 0.0
+
+    @property
+    def checkpoint_name(self) -> str:
+        """The name without a step belongs to validated ends of epochs alone."""
+        inside = self.step_in_epoch > 0 or not self.validated
+        return checkpoint_name(self.epoch, self.val_accuracy, self.step if inside else None)
+
+    def advance(self, loss_sum: float, weight_sum: float, *, steps_per_epoch: int) -> None:
+        """One optimizer step was done; the last one of an epoch completes it."""
+        self.step += 1
+        self.step_in_epoch += 1
+        self.loss_sum += loss_sum
+        self.weight_sum += weight_sum
+        if self.step_in_epoch == steps_per_epoch:
+            self.epoch += 1
+            self.step_in_epoch = 0
+            self.validated = False
+
+    def complete_epoch(
+        self, val_loss: float | None, val_accuracy: float | None, val_mean_iou: float | None
+    ) -> dict[str, float | int | None]:
+        """The epoch's validation is done: adds its entry to the history and returns it."""
+        entry: dict[str, float | int | None] = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss": finite(self.loss_sum / self.weight_sum) if self.weight_sum else None,
+            "val_loss": finite(val_loss),
+            "val_accuracy": finite(val_accuracy),
+            "val_mean_iou": finite(val_mean_iou),
+            "seconds": self.seconds,
+        }
+        self.history.append(entry)
+        self.validated = True
+        self.loss_sum = self.weight_sum = self.seconds = 0.0
+        accuracy, best = entry["val_accuracy"], self.best
+        if accuracy is not None and (best is None or accuracy > float(best["val_accuracy"] or 0)):
+            self.best = {
+                "epoch": self.epoch,
+                "step": self.step,
+                "val_accuracy": accuracy,
+                "file": self.checkpoint_name,
+            }
+        return entry
+
+    @classmethod
+    def from_header(cls, header: CheckpointHeader) -> Progress:
+        sums = header.epoch_sums
+        return cls(
+            epoch=header.epoch,
+            step=header.step,
+            step_in_epoch=header.step_in_epoch,
+            validated=header.validated,
+            loss_sum=sums.get("loss_sum", 0.0),
+            weight_sum=sums.get("weight_sum", 0.0),
+            seconds=sums.get("seconds", 0.0),
+            history=[dict(entry) for entry in header.history],
+            best=dict(header.best) if header.best else None,
+        )
+
+    def to_header(
+        self,
+        *,
+        attempt: int,
+        t: float,
+        seed: int,
+        global_batch: int,
+        world_size: int,
+        identity: dict[str, str],
+        schedule: dict[str, float | int | str],
+        times: dict[str, float],
+    ) -> CheckpointHeader:
+        return CheckpointHeader(
+            epoch=self.epoch,
+            step=self.step,
+            step_in_epoch=self.step_in_epoch,
+            attempt=attempt,
+            t=t,
+            val_accuracy=self.val_accuracy,
+            validated=self.validated,
+            seed=seed,
+            global_batch=global_batch,
+            world_size=world_size,
+            identity=identity,
+            schedule=schedule,
+            history=self.history,
+            best=self.best,
+            epoch_sums={
+                "loss_sum": self.loss_sum,
+                "weight_sum": self.weight_sum,
+                "seconds": self.seconds,
+            },
+            times=times,
+        )
+
+
+def finite(value: float | None) -> float | None:
+    """None for NaN and infinity, which JSON does not know."""
+    return value if value is not None and math.isfinite(value) else None

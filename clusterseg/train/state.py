@@ -1,0 +1,149 @@
+"""All that a deterministic run reproduces bit for bit, as named tensors.
+
+Names are structural (the path of a layer in the model), so that a file written by one process
+fits the model of another, whatever that one built before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterseg.runs.checkpoint_file import Layout, Tensor
+from clusterseg.runs.checkpoints import CheckpointError
+from clusterseg.train.communicator import Communicator
+from clusterseg.train.optimizers import slots
+
+_DTYPES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
+    "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32", "float32": "F32",
+    "int64": "I64", "uint64": "U64", "float64": "F64",
+}  # fmt: skip
+
+
+class TrainState:
+    """The variables of model, optimizer and generators by name.
+
+    `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
+    ranks average every step. `generators` are the states of Keras' seed generators (dropout).
+    """
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        self.trainable = list(model.trainable_variables)
+        self.generators = _generators(model)
+        drawn = {id(variable) for variable in self.generators.values()}
+        rest = [one for one in model.non_trainable_variables if id(one) not in drawn]
+        self.statistics = [one for one in rest if str(one.dtype).startswith(("float", "bfloat"))]
+        if len(self.statistics) != len(rest):
+            raise ValueError("a non-trainable variable of the model is neither float nor a seed")
+        named = [(f"model/{one.path}", one) for one in [*self.trainable, *rest]]
+        named += _optimizer_variables(optimizer, self.trainable)
+        named += list(self.generators.items())
+        self.variables: dict[str, Any] = dict(named)
+        if len(self.variables) != len(named):
+            raise ValueError("two variables have the same name: layer names must be unique")
+
+    def tensors(self) -> list[Tensor]:
+        """Host copies of everything, to be written."""
+        return [
+            Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
+            for name, array in ((name, _host(one)) for name, one in self.variables.items())
+        ]
+
+    def load(self, name: str, layout: Layout, data: memoryview) -> None:
+        """Sets all variables from a verified file; raises CheckpointError naming every misfit."""
+        misfits = self._misfits(layout)
+        if misfits:
+            shown = "; ".join(misfits[:20]) + (f"; … ({len(misfits)})" if misfits[20:] else "")
+            raise CheckpointError(f"{name} does not fit this model: {shown}")
+        for key, variable in self.variables.items():
+            slot = layout.tensors[key]
+            array = _host(variable)
+            stored = np.frombuffer(data[slot.begin : slot.end], array.dtype).reshape(array.shape)
+            variable.assign(stored)
+
+    def broadcast(self, communicator: Communicator) -> None:
+        """Gives every rank the state of rank 0."""
+        if communicator.size > 1:
+            for variable in self.variables.values():
+                variable.assign(communicator.broadcast(_host(variable)))
+
+    def digest(self) -> int:
+        """63 bits of a SHA-256 over what all ranks must hold alike: all but the generators."""
+        digest = hashlib.sha256()
+        for name, variable in self.variables.items():
+            if name not in self.generators:
+                digest.update(_bytes(_host(variable)))
+        return int.from_bytes(digest.digest()[:8], "big") >> 1
+
+    def _misfits(self, layout: Layout) -> list[str]:
+        misfits = [f"{key} is not expected" for key in layout.tensors.keys() - self.variables]
+        for key, variable in self.variables.items():
+            slot = layout.tensors.get(key)
+            wanted = (_DTYPES[_host(variable).dtype.name], tuple(variable.shape))
+            if slot is None:
+                misfits.append(f"{key} is missing")
+            elif (slot.dtype, slot.shape) != wanted:
+                misfits.append(
+                    f"{key} is {slot.dtype} {list(slot.shape)}, expected {wanted[0]} "
+                    f"{list(wanted[1])}"
+                )
+        return sorted(misfits)
+
+
+def generator_seeds(seed: int, step: int, rank: int, count: int) -> NDArray[np.int64]:
+    """int64 [count, 2]: the states of the seed generators before step `step`.
+
+    A function of the position alone: dropout draws the same numbers after a resume, and other
+    ones on each rank. Below 2**31 - 1, as Keras folds states to int32.
+    """
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(2 * count)
+    return (words % (2**31 - 2)).astype(np.int64).reshape(count, 2)
+
+
+def check_agreement(state: TrainState, communicator: Communicator, when: str) -> str | None:
+    """None if all ranks hold equal weights, else which of them differ from rank 0."""
+    digests = communicator.gather(state.digest())
+    odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    if not odd:
+        return None
+    shown = ", ".join(map(str, odd[:16])) + (", …" if odd[16:] else "")
+    return f"the weights differ between ranks {when}: rank {shown} from rank 0"
+
+
+def _optimizer_variables(
+    optimizer: keras.optimizers.Optimizer, trainable: list[Any]
+) -> list[tuple[str, Any]]:
+    by_slot = slots(optimizer, len(trainable))
+    named = [
+        (f"optimizer/{slot}/{variable.path}", held)
+        for slot, all_held in by_slot.items()
+        for variable, held in zip(trainable, all_held, strict=True)
+    ]
+    in_slots = {id(held) for _, held in named}
+    single = [one for one in optimizer.variables if id(one) not in in_slots]
+    return [*((f"optimizer/{one.name}", one) for one in single), *named]
+
+
+def _generators(model: keras.Model) -> dict[str, Any]:
+    # A layer without weights has no path; names are structural too, and unique in a model.
+    found = [
+        (f"generator/{layer.path or layer.name}/{number}", generator.state)
+        for layer in model._flatten_layers()
+        for number, generator in enumerate(getattr(layer, "_seed_generators", ()))
+    ]
+    if len(dict(found)) != len(found):
+        raise ValueError("two layers with a seed generator have the same name")
+    return dict(found)
+
+
+def _host(variable: Any) -> NDArray[Any]:
+    return np.ascontiguousarray(variable.numpy())
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
