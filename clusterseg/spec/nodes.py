@@ -229,4 +229,7 @@ def _syntax(source: Source, offset: int, error: yaml.MarkedYAMLError) -> Problem
             "tab", "a tab can't indent YAML", place, help="use spaces (two for each level)"
         )
     context = f" ({error.context})" if error.context else ""
-    return Problem("yaml", f"not YAML: {problem}{context}", place)
+    # `{nodes: ${N}}` is a mapping within a mapping for YAML.
+    variable = "${" in source.lines[place.line]
+    help = 'within { } or [ ], write variables in quotes: "${NAME}"' if variable else ""
+    return Problem("yaml", f"not YAML: {problem}{context}", place, help=help)

@@ -19,7 +19,6 @@ from clusterseg.spec.units import format_interval, format_size
 # key -> (whether its value can be done today, what is missing)
 _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
-    "train.data.validation_split": (lambda part: part is None, "splitting off a validation part"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
     "train.optimizer.weight_decay": (lambda decay: decay == 0, "weight decay"),
     "train.optimizer.clip_norm": (lambda norm: norm is None, "gradient clipping"),

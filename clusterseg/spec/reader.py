@@ -20,7 +20,7 @@ from clusterseg.spec.findings import TooMany
 from clusterseg.spec.kinds import type_of
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.overrides import apply, read_overrides
-from clusterseg.spec.tables import LAUNCHERS
+from clusterseg.spec.tables import AUGMENTATIONS, LAUNCHERS
 
 LARGEST = 2**20  # bytes of a job.yaml
 _START = "clusterseg schema shows every key; a job needs `name` and `train` or `command`"
@@ -134,6 +134,22 @@ def _whole(spec: JobSpec) -> list[Problem]:
                 key="command",
             )
         )
+    resizing = [
+        f"{number}.{name}"
+        for number, entry in enumerate(spec.train.augment)
+        for name in entry
+        if AUGMENTATIONS[name].resizes
+    ]
+    problems += [
+        Problem(
+            "conflict",
+            "a second augmentation that changes the size",
+            note="only one can",
+            help="remove one of them",
+            key=f"train.augment.{key}",
+        )
+        for key in resizing[1:]
+    ]
     weights, classes = spec.train.loss.class_weights, spec.train.model.classes
     if isinstance(weights, tuple) and classes is not None and len(weights) != classes:
         problems.append(

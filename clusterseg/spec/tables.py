@@ -21,18 +21,22 @@ from clusterseg.spec.model import Fraction, Positive, about
 class Known:
     """One name. `options`: key -> annotated type.
 
-    `value` is the type of an augmentation's setting; None: a mapping of its options.
+    `value` is the type of an augmentation's setting; None: a mapping of its options. `resizes`:
+    it gives pictures another size, as only one augmentation of a list may.
     """
 
     summary: str
     ready: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     value: Any = None
+    resizes: bool = False
 
 
 Table = Mapping[str, Known]
 
 _AboveZero = Annotated[float, Meta(gt=0)]
+_Factor = Annotated[float, Meta(ge=0.05, le=20)]
+_Factors = Annotated[tuple[_Factor, _Factor], Meta(extra={"ordered": True})]
 _Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
 _Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
 _Probability = Annotated[Fraction, about("probability of a flip")]
@@ -184,7 +188,8 @@ AUGMENTATIONS: Table = MappingProxyType(
         "scale": Known(
             "resize by a factor drawn from [min, max], then crop or pad to the size",
             True,
-            value=Annotated[_Range, about("[min, max] of the factor")],
+            value=Annotated[_Factors, about("[min, max] of the factor")],
+            resizes=True,
         ),
         "brightness": Known(
             "add up to this much to all channels",
@@ -207,6 +212,7 @@ AUGMENTATIONS: Table = MappingProxyType(
         "center_crop": Known(
             "crop the middle",
             value=Annotated[tuple[Positive, Positive], about("[height, width] in pixels")],
+            resizes=True,
         ),
         "random_resized_crop": Known(
             "crop an area drawn from [min, max] and resize it",
@@ -214,6 +220,7 @@ AUGMENTATIONS: Table = MappingProxyType(
                 "scale": Annotated[_Range, about("[min, max] of the area, as a fraction")],
                 "ratio": Annotated[_Range, about("[min, max] of width divided by height")],
             },
+            resizes=True,
         ),
     }
 )

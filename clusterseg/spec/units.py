@@ -22,7 +22,7 @@ _TIMES = (  # pattern, seconds of each group (time_str2secs in Slurm's parse_tim
 )
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)", re.IGNORECASE)
 _FACTORS = {"K": 2**10, "M": 2**20, "": 2**20, "G": 2**30, "T": 2**40}
-_SPAN = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
+_SPAN = re.compile(r"(?:([0-9]{1,10})d)?(?:([0-9]{1,10})h)?(?:([0-9]{1,10})m)?(?:([0-9]{1,10})s)?")
 _STEPS = re.compile(r"([0-9]{1,12}) *steps?")
 
 
