@@ -9,7 +9,7 @@ import time
 from clusterseg.cli.output import note, safe
 from clusterseg.errors import ExitCode
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import State
+from clusterseg.runs.records import Cause, End, State
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.runs.store import runs_root
 from clusterseg.runs.text import last_lines
@@ -18,6 +18,7 @@ from clusterseg.submit.submission import look
 LOOK = 1.0  # seconds between two looks
 NEVER_STARTED = 10.0  # seconds that a client gets to start what it has written
 OUTPUT_LINES = 15
+NEWLINE = "\n"
 
 
 def reference(run: RunPaths) -> str:
@@ -36,7 +37,7 @@ def next_commands(snapshot: Snapshot) -> list[tuple[str, str]]:
     if verdict.state is State.DONE:
         return [collect, logs]
     if verdict.over:
-        return [logs, resume, collect]
+        return [logs, resume, *([collect] if snapshot.attempt else [])]
     return [
         (f"clusterseg status {run}", "how it stands"),
         (f"clusterseg logs -f {run}", "what the ranks print"),
@@ -93,30 +94,40 @@ def attend(run: RunPaths, *, follow: bool, quiet: bool) -> tuple[Snapshot, int]:
 def tell_end(snapshot: Snapshot) -> int:
     """Says how a run ended, on stderr; returns the exit code for this command."""
     note(end_sentence(snapshot))
-    if snapshot.verdict.state is not State.DONE:
-        for line in output_tail(snapshot):
-            note(f"  | {line}")
+    for line in last_words(snapshot):
+        note(f"  | {line}")
     advise(snapshot)
     code = snapshot.verdict.exit_code
     return int(ExitCode.FAILED) if code is None else code
 
 
 def end_sentence(snapshot: Snapshot) -> str:
-    """One line: the state, the cause, who failed, what it said."""
-    verdict, attempt = snapshot.verdict, snapshot.attempt
+    """One line: the state, the cause, and what went wrong."""
+    verdict, end = snapshot.verdict, _deciding_end(snapshot)
     text = f"{snapshot.run.run_id} is {verdict.state}"
-    if verdict.cause is not None and verdict.cause != verdict.state.value:
+    if verdict.cause not in (None, Cause.UNKNOWN) and verdict.cause != verdict.state.value:
         text += f" ({verdict.cause})"
     if verdict.note:
         text += f": {verdict.note}"
-    end = attempt.end if attempt else None
-    if end is not None and verdict.cause == end.cause:
-        if end.failed_rank is not None:
-            where = f" on {end.failed_host}" if end.failed_host else ""
-            text += f": rank {end.failed_rank}{where}"
-        if end.error and end.error.strip():
-            text += f": {end.error.strip().splitlines()[-1]}"
+    if end is not None and end.error:
+        text += f": {end.error.strip().partition(NEWLINE)[0]}"
+    elif end is not None and end.failed_rank is not None:
+        text += f": rank {end.failed_rank} on {end.failed_host or 'an unknown host'}"
     return safe(text)
+
+
+def last_words(snapshot: Snapshot) -> list[str]:
+    """Lines that the failed rank, or the batch script before any attempt, wrote last."""
+    end = _deciding_end(snapshot)
+    if end is not None and end.error:
+        return [safe(line) for line in end.error.strip().split(NEWLINE)[1:]]
+    return [] if snapshot.verdict.state is State.DONE else output_tail(snapshot)
+
+
+def _deciding_end(snapshot: Snapshot) -> End | None:
+    """The end of the last attempt if the verdict rests on it."""
+    end = snapshot.attempt.end if snapshot.attempt else None
+    return end if end is not None and end.cause == snapshot.verdict.cause else None
 
 
 def output_tail(snapshot: Snapshot) -> list[str]:

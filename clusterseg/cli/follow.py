@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Protocol, TextIO
 
-from clusterseg.cli.ending import NEVER_STARTED
+from clusterseg.cli.ending import NEVER_STARTED, NEWLINE
 from clusterseg.cli.log_follow import LogFollower
 from clusterseg.cli.log_view import LogChoice, LogPrinter
 from clusterseg.cli.output import number, safe
@@ -25,6 +25,7 @@ from clusterseg.submit.submission import look
 LOOK = 0.5  # seconds between two looks, at least
 SHARE = 4  # a look may take this part of the time at most
 STALE = 60.0  # seconds of silence after which a rank is shown as silent, at least
+LONGEST = 300  # characters of an error in one line; `status` shows it whole
 SPEED_OVER = 60.0  # seconds over which the remaining time is estimated
 
 
@@ -148,7 +149,8 @@ class Watch:
         hosts = ", ".join(f"{host} x{ranks}" for host, ranks in list(claim.hosts.items())[:4])
         more = f" and {len(claim.hosts) - 4} more hosts" if len(claim.hosts) > 4 else ""
         since = f", from step {claim.resume_step}" if claim.resume_step else ""
-        return [f"attempt {attempt.number}: {claim.ranks} ranks on {hosts}{more}{since}"]
+        ranks = "1 rank" if claim.ranks == 1 else f"{claim.ranks} ranks"
+        return [f"attempt {attempt.number}: {ranks} on {hosts}{more}{since}"]
 
     def _new_events(self, attempt: Attempt) -> list[tuple[int, list[Event]]]:
         found = []
@@ -236,14 +238,12 @@ def _told(event: Event) -> list[str]:
     if isinstance(event, RankStart) and event.rank == 0 and event.resumed_from:
         return [f"resumed from {event.resumed_from} at step {event.step}"]
     if isinstance(event, RankEnd) and event.status == "failed":
-        return [f"rank {event.rank} failed: {event.error or 'no reason given'}"]
+        return [f"rank {event.rank} failed: {(event.error or 'no reason given')[:LONGEST]}"]
     return []
 
 
 def _told_end(count: int, end: End) -> str:
     text = f"attempt {count} ended as {end.cause}"
-    if end.failed_rank is not None:
-        text += f", rank {end.failed_rank}" + (f" on {end.failed_host}" if end.failed_host else "")
     if end.error:
-        text += f": {end.error.strip().partition(chr(10))[0]}"
+        text += f": {end.error.strip().partition(NEWLINE)[0][:LONGEST]}"
     return text + ("; it is started again" if end.will_restart else "")

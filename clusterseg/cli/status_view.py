@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from clusterseg.cli.ending import end_sentence, next_commands, output_tail
+from clusterseg.cli.ending import end_sentence, last_words, next_commands
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
@@ -83,7 +83,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     progress: ProgressView | None
     ranks: list[RankRow]
     heartbeat_age: float | None
-    output: list[str]
+    last_words: list[str]
     problems: list[str]
     next: list[str]
 
@@ -120,7 +120,7 @@ def status_view(snapshot: Snapshot) -> StatusView:
         progress=_progress_view(snapshot, progress) if progress else None,
         ranks=_rank_rows(progress, now) if progress else [],
         heartbeat_age=None if verdict.over else _heartbeat_age(last, now),
-        output=output_tail(snapshot),
+        last_words=last_words(snapshot),
         problems=problems,
         next=[command for command, _ in next_commands(snapshot)],
     )
@@ -138,8 +138,8 @@ def status_lines(view: StatusView) -> list[str]:
         lines += ["", *table(header, [_attempt_cells(attempt, view) for attempt in view.attempts])]
     if view.ranks and view.exit_code is None:
         lines += ["", *_rank_table(view.ranks)]
-    if view.output:
-        lines += ["", "the batch script's last lines:", *(f"  | {line}" for line in view.output)]
+    if view.last_words:
+        lines += ["", "last words:", *(f"  | {line}" for line in view.last_words)]
     lines += [f"note: {safe(problem)}" for problem in view.problems]
     lines += [f"note: {safe(text)}" for attempt in view.attempts for text in attempt.problems]
     return lines

@@ -70,6 +70,7 @@ class RankView:
             self._first = False
         elif isinstance(event, RankStart):
             self.host, self.epoch, self.step = event.host, event.epoch, event.step
+            self.status = "started"
             self._windows.clear()
             self._first = True
         elif isinstance(event, Stop):
