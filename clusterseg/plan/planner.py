@@ -12,17 +12,15 @@ from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, Host, LauncherPair, Plan
 from clusterseg.plan.script import batch_script, rank_length
-from clusterseg.plan.variables import rank_variables
+from clusterseg.plan.variables import (
+    ATTEMPT_VARIABLES,
+    OUTER_JOB,
+    SEARCH_VARIABLES,
+    rank_variables,
+)
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
-
-# What the supervisor sets for every attempt; launchers pass it on to the ranks.
-ATTEMPT_VARIABLES = ("CLUSTERSEG_RUN_DIR", "CLUSTERSEG_ATTEMPT", "CLUSTERSEG_STOP_FILE")
-# A rank on another host finds its programs and libraries as one on this host does.
-_SEARCH_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
-# What Slurm leaves in a shell inside of a job: mpirun would start its ranks there.
-_OUTER_SLURM = ("SLURM_*", "SBATCH_*", "SRUN_*", "PMI_*")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
@@ -76,7 +74,7 @@ def make_plan(
         launcher=_launcher_variables(dialect, pair, said),
     )
     flags = [flag for what, with_ in said for flag in dialect.say(what, **with_)]
-    travelling = [*environment, *ATTEMPT_VARIABLES, *(_SEARCH_VARIABLES if far else ())]
+    travelling = [*environment, *ATTEMPT_VARIABLES, *(SEARCH_VARIABLES if far else ())]
     for name in dict.fromkeys(travelling):
         flags += dialect.say("variable", name=name)
     rank = [*program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
@@ -94,7 +92,7 @@ def make_plan(
         geometry=geometry,
         argv=argv,
         environment=environment,
-        unset=(*_OUTER_SLURM, *dialect.unset),
+        unset=(*OUTER_JOB, *dialect.unset),
         script="",
         hostfile=_hostfile(dialect, argv, environment, geometry),
         communicator=_communicator(spec, geometry, pair, horovod),
@@ -153,7 +151,7 @@ def _check_hosts(geometry: Geometry) -> None:
 def _check_rank_count(geometry: Geometry, dialect: Dialect) -> None:
     if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
         raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {dialect.most_ranks}, "
+            f"launcher: {dialect.name} starts at most {_ranks(dialect.most_ranks)}, "
             f"but ranks = {geometry.ranks}",
             code="launcher-ranks",
             help="use a launcher with MPI, such as launcher: auto with an MPI installed",
@@ -164,6 +162,10 @@ def _check_rank_count(geometry: Geometry, dialect: Dialect) -> None:
             code="launcher-hosts",
             help="use a launcher with MPI",
         )
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'s' * (count != 1)}"
 
 
 def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: bool) -> Meaning:

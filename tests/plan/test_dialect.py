@@ -1,0 +1,101 @@
+"""Launcher definitions: a new file is a new launcher, and a mistake is told with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from clusterseg.plan.dialect_reader import read_dialect
+from clusterseg.plan.model import LauncherPair
+from clusterseg.spec.errors import SpecError
+from tests.plan.plans import plan
+
+# Another family of MPI, with a host file of its own and settings by variables.
+HYDRA = r"""
+title: Some Hydra
+program: mpiexec
+detect: {pattern: 'HYDRA.* ([0-9.]+)', arguments: [-info]}
+map: {core: core, socket: socket, numa: numa, node: machine}
+flags:
+  output: [-l]
+  bind_core: [-bind-to, "core:{cpus}", -map-by, "{map}"]
+  bind_none: [-bind-to, none]
+  hosts: [-f, "{hostfile}"]
+  ranks: [-n, "{ranks}"]
+variables:
+  bind_core: {PIN_DOMAIN: "{cpus}"}
+  report_binding: {HYDRA_TOPO_DEBUG: "1"}
+hostfile: {line: "{host}:{count}"}
+unset: [HYDRA_*]
+"""
+
+
+def test_a_new_launcher_is_a_new_file():
+    made = plan(
+        "resources: {hosts: {n1: 2, n2: 1}, cpus_per_rank: 4}\nplacement: {map_by: node}\n",
+        dialect=read_dialect("hydra", HYDRA, "hydra.yaml"),
+        pair=LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec"),
+    )
+    assert made.launcher == "hydra"
+    assert made.argv[:10] == (
+        *("/opt/bin/mpiexec", "-l", "-bind-to", "core:4", "-map-by", "machine"),
+        *("-f", "{hostfile}", "-n", "3"),
+    )
+    assert made.hostfile == "n1:2\nn2:1\n"
+    assert made.environment["PIN_DOMAIN"] == "4"
+    assert made.environment["HYDRA_TOPO_DEBUG"] == "1"
+    assert "HYDRA_*" in made.unset
+
+
+def test_a_host_file_may_have_a_line_for_each_rank():
+    text = HYDRA.replace('{line: "{host}:{count}"}', '{line: "{host}", per: rank}')
+    made = plan(
+        "resources: {hosts: {n1: 2, n2: 1}, cpus_per_rank: 1}\n",
+        dialect=read_dialect("hydra", text, "hydra.yaml"),
+        pair=LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec"),
+    )
+    assert made.hostfile == "n1\nn1\nn2\n"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message", "line"),
+    [
+        ("title: Some", "titel: Some", "`titel`", 2),
+        ("  ranks: [-n", "  rnaks: [-n", "`rnaks` in `flags`", 11),
+        ('"{ranks}"', '"{rank}"', "`{rank}` in `ranks`", 11),
+        ('"core:{cpus}"', '"core:{ranks}"', "`{ranks}` in `bind_core`", 8),
+        ("([0-9.]+)", "[0-9.]+", "one group, the version", 4),
+        ("([0-9.]+)", "([0-9.]+", "no regular expression", 4),
+        ("numa: numa", "nmua: numa", "`nmua` in `map`", 5),
+        ("program: mpiexec", "program: bin/mpiexec", "`bin/mpiexec` for `program`", 3),
+        ("HYDRA_*", "HYDRA_$(id)", "`HYDRA_$(id)` in `unset`", 16),
+        ("HYDRA_TOPO_DEBUG:", '"A B":', "`A B` is not the name of a variable", 14),
+        ('"{host}:{count}"', '"{hots}:{count}"', "`hostfile.line`", 15),
+        ('hostfile: {line: "{host}:{count}"}', "", "does not say its format", None),
+        ('  ranks: [-n, "{ranks}"]\n', "", "how many `ranks`", 6),
+        ("output: [-l]", "output: -l", "output", 7),
+        ("program: mpiexec\n", "", "most_ranks: 1", None),
+        ("unset: ", "cannot: {numa: [sokcet]}\nunset: ", "`numa` in `cannot`", 16),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(good, bad, message, line):
+    assert good in HYDRA
+    with pytest.raises(SpecError) as caught:
+        read_dialect("hydra", HYDRA.replace(good, bad), "my/hydra.yaml")
+    said = caught.value.render()
+    assert message in said
+    assert "docs/launchers.md" in said
+    if line is not None:
+        assert f"--> my/hydra.yaml:{line}:" in said
+
+
+def test_all_mistakes_are_told_at_once():
+    text = HYDRA.replace('"{ranks}"', '"{rank}"').replace("numa: numa", "nmua: numa")
+    with pytest.raises(SpecError) as caught:
+        read_dialect("hydra", text, "hydra.yaml")
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a", "title: [", "\x00", "title: *x"])
+def test_junk_is_one_clear_error(text):
+    with pytest.raises(SpecError):
+        read_dialect("junk", text, "junk.yaml")

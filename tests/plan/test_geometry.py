@@ -1,0 +1,181 @@
+"""The geometry solver against a slow, obvious reference that tries every assignment."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.geometry import solve
+from clusterseg.plan.model import Host
+from clusterseg.spec.model import ResourcesSpec
+
+
+def hosts(*cores: int | None) -> list[Host]:
+    return [Host(name=f"n{number}", cores=count) for number, count in enumerate(cores, start=1)]
+
+
+def resources(**given: object) -> ResourcesSpec:
+    return ResourcesSpec(**given)  # type: ignore[arg-type]
+
+
+def every_assignment(asked: ResourcesSpec, cores: list[int]) -> list[tuple[int, ...]]:
+    """Ranks a host, for each way in which all that was asked for holds on the first hosts."""
+    cpus = 1 if asked.cpus_per_rank == "auto" else asked.cpus_per_rank
+    found = []
+    for nodes in range(1, len(cores) + 1):
+        if asked.nodes not in (None, nodes):
+            continue
+        for counts in product(range(1, max(cores) + 1), repeat=nodes):
+            fits = all(count * cpus <= has for count, has in zip(counts, cores, strict=False))
+            equal = asked.ranks_per_node is None or set(counts) == {asked.ranks_per_node}
+            if fits and equal and asked.ranks in (None, sum(counts)):
+                found.append(counts)
+    return found
+
+
+small = st.none() | st.integers(1, 6)
+
+
+@given(
+    nodes=st.none() | st.integers(1, 4),
+    ranks=st.none() | st.integers(1, 12),
+    per_node=small,
+    cpus=st.just("auto") | st.integers(1, 4),
+    cores=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_solves_what_can_be_solved_and_refuses_the_rest(nodes, ranks, per_node, cpus, cores):
+    asked = resources(nodes=nodes, ranks=ranks, ranks_per_node=per_node, cpus_per_rank=cpus)
+    possible = every_assignment(asked, cores)
+    try:
+        solved = solve(asked, hosts(*cores))
+    except ClustersegError as error:
+        assert error.code == "geometry"
+        # Where nothing says how many nodes there are, one is taken, not as many as would do.
+        assert not possible or (nodes is None and ranks is None and min(map(len, possible)) > 1)
+        return
+    counts = tuple(solved.hosts.values())
+    assert counts in possible
+    assert solved.ranks == sum(counts)
+    assert solved.nodes == len(counts)
+    assert solved.ranks_per_node == (counts[0] if len(set(counts)) == 1 else None)
+    if nodes is None:
+        assert solved.nodes == min(map(len, possible)), "no more nodes than needed"
+    if ranks is not None:
+        widest = min(max(each) for each in possible if len(each) == len(counts))
+        assert max(counts) == widest, "ranks are spread as evenly as the cores allow"
+    if cpus == "auto":
+        assert solved.cpus_per_rank == min(
+            has // count for has, count in zip(cores, counts, strict=False)
+        )
+    else:
+        assert solved.cpus_per_rank == cpus
+
+
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    nodes=small,
+    ranks=st.none() | st.integers(1, 16),
+    per_node=small,
+)
+def test_named_hosts_decide_and_others_may_only_agree(counts, nodes, ranks, per_node):
+    named = {f"n{number}": count for number, count in enumerate(counts, start=1)}
+    asked = resources(hosts=named, nodes=nodes, ranks=ranks, ranks_per_node=per_node)
+    agrees = (
+        nodes in (None, len(counts))
+        and ranks in (None, sum(counts))
+        and (per_node is None or set(counts) == {per_node})
+    )
+    known = hosts(*[16] * len(counts))
+    if agrees:
+        solved = solve(asked, known)
+        assert solved.hosts == named
+        assert solved.cpus_per_rank == 16 // max(counts)
+    else:
+        with pytest.raises(ClustersegError):
+            solve(asked, known)
+
+
+@given(ranks=st.integers(1, 12), cores=st.integers(1, 4), cpus=st.just("auto") | st.integers(1, 5))
+def test_oversubscribing_is_never_refused_and_always_said(ranks, cores, cpus):
+    asked = resources(ranks=ranks, cpus_per_rank=cpus)
+    solved = solve(asked, hosts(cores), oversubscribe=True)
+    assert solved.ranks == ranks
+    assert solved.cpus_per_rank >= 1
+    assert solved.oversubscribed == (ranks * solved.cpus_per_rank > cores)
+    if solved.oversubscribed:
+        with pytest.raises(ClustersegError, match="but"):
+            solve(asked, hosts(cores))
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        (
+            {"nodes": 2, "ranks_per_node": 4, "ranks": 6},
+            "nodes × ranks_per_node = 2 × 4 = 8, but ranks = 6",
+        ),
+        ({"ranks": 6, "ranks_per_node": 4}, "ranks ÷ ranks_per_node = 6 ÷ 4 = 1.5"),
+        ({"ranks": 2, "nodes": 3}, "ranks = 2, but nodes = 3: a node would have no rank"),
+        ({"nodes": 4}, r"nodes = 4, but 3 hosts can be had (n1, n2, n3)"),
+        ({"hosts": {"n1": 4, "n2": 2}, "ranks": 8}, "4 + 2 = 6, but ranks = 8"),
+        ({"hosts": {"n1": 4, "n2": 2}, "nodes": 3}, "hosts names 2, but nodes = 3"),
+        (
+            {"hosts": {"n1": 4, "n2": 2}, "ranks_per_node": 4},
+            "hosts gives n2 2, but ranks_per_node = 4",
+        ),
+        (
+            {"ranks_per_node": 4, "cpus_per_rank": 8},
+            "ranks × cpus_per_rank = 4 × 8 = 32, but n1 has 16 cores",
+        ),
+        ({"ranks_per_node": 17}, "ranks on n1 = 17, but it has 16 cores"),
+        ({"hosts": {}}, "hosts names no host"),
+    ],
+)
+def test_a_refusal_writes_the_failing_equation_out(given_, message):
+    with pytest.raises(ClustersegError) as caught:
+        solve(resources(**given_), hosts(16, 16, 16))
+    assert message in caught.value.message
+    assert caught.value.help
+
+
+@pytest.mark.parametrize(
+    ("given_", "cores", "solved", "lines"),
+    [
+        ({}, [32], ({"n1": 1}, 32), ["nodes = 1: nothing else given"]),
+        # The recipe of the seeds: 8 workers on 32 cores.
+        ({"ranks": 8}, [32], ({"n1": 8}, 4), ["cpus_per_rank = cores ÷ ranks on n1 = 32 ÷ 8 = 4"]),
+        ({"nodes": 2, "ranks": 7}, [8, 8], ({"n1": 4, "n2": 3}, 2), ["7 ranks on 2 nodes"]),
+        ({"nodes": 2, "ranks": 6}, [4, 2], ({"n1": 4, "n2": 2}, 1), ["6 ranks on 2 nodes"]),
+        (
+            {"nodes": 2, "cpus_per_rank": 4},
+            [16, 8],
+            ({"n1": 4, "n2": 2}, 4),
+            ["ranks on n1 = cores ÷ cpus_per_rank = 16 ÷ 4 = 4", "ranks = 6"],
+        ),
+        (
+            {"ranks": 8, "ranks_per_node": 4},
+            [8, 8, 8],
+            ({"n1": 4, "n2": 4}, 2),
+            ["nodes = ranks ÷ ranks_per_node = 8 ÷ 4 = 2"],
+        ),
+        ({"hosts": {"n1": 2, "far": 4}}, [8], ({"n1": 2, "far": 4}, 1), ["cores of far are not"]),
+    ],
+)
+def test_what_is_solved_is_explained(given_, cores, solved, lines):
+    geometry = solve(resources(**given_), hosts(*cores))
+    assert (geometry.hosts, geometry.cpus_per_rank) == solved
+    explained = "\n".join(geometry.explanation)
+    for line in lines:
+        assert line in explained
+
+
+def test_many_ranks_on_many_unequal_hosts():
+    named = {f"n{number}": 7 + number % 3 for number in range(1250)}
+    geometry = solve(resources(hosts=named), [])
+    assert geometry.ranks == sum(named.values())
+    spread = solve(resources(nodes=1250, ranks=10_000), hosts(*[8] * 1250))
+    assert spread.ranks_per_node == 8

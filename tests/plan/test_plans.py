@@ -1,0 +1,236 @@
+"""What a plan holds: golden texts, refusals, and how symbols are filled."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import clusterseg.plan
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.model import Host, Plan
+from clusterseg.plan.planner import fill
+from tests.plan import golden_plans
+from tests.plan.plans import HERE, PAIRS, job, plan, shipped
+
+TRAIN = "train: {model: {name: unet}, data: {format: camvid, root: d}}\n"
+
+
+@pytest.mark.parametrize("name", sorted(golden_plans.texts()))
+def test_golden(name):
+    """If a change is meant: python -m tests.plan.golden_plans, and look at the difference."""
+    assert golden_plans.texts()[name] == (golden_plans.FOLDER / name).read_text()
+
+
+def test_no_golden_plan_is_left_over():
+    assert {file.name for file in golden_plans.FOLDER.iterdir()} == set(golden_plans.texts())
+
+
+def test_plan_survives_json():
+    made = plan(TRAIN + "resources: {ranks: 2, hosts: {login1: 2}}\n")
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Plan) == made
+
+
+def test_fill_replaces_symbols_everywhere_but_in_the_users_own_words():
+    made = plan(
+        """
+command: [prog, "{run_dir}", "{hostfile}"]
+environment: {variables: {A: "{hostfile}", B: "{run_dir}"}}
+resources: {hosts: {n1: 1, n2: 1}}
+"""
+    )
+    filled = fill(made, run_dir="/runs/it's here", hostfile="/runs/hosts")
+    start = filled.argv.index("train")
+    assert filled.argv[start:] == (
+        "train",
+        "/runs/it's here",
+        "--",
+        "prog",
+        "{run_dir}",
+        "{hostfile}",
+    )
+    assert filled.argv[filled.argv.index("--hostfile") + 1] == "/runs/hosts"
+    assert filled.environment["A"] == "{hostfile}"
+    assert filled.environment["B"] == "{run_dir}"
+    assert "attempt '/runs/it'\"'\"'s here' --" in filled.script
+    assert "--hostfile /runs/hosts" in filled.script
+
+
+def test_filling_in_two_steps_is_filling_at_once():
+    made = plan("resources: {hosts: {n1: 1, n2: 1}}\n")
+    first = fill(made, run_dir="/runs/a b")
+    assert "'{hostfile}'" in first.script
+    assert fill(first, hostfile="/h") == fill(made, run_dir="/runs/a b", hostfile="/h")
+
+
+def test_as_root_the_flag_is_added_and_said_or_refused():
+    made = plan(as_root=True)
+    assert "--allow-run-as-root" in made.argv
+    assert any("root" in warning for warning in made.warnings)
+    assert "--allow-run-as-root" not in plan(as_root=False).argv
+    with pytest.raises(ClustersegError, match="allow_root is false"):
+        plan("placement: {allow_root: false}\n", as_root=True)
+
+
+def test_what_comes_later_is_refused_all_at_once():
+    with pytest.raises(ClustersegError) as caught:
+        plan(TRAIN + "resources: {memory: 4G}\ncode: snapshot\nnotify: [mail, me]\n")
+    said = caught.value.render()
+    assert caught.value.exit_code == ExitCode.USAGE
+    for key in ("resources.memory", "code", "notify"):
+        assert key in said
+    assert said.count("not there yet") == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "horovod", "launcher", "communicator"),
+    [
+        ("resources: {ranks: 2}", True, "openmpi5", "horovod"),
+        ("resources: {ranks: 2}", False, "openmpi5", "mpi"),
+        ("resources: {ranks: 1}", True, "openmpi5", "solo"),
+        ("resources: {ranks: 1}", False, "local", "solo"),
+    ],
+)
+def test_auto_communicator(keys, horovod, launcher, communicator):
+    assert plan(TRAIN + keys, launcher, horovod=horovod).communicator == communicator
+
+
+def test_communicator_of_a_command_is_its_own_business():
+    assert plan("resources: {ranks: 2}\n").communicator == "none"
+
+
+@pytest.mark.parametrize(
+    ("communicator", "ranks", "launcher", "why"),
+    [
+        ("solo", 2, "openmpi5", "solo is for one rank, but ranks = 2"),
+        ("horovod", 2, "openmpi5", "Horovod is not installed for openmpi5 5.0.11"),
+        ("mpi", 1, "local", "needs an MPI"),
+    ],
+)
+def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
+    keys = TRAIN.replace("}}\n", f"}}, communicator: {communicator}}}\n")
+    with pytest.raises(ClustersegError, match=why):
+        plan(f"{keys}resources: {{ranks: {ranks}}}\n", launcher)
+
+
+@pytest.mark.parametrize(
+    ("keys", "launcher", "why"),
+    [
+        ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
+        ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
+    ],
+)
+def test_what_a_launcher_can_not_do_is_refused(keys, launcher, why):
+    with pytest.raises(ClustersegError, match=why):
+        plan(keys + "\n", launcher)
+
+
+@pytest.mark.parametrize("name", ["n1; touch x", "-n1", "n1\n", "$(id)", "n 1", "", "{hostfile}"])
+def test_a_host_that_is_no_host_name_is_refused(name):
+    with pytest.raises(ClustersegError, match="not a host name"):
+        plan(hosts=[Host(name=name, cores=1, here=True)])
+
+
+def test_open_mpi_4_can_bind_to_the_socket_of_a_numa_node():
+    argv = plan("placement: {map_by: numa, bind_to: socket}\n", "openmpi4").argv
+    assert argv[argv.index("--bind-to") + 1 :][:3] == ("socket", "--map-by", "numa")
+
+
+def test_threads_are_the_cores_of_a_rank_and_a_users_value_wins():
+    made = plan("resources: {ranks: 8}\n")
+    assert made.threads == 4
+    assert made.environment["OMP_NUM_THREADS"] == "4"
+    own = plan("resources: {ranks: 8}\nenvironment: {variables: {OMP_NUM_THREADS: 2}}\n")
+    assert own.environment["OMP_NUM_THREADS"] == "2"
+
+
+def test_ranks_yield_only_where_they_share_cores():
+    yielding = "OMPI_MCA_mpi_yield_when_idle"
+    assert yielding not in plan("resources: {ranks: 32}\n").environment
+    shared = plan("resources: {ranks: 33}\nplacement: {oversubscribe: true}\n")
+    assert shared.environment[yielding] == "1"
+    assert yielding in shared.argv, "ranks on other hosts get it too"
+
+
+def test_asking_for_oversubscription_where_there_is_room_changes_nothing():
+    keys = "resources: {ranks: 8}\n"
+    assert plan(keys + "placement: {oversubscribe: true}\n").argv == plan(keys).argv
+
+
+def test_every_variable_is_passed_on_by_name():
+    made = plan("resources: {ranks: 2}\nenvironment: {variables: {A: 1, B: two}}\n")
+    passed = [name for flag, name in zip(made.argv, made.argv[1:], strict=False) if flag == "-x"]
+    assert set(made.environment) < set(passed)
+    assert {"CLUSTERSEG_RUN_DIR", "CLUSTERSEG_ATTEMPT", "CLUSTERSEG_STOP_FILE"} < set(passed)
+    assert len(passed) == len(set(passed))
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY"])
+def test_credentials_are_kept_out_of_plans(name):
+    with pytest.raises(ClustersegError, match="looks like a credential"):
+        plan(f"environment: {{variables: {{{name}: abc}}}}\n")
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "KEYBOARD", "SSH_KEYGEN"])
+def test_other_names_are_no_credentials(name):
+    assert name in plan(f"environment: {{variables: {{{name}: abc}}}}\n").environment
+
+
+def test_relocated_mpi_keeps_its_prefix():
+    pair = msgspec.structs.replace(PAIRS["openmpi5"], prefix="/home/ada/env")
+    assert plan(pair=pair).environment["OPAL_PREFIX"] == "/home/ada/env"
+    assert "OPAL_PREFIX" not in plan().environment
+
+
+def test_planning_ten_thousand_ranks():
+    named = "".join(f"    h{number}: {7 + number % 3}\n" for number in range(1250))
+    spec = job(f"resources:\n  cpus_per_rank: 1\n  hosts:\n{named}")
+    hosts = [HERE, *(Host(name=f"h{number}", cores=16) for number in range(1250))]
+    made = plan(spec, hosts=hosts)
+    assert made.ranks == sum(7 + number % 3 for number in range(1250))
+    assert made.hostfile is not None
+    assert made.hostfile.splitlines()[-1] == "h1249 slots=8"
+    assert len(made.script) < 10_000, "hosts are in the host file, not in the script"
+
+
+ALLOWED = {
+    *("__future__", "collections", "contextlib", "dataclasses", "heapq", "msgspec", "re"),
+    *("shlex", "typing"),
+}
+# Of spec, the parts that read files stay out: text is passed in.
+ALLOWED_OWN = ("clusterseg.errors", "clusterseg.plan", "clusterseg.spec")
+
+
+def test_plan_is_pure():
+    """No module of plan imports anything that reads a file, a clock, the environment or a pipe."""
+    for file in Path(clusterseg.plan.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                modules = [node.module or ""]
+                if node.module == "clusterseg":
+                    assert [alias.name for alias in node.names] == ["__version__"]
+                    continue
+            else:
+                called = (
+                    node.func.id
+                    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                    else ""
+                )
+                assert called not in ("open", "exec", "eval", "__import__", "print", "input"), file
+                continue
+            for module in modules:
+                own = module.startswith(ALLOWED_OWN) and module != "clusterseg.spec.reader"
+                assert own or module.split(".")[0] in ALLOWED & sys.stdlib_module_names | {
+                    "msgspec"
+                }, f"{file.name} imports {module}"
+
+
+def test_shipped_definitions_are_those_that_plans_are_made_with():
+    for name in PAIRS:
+        assert shipped(name).name == name
