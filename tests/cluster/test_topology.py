@@ -1,0 +1,55 @@
+"""Cores, sockets and threads as the kernel's files tell them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster.topology import this_host
+
+
+def machine(folder: Path, cpus: dict[int, tuple[int, str, int]]) -> Path:
+    """A /sys of CPUs: number -> (socket, thread siblings, NUMA node)."""
+    for cpu, (package, siblings, node) in cpus.items():
+        topology = folder / "cpu" / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "physical_package_id").write_text(f"{package}\n")
+        (topology / "thread_siblings_list").write_text(f"{siblings}\n")
+        (topology.parent / f"node{node}").mkdir()
+    return folder
+
+
+def allow(monkeypatch: pytest.MonkeyPatch, cpus: set[int]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cpus)
+
+
+def test_two_threads_of_a_core_are_one_core(tmp_path, monkeypatch):
+    # Intel's numbering: the second threads of all cores come after the first ones.
+    cpus = {cpu: (cpu % 4 // 2, f"{cpu % 4},{cpu % 4 + 4}", cpu % 4 // 2) for cpu in range(8)}
+    allow(monkeypatch, set(range(8)))
+    host = this_host(machine(tmp_path, cpus))
+    assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (4, 2, 2, 2)
+    assert host.here
+
+
+def test_only_what_may_be_used_counts(tmp_path, monkeypatch):
+    cpus = {cpu: (cpu // 4, f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}", cpu // 4) for cpu in range(8)}
+    allow(monkeypatch, {0, 1, 2})
+    host = this_host(machine(tmp_path, cpus))
+    assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (2, 1, 2, 1)
+
+
+def test_a_hidden_sys_makes_every_cpu_a_core(tmp_path, monkeypatch):
+    allow(monkeypatch, {3, 5, 7})
+    host = this_host(tmp_path / "nothing")
+    assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (3, 1, 1, 1)
+
+
+def test_this_very_host_agrees_with_the_kernel():
+    host = this_host()
+    assert host.name == os.uname().nodename
+    assert host.cores is not None
+    assert host.cores * host.threads_per_core >= 1
+    assert host.cores <= len(os.sched_getaffinity(0)) <= host.cores * host.threads_per_core
