@@ -84,12 +84,14 @@ def _summary(plan: Plan) -> dict[str, Any]:
 
 def _work(plan: Plan) -> str:
     """What the job does, in a line."""
+    from shlex import join
+
     from clusterseg.spec.units import format_time
 
     spec = plan.spec
     limit = "" if plan.time_limit is None else f", at most {format_time(plan.time_limit)}"
     if spec.train is None:
-        return f"{spec.name} runs {' '.join(spec.command or ())}{limit}"
+        return f"{spec.name} runs {join(spec.command or ())}{limit}"
     train = spec.train
     images = train.batch_size * train.accumulate * plan.ranks
     return (

@@ -72,7 +72,9 @@ class Expander:
                 note=f"not set{hint}",
                 help=f"export {name}=..., or give a default: ${{{name}:-...}}",
             )
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # what os.environ makes of bytes that are no UTF-8
             return Problem(
                 "encoding", f"the value of `{name}` is not valid UTF-8", _place(found, scalar)
             )

@@ -1,0 +1,71 @@
+"""What comes later is read, and named before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+
+from clusterseg.spec.model import JobSpec
+from clusterseg.spec.pending import _LATER, not_yet
+from clusterseg.spec.tables import TABLES
+
+from .reading import COMMAND, TRAIN, job
+from .test_reader import WHOLE
+
+
+def keys(spec: JobSpec) -> list[str | None]:
+    return [problem.key for problem in not_yet(spec)]
+
+
+def test_what_is_there_is_not_named() -> None:
+    assert keys(job(TRAIN)) == []
+    assert keys(job(COMMAND)) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.model.name=segnet", "train.model.name"),
+        ("train.data.format=cityscapes", "train.data.format"),
+        ("train.loss.name=dice", "train.loss.name"),
+        ("train.optimizer.name=adamw", "train.optimizer.name"),
+        ("train.schedule.name=cosine", "train.schedule.name"),
+        ("train.augment=[{flip_vertical: 1}, {rotate: 5}]", "train.augment.1.rotate"),
+        ("train.precision=float16", "train.precision"),
+        ("train.accumulate=2", "train.accumulate"),
+        ("checkpoint.every=auto", "checkpoint.every"),
+        ("resources.accelerator=cuda", "resources.accelerator"),
+        ("scheduler=slurm", "scheduler"),
+        ("slurm.partition=gpu", "slurm.partition"),
+        ("slurm.extra=[--exclusive]", "slurm.extra"),
+        ("launcher=mpich", "launcher"),
+        ("environment.container=a.sif", "environment.container"),
+        ("code=snapshot", "code"),
+    ],
+)
+def test_what_comes_later_is_named(override: str, key: str) -> None:
+    assert keys(job(TRAIN, override)) == [key]
+
+
+def test_all_that_comes_later_is_named_at_once() -> None:
+    problems = not_yet(job(WHOLE, CITYSCAPES_DATASET="d"))
+    assert {p.code for p in problems} == {"not-yet"}
+    assert [p.message for p in problems][:2] == [
+        "`train.data.format: cityscapes` is not there yet: ready are camvid",
+        "`resources.accelerator: cuda` is not there yet: accelerators",
+    ]
+    assert "`resources.memory: 64G` is" in " ".join(p.message for p in problems)
+
+
+def test_the_defaults_of_every_key_are_ready() -> None:
+    """A key that is listed can be left out: its default is something that can be done."""
+    spec = job(TRAIN)
+    for key, (can, _) in _LATER.items():
+        value: object = spec
+        for name in key.split("."):
+            value = getattr(value, name)
+        assert can(value), key
+
+
+def test_a_job_needs_something_ready_of_everything() -> None:
+    for name, table in TABLES.items():
+        assert any(known.ready for known in table.values()), name

@@ -1,0 +1,57 @@
+"""The tables agree with what the other rooms can build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterseg import registry
+from clusterseg.spec.tables import TABLES
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def ready(table: str) -> set[str]:
+    return {name for name, known in TABLES[table].items() if known.ready}
+
+
+@pytest.mark.parametrize(
+    ("table", "package"),
+    [
+        ("models", "clusterseg.models.networks"),
+        ("losses", "clusterseg.losses.kinds"),
+        ("data_formats", "clusterseg.data.formats"),
+        ("augmentations", "clusterseg.data.augmentations"),
+    ],
+)
+def test_what_is_ready_can_be_built(table: str, package: str) -> None:
+    assert ready(table) == set(registry.names(package))
+
+
+def test_launchers_that_are_ready_have_a_definition() -> None:
+    files = {file.stem for file in (TOP / "launchers").glob("*.yaml")}
+    assert ready("launchers") - {"auto"} == files
+
+
+@pytest.mark.slow
+def test_optimizers_and_schedules_that_are_ready_can_be_built() -> None:
+    import keras
+
+    from clusterseg.spec.model import OptimizerSpec, ScheduleSpec
+    from clusterseg.train.optimizers import build_optimizer
+    from clusterseg.train.schedule import learning_rate
+
+    for name in TABLES["optimizers"]:
+        if name in ready("optimizers"):
+            build_optimizer(OptimizerSpec(name=name), [keras.Variable([1.0])])
+        else:
+            with pytest.raises(ValueError, match=name):
+                build_optimizer(OptimizerSpec(name=name), [])
+    for name in TABLES["schedules"]:
+        spec = ScheduleSpec(name=name)
+        if name in ready("schedules"):
+            assert learning_rate(spec, 1.0, step=0, steps_per_epoch=2, epochs=2) > 0
+        else:
+            with pytest.raises(ValueError, match=name):
+                learning_rate(spec, 1.0, step=0, steps_per_epoch=2, epochs=2)
