@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterseg.cli.output import AsJson, RunArgument, RunsDir, is_colourful, note, safe
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -16,22 +16,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
+# Columns of the table where nobody can see how wide it may be.
+_WIDTH = 100
+
 
 @app.command("collect")
 def collect_command(
-    reference: str = typer.Argument(
-        ..., metavar="RUN", help="A run id, a unique prefix of one, or a run directory."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
-    as_csv: bool = typer.Option(False, "--csv", help="Print the history as CSV, a row an epoch."),
-    plot: bool = typer.Option(False, "--plot", help="Also draw summary.png in the run directory."),
-    runs_dir: Path | None = typer.Option(
-        None, "--runs-dir", help="Where the runs are. [default: $CLUSTERSEG_RUNS, else ./runs]"
-    ),
+    reference: RunArgument,
+    *,
+    as_json: AsJson = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the history as CSV, a row an epoch.")
+    ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw summary.png in the run directory.")
+    ] = False,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Merge the ranks' logs into accuracy and throughput.
 
-    Writes summary.json and summary.csv into the run directory, and prints a table.
+    Writes summary.json and summary.csv into the run directory, and prints the summary.
     """
     from clusterseg.collect import files
     from clusterseg.runs.store import resolve_run, runs_root
@@ -41,7 +45,7 @@ def collect_command(
             "--json and --csv both print to stdout", code="usage", help="give one of them"
         )
     run = resolve_run(reference, runs_root(runs_dir))
-    collected = _collect(run, plot)
+    collected = _collect(run, timeline=plot)
     _write(run, collected, plot)
     if as_json:
         sys.stdout.write(files.as_json(collected.summary).decode())
@@ -81,10 +85,10 @@ def _write(run: RunPaths, collected: Collected, plot: bool) -> None:
             from clusterseg.collect.plot import write_plot
 
             write_plot(run, collected)
-            _note(f"plot: {run.plot}")
+            note(f"drawn: {safe(str(run.plot))}")
     except OSError as error:
-        reason = error.strerror or str(error)
-        _note(f"note: {run.root} can't be written ({reason}): no summary files")
+        why = f"{run.root} can't be written ({error.strerror or error})"
+        note(f"note: {safe(why)}; the summary is only printed")
 
 
 def _print(collected: Collected) -> None:
@@ -92,14 +96,12 @@ def _print(collected: Collected) -> None:
 
     from clusterseg.collect.table import render
 
-    # A pipe has no width of its own: lines there are cut for no one.
-    width = None if sys.stdout.isatty() else 120
-    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    console = Console(
+        markup=False,
+        highlight=False,
+        emoji=False,
+        no_color=not is_colourful(sys.stdout),
+        width=None if sys.stdout.isatty() else _WIDTH,
+    )
     for part in render(collected.summary):
         console.print(part)
-
-
-def _note(text: str) -> None:
-    from clusterseg.runs.text import printable
-
-    sys.stderr.write(printable(text) + "\n")
