@@ -1,13 +1,13 @@
 """The batch script of a plan: bash as a careful person would write it.
 
-Every value from job.yaml goes through `shlex.quote`; only `environment.setup` is bash by
-intention and stands as it was written.
+Every value from job.yaml goes through `quote`; only `environment.setup` is bash by intention and
+stands as it was written.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from shlex import quote
 
 from clusterseg import __version__
 from clusterseg.plan.model import Plan
@@ -45,6 +45,22 @@ def rank_length(plan: Plan) -> int:
     """How many words at the end of `plan.argv` are the rank's own command line."""
     command = plan.spec.command
     return len(plan.program) + 2 + (1 + len(command) if command else 0)
+
+
+def quote(word: str) -> str:
+    """`word` as one word of bash, without a character that a terminal would act on."""
+    if all(character.isprintable() or character == "\n" for character in word):
+        return shlex.quote(word)
+    return "$'" + "".join(map(_escaped, word)) + "'"
+
+
+def _escaped(character: str) -> str:
+    """A character within $'...' (bash manual, section 3.1.2.4)."""
+    if character in "\\'":
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
 def _header(plan: Plan) -> str:

@@ -48,7 +48,7 @@ def read_request(
             hosts=hosts,
             program=own_program(),
             as_root=os.geteuid() == 0,
-            directory=str(Path.cwd()),
+            directory=_directory(),
             horovod=_asks_for_horovod(spec) and horovod_fits(pair),
         )
     except ClustersegError as error:
@@ -61,6 +61,22 @@ def own_program() -> tuple[str, ...]:
     if os.access(script, os.X_OK):
         return (str(script),)
     return (sys.executable, "-m", "clusterseg.cli.main")
+
+
+def _directory() -> str:
+    """Where the ranks will run: where the command was given."""
+    try:
+        folder = str(Path.cwd())
+        folder.encode()
+    except FileNotFoundError:
+        raise _bad_folder("the current folder is gone") from None
+    except UnicodeEncodeError:
+        raise _bad_folder(f"the current folder's name is not UTF-8: {folder!a}") from None
+    return folder
+
+
+def _bad_folder(what: str) -> ClustersegError:
+    return ClustersegError(what, code="directory", help="go to another folder")
 
 
 def read_definitions(environ: Mapping[str, str], only: str | None = None) -> dict[str, Dialect]:

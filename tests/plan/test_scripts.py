@@ -184,6 +184,15 @@ def test_a_set_up_that_fails_ends_the_script_before_the_job(bench, line):
     assert not (bench / "words").exists()
 
 
+def test_script_can_be_shown_on_a_terminal(bench):
+    odd = "\x1b[2J'\\ \x07\x9b1m\u202eabc\r\n\x7f0"
+    spec = JobSpec(name="demo", command=(odd,), environment=EnvironmentSpec(variables={"A": odd}))
+    made = planned(bench, spec, "/r")
+    assert all(character.isprintable() or character == "\n" for character in made.script)
+    words, environment = run(bench, made)
+    assert words[-1] == environment["A"] == odd
+
+
 def test_script_is_well_formed_and_starts_one_thing(bench):
     made = planned(bench, job("resources: {ranks: 4}\n"), "/runs/demo-1")
     done = subprocess.run(
