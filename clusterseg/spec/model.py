@@ -29,7 +29,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Line = Annotated[
     str,
     Meta(
-        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$",
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
         extra={"expect": "one line of text, not empty"},
     ),
 ]

@@ -19,11 +19,10 @@ from clusterseg.spec.errors import Place, Problem, Source, SpecError, clip
 MOST_NODES = 100_000  # a job with 10,000 hosts has 20,000
 DEEPEST = 32  # a job.yaml is at most six deep
 
-# What YAML 1.2 (section 5.1) does not allow in a text.
-_NOT_PRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff"  # one byte, then two and three
-    "\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+# What YAML 1.2 (section 5.1) does not allow in a text. The class beyond ASCII takes Python ten
+# milliseconds to compile, so it is compiled only for a text that needs it.
+_NOT_PRINTABLE_ASCII = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NOT_PRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,8 @@ def parse(source: Source, start: int = 0) -> tuple[Node | None, list[Problem]]:
     Raises SpecError at the first thing that makes the rest unreadable: syntax, characters that
     YAML does not allow, anchors, tags, several documents, too many levels or nodes.
     """
-    bad = _NOT_PRINTABLE.search(source.text)
+    pattern = _NOT_PRINTABLE_ASCII if source.text.isascii() else re.compile(_NOT_PRINTABLE)
+    bad = pattern.search(source.text)
     if bad is not None:
         raise SpecError([_unprintable(source, bad)])
     return _Builder(source, start).build()

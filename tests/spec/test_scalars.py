@@ -135,7 +135,7 @@ def test_variables_and_words_of_a_command_are_text() -> None:
     [
         ('slurm: {partition: "gpu\\n#SBATCH --uid=0"}', "slurm.partition"),
         ('slurm: {extra: ["--x\\r"]}', "slurm.extra.0"),
-        ('tags: ["a\\u2028b"]', "tags.0"),
+        ('tags: ["a\\x85b"]', "tags.0"),
         ('launcher_args: ["\\e[2J"]', "launcher_args.0"),
         ('environment: {variables: {X: "a\\0b"}}', "environment.variables.X"),
         ("slurm: {account: ''}", "slurm.account"),
