@@ -73,6 +73,10 @@ def _mistakes(definition: Definition) -> Iterator[_Mistake]:
     for key in definition.map:
         if key not in get_args(MapBy):
             yield ("map", key), f"`{key}` in `map`", f"known: {', '.join(get_args(MapBy))}"
+    for index, key in enumerate(definition.equal_only):
+        if key not in get_args(MapBy):
+            note = f"known: {', '.join(get_args(MapBy))}"
+            yield ("equal_only", str(index)), f"`{key}` in `equal_only`", note
     for key, bound in definition.cannot.items():
         known = get_args(MapBy), get_args(BindTo)
         if key not in known[0] or not set(bound) <= set(known[1]):

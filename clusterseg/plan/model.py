@@ -69,7 +69,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     """The keys of a launcher definition (a file in `launchers/`): how it is found and says things.
 
     `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
-    `map` translates `placement.map_by`; `cannot` has, by map_by, what can't be bound to then.
+    `map` translates `placement.map_by`; `cannot` has, by map_by, what can't be bound to then,
+    `equal_only` the ways of mapping that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved
     installation finds its files. `unset` are names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks.
@@ -82,6 +83,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     prefix_variable: str | None = None
     most_ranks: int | None = None
     map: dict[str, str] = {}
+    equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
     flags: dict[str, tuple[str, ...]] = {}
     variables: dict[str, dict[str, str]] = {}

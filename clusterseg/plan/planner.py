@@ -175,6 +175,11 @@ def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: boo
         raise _inexpressible(
             f"map_by: the launcher {dialect.name} can't map by {map_by}", dialect.map
         )
+    if geometry.ranks_per_node is None and map_by in dialect.equal_only:
+        raise _inexpressible(
+            f"map_by: the launcher {dialect.name} can't map unequal hosts by {map_by}",
+            [name for name in dialect.map if name not in dialect.equal_only],
+        )
     if geometry.oversubscribed:
         # With a list of hosts, it says itself how many ranks each takes.
         bare = not host_list and dialect.can("oversubscribe")

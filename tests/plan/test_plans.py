@@ -121,6 +121,11 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
     [
         ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
         ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
+        (
+            "placement: {map_by: node}\nresources: {hosts: {login1: 2, n2: 1}}",
+            "openmpi5",
+            "can't map unequal hosts by node",
+        ),
     ],
 )
 def test_what_a_launcher_can_not_do_is_refused(keys, launcher, why):
