@@ -88,10 +88,12 @@ def _curve(axes: Axes, history: Sequence[EpochSummary], name: str, label: str, c
 
 
 def _finish_epochs(axes: Axes, title: str, history: Sequence[EpochSummary]) -> None:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if axes.lines:
         axes.legend(loc="best")
     else:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from clusterseg.collect.summary import STRAGGLER, EpochSummary, RankSummary, Summary
-from clusterseg.runs.text import printable
+from clusterseg.runs.text import one_line
 
 # Rows shown of long lists; --json has all of them.
 _RANKS = 16
@@ -62,8 +61,8 @@ def _head(summary: Summary) -> Table:
     return grid
 
 
-def _attempts(summary: Summary) -> Table:
-    table = _table("attempt", "ranks", "steps", "time", title="attempts")
+def _attempts(summary: Summary) -> RenderableType:
+    table = _table("attempt", "ranks", "steps", "time")
     table.add_column("cause")
     for entry in summary.attempts[-_ATTEMPTS:]:
         steps = "-" if entry.first_step is None else f"{entry.first_step}-{entry.last_step}"
@@ -75,11 +74,11 @@ def _attempts(summary: Summary) -> Table:
             duration(entry.seconds),
             Text(cause, style="" if cause in ("done", "(goes on)") else "yellow"),
         )
-    return _with_rest(table, len(summary.attempts) - _ATTEMPTS, "earlier attempts")
+    return _section("attempts", table, len(summary.attempts) - _ATTEMPTS, "earlier attempts")
 
 
-def _ranks(summary: Summary) -> Table:
-    table = _table("rank", title="ranks of the last attempt that stepped")
+def _ranks(summary: Summary) -> RenderableType:
+    table = _table("rank")
     table.add_column("host")
     table.add_column("images/s", justify="right")
     table.add_column("pace", justify="right")
@@ -94,7 +93,8 @@ def _ranks(summary: Summary) -> Table:
             figure(entry.straggler_score, 2),
             Text("straggler", style="bold red") if slow else "",
         )
-    return _with_rest(table, len(summary.per_rank) - len(shown), "more ranks, none a straggler")
+    rest = len(summary.per_rank) - len(shown)
+    return _section("ranks of the last attempt that stepped", table, rest, "more, none a straggler")
 
 
 def _notable(ranks: Sequence[RankSummary]) -> list[RankSummary]:
@@ -105,12 +105,11 @@ def _notable(ranks: Sequence[RankSummary]) -> list[RankSummary]:
     return sorted(shown, key=lambda entry: entry.rank)
 
 
-def _history(summary: Summary) -> Table:
-    names = ("epoch", "step", "loss", "val loss", "val accuracy", "val mean IoU", "time")
-    table = _table(*names, title="history")
+def _history(summary: Summary) -> RenderableType:
+    table = _table("epoch", "step", "loss", "val loss", "val accuracy", "val mean IoU", "time")
     for entry in summary.history[-_EPOCHS:]:
         table.add_row(*_history_row(entry, summary))
-    return _with_rest(table, len(summary.history) - _EPOCHS, "earlier epochs")
+    return _section("history", table, len(summary.history) - _EPOCHS, "earlier epochs")
 
 
 def _history_row(entry: EpochSummary, summary: Summary) -> list[str | Text]:
@@ -126,13 +125,11 @@ def _history_row(entry: EpochSummary, summary: Summary) -> list[str | Text]:
     ]
 
 
-def _missing(sentences: Sequence[str]) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(style="bold red")
-    table.add_column()
+def _missing(sentences: Sequence[str]) -> RenderableType:
+    lines = Text("\nmissing: not all of this run could be read", style="bold red")
     for sentence in sentences:
-        table.add_row("missing", _plain(sentence))
-    return table
+        lines.append(f"\n  {one_line(sentence, 500)}", style="not bold")
+    return lines
 
 
 def is_straggler(entry: RankSummary) -> bool:
@@ -140,22 +137,22 @@ def is_straggler(entry: RankSummary) -> bool:
     return entry.straggler_score is not None and entry.straggler_score < STRAGGLER
 
 
-def _table(*numbers: str, title: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+def _table(*numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for name in numbers:
         table.add_column(name, justify="right")
     return table
 
 
-def _with_rest(table: Table, rest: int, what: str) -> Table:
+def _section(title: str, table: Table, rest: int, what: str) -> RenderableType:
+    parts: list[RenderableType] = [Text(f"\n{title}", style="bold"), table]
     if rest > 0:
-        table.caption = Text(f"and {rest} {what}")
-        table.caption_justify = "left"
-    return table
+        parts.append(Text(f"and {rest} {what}", style="dim"))
+    return Group(*parts)
 
 
 def _plain(text: str) -> Text:
-    return Text(printable(text))
+    return Text(one_line(text, 200))
 
 
 def _counted(count: int, noun: str) -> str:

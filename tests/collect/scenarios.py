@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,26 +27,32 @@ def make_run(
     for _ in range(attempts):
         resume = rng.choice([reached, reached, rng.randint(0, reached)])
         t += rng.uniform(0, 50)
-        one = _Attempt(root, rng, number, resume, epoch_length, t)
-        one.ranks = rng.randint(1, ranks)
-        one.windows = rng.randint(0, windows)
+        one = _Attempt(
+            folder=root / "attempts" / f"{number:03d}",
+            rng=rng,
+            number=number,
+            resume=resume,
+            epoch_length=epoch_length,
+            t=t,
+            ranks=rng.randint(1, ranks),
+            windows=rng.randint(0, windows),
+        )
         t = one.write()
         reached = max(resume, one.last_step)
         number += rng.choice([1, 1, 1, 1, 2])
 
 
+@dataclass
 class _Attempt:
-    def __init__(
-        self, root: Path, rng: Random, number: int, resume: int, epoch_length: int, t: float
-    ) -> None:
-        self.folder = root / "attempts" / f"{number:03d}"
-        self.rng = rng
-        self.number = number
-        self.resume = resume
-        self.epoch_length = epoch_length
-        self.t = t
-        self.ranks = self.windows = 1
-        self.last_step = resume
+    folder: Path
+    rng: Random
+    number: int
+    resume: int
+    epoch_length: int
+    t: float
+    ranks: int
+    windows: int
+    last_step: int = 0
 
     def write(self) -> float:
         """Writes the attempt; returns its last time."""
