@@ -147,10 +147,10 @@ def cancel(
     if not settled:
         ask_to_stop(snapshot, now=now)
         if now:
-            snapshot = end_processes(run, note)
+            snapshot = end_processes(snapshot, note)
         else:
             note(f"asked {run.run_id} to save and stop; waiting for at most {timeout:.0f} s")
-            snapshot = wait_until_stopped(run, timeout, now=False)
+            snapshot = wait_until_stopped(snapshot, timeout, now=False)
     if as_json:
         out_json(status_view(snapshot))
     if snapshot.verdict.over:

@@ -28,6 +28,7 @@ from clusterseg.submit.submission import look
 LOOK = 0.5  # seconds between two looks
 ORDERLY = 20.0  # seconds that a supervisor has to end its ranks after `cancel --now`
 AFTER_TERM = 5.0  # seconds between SIGTERM and SIGKILL
+PASSES, BETWEEN = 5, 0.05  # over a session that is signalled; seconds
 
 
 def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
@@ -45,7 +46,7 @@ def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
                 code="run-dir",
                 exit_code=ExitCode.FAILED,
             ) from None
-    if snapshot.attempt is None and not now:
+    if snapshot.verdict.state is State.QUEUED:
         _end_batch_script(snapshot)
 
 
@@ -61,42 +62,41 @@ def attempts_to_stop(snapshot: Snapshot) -> list[int]:
     return [*([attempt.number] if restarting else []), attempt.number + 1]
 
 
-def wait_until_stopped(run: RunPaths, seconds: float, *, now: bool) -> Snapshot:
+def wait_until_stopped(asked: Snapshot, seconds: float, *, now: bool) -> Snapshot:
     """Looks at a run until it is over, or for so long; returns the last look.
 
-    An attempt that crashes instead of stopping may be followed by another one, which then is
-    asked, too.
+    `asked` is the look at which it was asked to stop. An attempt that crashes instead may be
+    followed by another one, which then is asked, too.
     """
     end = time.monotonic() + seconds
-    asked: int | None = None
+    last = max(attempts_to_stop(asked))
     while True:
-        snapshot = look(run)
+        snapshot = look(asked.run)
         if snapshot.verdict.over or time.monotonic() >= end:
             return snapshot
-        number = snapshot.attempt.number if snapshot.attempt else None
-        if asked is not None and number is not None and number > asked:
+        if snapshot.attempt is not None and snapshot.attempt.number > last:
             ask_to_stop(snapshot, now=now)
-        asked = number if number is not None else asked
+            last = max(attempts_to_stop(snapshot))
         time.sleep(LOOK)
 
 
-def end_processes(run: RunPaths, say: Callable[[str], None]) -> Snapshot:
+def end_processes(asked: Snapshot, say: Callable[[str], None]) -> Snapshot:
     """After a request to stop at once: waits, then ends what is left, surely; the last look.
 
     Only processes that are the run's own are signalled: its supervisor's session as long as
     that supervisor lives, and what carries the run directory in its environment.
     """
-    snapshot = wait_until_stopped(run, ORDERLY, now=True)
+    snapshot = wait_until_stopped(asked, ORDERLY, now=True)
     if not snapshot.verdict.over:
         say(f"its supervisor did not end it within {ORDERLY:.0f} s: ending its processes")
         _signal_all(snapshot, signal.SIGTERM)
-        snapshot = wait_until_stopped(run, AFTER_TERM, now=True)
+        snapshot = wait_until_stopped(snapshot, AFTER_TERM, now=True)
     if snapshot.verdict.over:
         # A killed supervisor leaves ranks; one that ended in order leaves nobody.
         _signal_ranks(snapshot, signal.SIGKILL)
         return snapshot
     _signal_all(snapshot, signal.SIGKILL)
-    return wait_until_stopped(run, AFTER_TERM, now=True)
+    return wait_until_stopped(snapshot, AFTER_TERM, now=True)
 
 
 def _write_request(run: RunPaths, attempt: int, reason: StopReason) -> None:
@@ -112,15 +112,13 @@ def _end_batch_script(snapshot: Snapshot) -> None:
     """Before the claim there is nothing to save, and setup lines may take long."""
     supervisor = _supervisor(snapshot)
     if supervisor is not None:
-        for process in _session(supervisor):
-            processes.send_signal(process, signal.SIGTERM)
+        _signal_session(supervisor, signal.SIGTERM)
 
 
 def _signal_all(snapshot: Snapshot, number: int) -> None:
     supervisor = _supervisor(snapshot)
     if supervisor is not None:
-        for process in _session(supervisor):
-            processes.send_signal(process, number)
+        _signal_session(supervisor, number)
     _signal_ranks(snapshot, number)
 
 
@@ -139,25 +137,45 @@ def _signal_ranks(snapshot: Snapshot, number: int) -> None:
 def _supervisor(snapshot: Snapshot) -> ProcessId | None:
     """The process that the job is: the batch script, later the supervisor."""
     attempt = snapshot.attempt
-    if attempt is not None and attempt.claim is not None and attempt.end is None:
+    if snapshot.verdict.state is State.RUNNING and attempt is not None and attempt.claim:
         return claim_process(attempt.claim)
     return job_process(snapshot.job_id) if snapshot.job_id else None
 
 
-def _session(leader: ProcessId) -> list[ProcessId]:
-    """The processes of a leader's session; none if it is dead: its number may be used again."""
+def _signal_session(leader: ProcessId, number: int) -> None:
+    """Signals a leader that lives and the processes of its session, each one once.
+
+    In passes, since any of them may have started another one just before it was signalled.
+    """
+    signalled: set[ProcessId] = set()
     if not processes.is_alive(leader):
-        return []
-    members = [process for pid in _pids() if (process := _member(pid, leader.pid)) is not None]
-    return members if processes.is_alive(leader) else []
+        return  # the session's number may be in use again
+    for _ in range(PASSES):
+        found = set(_session(leader)) - signalled
+        if not found:
+            return
+        for process in found:
+            processes.send_signal(process, number)
+        signalled |= found
+        time.sleep(BETWEEN)
 
 
-def _member(pid: int, session: int) -> ProcessId | None:
+def _session(leader: ProcessId) -> list[ProcessId]:
+    """The session of a leader that lived a moment ago.
+
+    Nobody else can have made a session of this number as long as its pid is not in use again.
+    """
+    members = [process for pid in _pids() if (process := _member(pid, leader)) is not None]
+    return members if processes.start_ticks(leader.pid) in (leader.start, None) else []
+
+
+def _member(pid: int, leader: ProcessId) -> ProcessId | None:
     try:
         process = processes.process_id(pid)
-        return process if os.getsid(pid) == session else None
+        is_member = os.getsid(pid) == leader.pid and process.start >= leader.start
     except (OSError, ValueError):
         return None
+    return process if is_member else None
 
 
 def _pids() -> list[int]:

@@ -22,7 +22,8 @@ from clusterseg.cluster.local import LocalJob, LocalLives, start_job
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
-from clusterseg.plan.planner import ATTEMPT_VARIABLES, fill
+from clusterseg.plan.planner import fill
+from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent, State

@@ -1,0 +1,213 @@
+"""The state of a run: the table of the causes, and what may never be concluded."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from clusterseg.runs.control import StopReason
+from clusterseg.runs.records import Cause, End, State
+from clusterseg.runs.state import AttemptFacts, Life, SubmissionFacts, Verdict, judge
+
+ALIVE, DEAD, UNKNOWN = Life.ALIVE, Life.DEAD, Life.UNKNOWN
+CANCEL, NOW = StopReason.CANCEL, StopReason.CANCEL_NOW
+
+
+def end(cause: Cause, *, will_restart: bool = False) -> End:
+    return End(t=2.0, attempt=0, cause=cause, will_restart=will_restart)
+
+
+def submission(number: int = 0, *, started: bool = True, job: Life = DEAD) -> SubmissionFacts:
+    return SubmissionFacts(number, started, job)
+
+
+def attempt(
+    *, of: int | None = 0, holder: Life = DEAD, ended: End | None = None, stop: str | None = None
+) -> AttemptFacts:
+    return AttemptFacts(0, of, holder, ended, stop)
+
+
+# The design's table: cause -> state afterwards, exit code of the run.
+AFTER = {
+    Cause.DONE: (State.DONE, 0),
+    Cause.PREEMPTED: (State.STOPPED, 75),
+    Cause.TIME_LIMIT: (State.STOPPED, 75),
+    Cause.CANCELLED: (State.STOPPED, 75),
+    Cause.CRASH: (State.FAILED, 1),
+    Cause.HANG: (State.FAILED, 1),
+    Cause.NODE_FAIL: (State.FAILED, 1),
+    Cause.OUT_OF_MEMORY: (State.FAILED, 1),
+    Cause.NAN: (State.FAILED, 1),
+    Cause.DISK_FULL: (State.STOPPED, 75),
+    Cause.UNKNOWN: (State.FAILED, 1),
+}
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+@pytest.mark.parametrize("life", list(Life))
+def test_a_final_end_decides_whatever_still_lives(cause: Cause, life: Life) -> None:
+    facts = attempt(holder=life, ended=end(cause))
+    verdict = judge([submission(job=life)], [facts])
+    assert (verdict.state, verdict.exit_code) == AFTER[cause]
+    assert verdict.cause is cause
+
+
+def test_cancel_now_is_cancelled_where_cancel_is_stopped() -> None:
+    ended = end(Cause.CANCELLED)
+    stopped = judge([submission()], [attempt(ended=ended, stop=CANCEL)])
+    cancelled = judge([submission()], [attempt(ended=ended, stop=NOW)])
+    assert (stopped.state, stopped.exit_code) == (State.STOPPED, 75)
+    assert (cancelled.state, cancelled.exit_code) == (State.CANCELLED, 1)
+
+
+def test_a_run_that_ended_otherwise_before_cancel_now_reached_it_keeps_its_end() -> None:
+    for cause in (Cause.DONE, Cause.CRASH):
+        verdict = judge([submission()], [attempt(ended=end(cause), stop=NOW)])
+        assert verdict.state is AFTER[cause][0]
+
+
+# (started, job, stop of the attempt to come) -> state, exit code, not_started
+UNCLAIMED = [
+    (False, DEAD, None, State.QUEUED, None, True),
+    (False, DEAD, CANCEL, State.STOPPED, 75, False),
+    (False, DEAD, NOW, State.CANCELLED, 1, False),
+    (True, ALIVE, None, State.QUEUED, None, False),
+    (True, UNKNOWN, None, State.QUEUED, None, False),
+    (True, ALIVE, NOW, State.QUEUED, None, False),
+    (True, DEAD, None, State.FAILED, 1, False),
+    (True, DEAD, CANCEL, State.STOPPED, 75, False),
+    (True, DEAD, NOW, State.CANCELLED, 1, False),
+]
+
+
+@pytest.mark.parametrize(("started", "job", "stop", "state", "code", "not_started"), UNCLAIMED)
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [attempt(ended=end(Cause.PREEMPTED))],
+        [attempt(ended=end(Cause.CRASH), stop=NOW)],
+        [attempt(ended=end(Cause.CRASH, will_restart=True))],
+        [attempt()],
+    ],
+    ids=["first", "after stop", "after crash", "after half a restart", "after kill"],
+)
+def test_a_submission_without_an_attempt(  # noqa: PLR0917
+    before: list[AttemptFacts],
+    started: bool,
+    job: Life,
+    stop: str | None,
+    state: State,
+    code: int | None,
+    not_started: bool,
+) -> None:
+    submissions = [submission(0), submission(1, started=started, job=job)]
+    if not before:
+        submissions = [submission(0, started=started, job=job)]
+    verdict = judge(submissions, before, stop)
+    assert (verdict.state, verdict.exit_code, verdict.not_started) == (state, code, not_started)
+
+
+def test_a_job_that_died_in_its_setup_says_so() -> None:
+    verdict = judge([submission(job=DEAD)], [])
+    assert verdict.note == "the batch script ended before it started an attempt"
+
+
+# (holder, job, stop) -> state, exit code
+UNENDED = [
+    (ALIVE, ALIVE, None, State.RUNNING, None),
+    (UNKNOWN, UNKNOWN, None, State.RUNNING, None),
+    (UNKNOWN, DEAD, None, State.RUNNING, None),
+    (ALIVE, ALIVE, NOW, State.RUNNING, None),
+    (DEAD, ALIVE, None, State.QUEUED, None),
+    (DEAD, UNKNOWN, None, State.QUEUED, None),
+    (DEAD, DEAD, None, State.FAILED, 1),
+    (DEAD, DEAD, CANCEL, State.FAILED, 1),
+    (DEAD, DEAD, NOW, State.CANCELLED, 1),
+]
+
+
+@pytest.mark.parametrize(("holder", "job", "stop", "state", "code"), UNENDED)
+def test_an_attempt_without_an_end(
+    holder: Life, job: Life, stop: str | None, state: State, code: int | None
+) -> None:
+    verdict = judge([submission(job=job)], [attempt(holder=holder, stop=stop)])
+    assert (verdict.state, verdict.exit_code) == (state, code)
+
+
+def test_a_killed_supervisor_has_the_cause_unknown() -> None:
+    verdict = judge([submission()], [attempt()])
+    assert verdict == Verdict(
+        State.FAILED, exit_code=1, cause=Cause.UNKNOWN, note="its supervisor was killed"
+    )
+
+
+# (holder, job, cause) -> state: between an attempt and the one that follows it
+RESTARTING = [
+    (ALIVE, ALIVE, Cause.CRASH, State.RUNNING, None),
+    (DEAD, ALIVE, Cause.PREEMPTED, State.QUEUED, None),
+    (DEAD, UNKNOWN, Cause.PREEMPTED, State.QUEUED, None),
+    (UNKNOWN, DEAD, Cause.CRASH, State.QUEUED, None),
+    (DEAD, DEAD, Cause.CRASH, State.FAILED, 1),
+    (DEAD, DEAD, Cause.PREEMPTED, State.STOPPED, 75),
+]
+
+
+@pytest.mark.parametrize(("holder", "job", "cause", "state", "code"), RESTARTING)
+def test_between_two_attempts(
+    holder: Life, job: Life, cause: Cause, state: State, code: int | None
+) -> None:
+    ended = end(cause, will_restart=True)
+    verdict = judge([submission(job=job)], [attempt(holder=holder, ended=ended)])
+    assert (verdict.state, verdict.exit_code) == (state, code)
+
+
+def test_cancel_now_between_two_attempts_whose_supervisor_died() -> None:
+    ended = end(Cause.CRASH, will_restart=True)
+    verdict = judge([submission()], [attempt(ended=ended, stop=NOW)])
+    assert verdict.state is State.CANCELLED
+
+
+def test_an_older_attempt_that_still_runs_is_not_hidden_by_a_new_submission() -> None:
+    verdict = judge([submission(0), submission(1, job=ALIVE)], [attempt(holder=ALIVE)])
+    assert verdict.state is State.RUNNING
+
+
+def everything() -> list[tuple[list[SubmissionFacts], list[AttemptFacts], str | None]]:
+    """Every combination of facts."""
+    submissions: list[list[SubmissionFacts]] = [[]]
+    for number, started, job in itertools.product((0, 1), (True, False), Life):
+        submissions.append([submission(number, started=started, job=job)])
+    ends = [None, *(end(c, will_restart=again) for c in Cause for again in (True, False))]
+    attempts: list[list[AttemptFacts]] = [[]]
+    for of, holder, ended, stop in itertools.product((None, 0), Life, ends, (None, CANCEL, NOW)):
+        attempts.append([attempt(of=of, holder=holder, ended=ended, stop=stop)])
+    return list(itertools.product(submissions, attempts, (None, CANCEL, NOW)))
+
+
+def test_what_holds_for_all_facts() -> None:
+    exit_codes = {
+        State.DONE: 0,
+        State.STOPPED: 75,
+        State.FAILED: 1,
+        State.CANCELLED: 1,
+        State.QUEUED: None,
+        State.RUNNING: None,
+    }
+    for submissions, attempts, stop in everything():
+        verdict = judge(submissions, attempts, stop)
+        assert verdict.exit_code == exit_codes[verdict.state]
+        assert verdict.over == (verdict.exit_code is not None)
+        last = attempts[-1] if attempts else None
+        final = last is not None and last.end is not None and not last.end.will_restart
+        if verdict.state is State.DONE:
+            assert last is not None
+            assert last.end is not None
+            assert last.end.cause is Cause.DONE
+        if last is not None and not final and last.holder is not DEAD:
+            # What may live is never declared over, unless a later submission took its place.
+            newer = submissions and last.submission is not None
+            assert not verdict.over or (newer and submissions[-1].number > last.submission)
+        if verdict.not_started:
+            assert not submissions or not submissions[-1].started
