@@ -29,18 +29,15 @@ _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
     "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
     "train.initial_weights": (lambda file: file is None, "starting from a file of weights"),
-    "train.deterministic": (lambda on: not on, "bit-equal reruns"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
     "checkpoint.every": (lambda every: not every.auto, "an interval chosen from measured costs"),
     "resources.accelerator": (lambda kind: kind == "none", "accelerators"),
     "resources.accelerators_per_rank": (lambda count: not count, "accelerators"),
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
-    "placement.verify": (lambda what: what != "fail", "refusing a wrong placement at run time"),
     "scheduler": (lambda name: name != "slurm", "Slurm"),
     **{f"slurm.{key}": (lambda value: not value, "Slurm") for key in SlurmSpec.__struct_fields__},
     "environment.container": (lambda image: image is None, "containers"),
     "code": (lambda where: where == "in-place", "snapshots of the code"),
-    "notify": (lambda argv: not argv, "notifications"),
 }
 
 # key of a name -> its table in clusterseg.spec.tables

@@ -20,7 +20,7 @@ from clusterseg.spec.findings import TooMany
 from clusterseg.spec.kinds import type_of
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.overrides import apply, read_overrides
-from clusterseg.spec.tables import AUGMENTATIONS, LAUNCHERS
+from clusterseg.spec.tables import AUGMENTATIONS, LAUNCHERS, MODELS
 
 LARGEST = 2**20  # bytes of a job.yaml
 _START = "clusterseg schema shows every key; a job needs `name` and `train` or `command`"
@@ -159,6 +159,19 @@ def _whole(spec: JobSpec) -> list[Problem]:
                 note=f"expected {classes} numbers",
                 help="train.model.classes and train.loss.class_weights must agree",
                 key="train.loss.class_weights",
+            )
+        )
+    divisor = MODELS[spec.train.model.name].divides_size
+    size = spec.train.data.size
+    if size is not None and any(length % divisor for length in size):
+        fitting = [max(1, round(length / divisor)) * divisor for length in size]
+        problems.append(
+            Problem(
+                "conflict",
+                f"{spec.train.model.name} can't take pictures of {size[0]}x{size[1]}",
+                note=f"expected height and width divisible by {divisor}, such as {fitting}",
+                help="give another size: pictures are resized to it",
+                key="train.data.size",
             )
         )
     return problems

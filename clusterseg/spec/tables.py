@@ -22,7 +22,8 @@ class Known:
     """One name. `options`: key -> annotated type.
 
     `value` is the type of an augmentation's setting; None: a mapping of its options. `resizes`:
-    it gives pictures another size, as only one augmentation of a list may.
+    it gives pictures another size, as only one augmentation of a list may. `divides_size`: what
+    a model needs height and width to be divisible by.
     """
 
     summary: str
@@ -30,6 +31,7 @@ class Known:
     options: Mapping[str, Any] = field(default_factory=dict)
     value: Any = None
     resizes: bool = False
+    divides_size: int = 1
 
 
 Table = Mapping[str, Known]
@@ -38,6 +40,7 @@ _AboveZero = Annotated[float, Meta(gt=0)]
 _Factor = Annotated[float, Meta(ge=0.05, le=20)]
 _Factors = Annotated[tuple[_Factor, _Factor], Meta(extra={"ordered": True})]
 _Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
+_Dropout = Annotated[Annotated[float, Meta(ge=0, lt=1)], about("fraction dropped while training")]
 _Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
 _Probability = Annotated[Fraction, about("probability of a flip")]
 _Change = Annotated[Fraction, about("largest change, as a fraction")]
@@ -50,13 +53,35 @@ _DEEPLAB = {
 
 MODELS: Table = MappingProxyType(
     {
-        "fastscnn": Known("Fast-SCNN (Poudel 2019): small and fast, any size", ready=True),
-        "unet": Known("U-Net (Ronneberger 2015); height and width divisible by 16", ready=True),
+        "fastscnn": Known(
+            "Fast-SCNN (Poudel 2019): small and fast, any size",
+            ready=True,
+            options={
+                "width": Annotated[
+                    Annotated[float, Meta(ge=0.1, le=8)],
+                    about("multiplies every channel count (multiples of 8)"),
+                ],
+                "dropout": _Dropout,
+            },
+        ),
+        "unet": Known(
+            "U-Net (Ronneberger 2015); height and width divisible by 16",
+            ready=True,
+            options={
+                "base_filters": Annotated[Positive, about("filters at full size; doubled below")],
+                "head_filters": Annotated[
+                    Positive | None,
+                    about("filters of the last convolution before the classes; null: none"),
+                ],
+                "dropout": _Dropout,
+            },
+            divides_size=16,
+        ),
         "separable_unet": Known("U-Net of separable convolutions"),
         "segnet": Known("SegNet (Badrinarayanan 2015), VGG16 encoder"),
         "bayes_segnet": Known(
             "Bayesian SegNet (Kendall 2015), Monte Carlo dropout",
-            options={"dropout": Annotated[Fraction, about("fraction dropped")]},
+            options={"dropout": _Dropout},
         ),
         "vgg_segnet": Known("VGG-SegNet at full output size"),
         "deeplabv3": Known(

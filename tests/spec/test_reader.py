@@ -264,6 +264,12 @@ def test_a_wrong_name_does_not_make_its_options_wrong() -> None:
             "conflict",
             "a second augmentation that changes the size",
         ),
+        (TRAIN.replace("root: d", "root: d, size: [96, 128]"), None, ""),
+        (
+            TRAIN.replace("root: d", "root: d, size: [96, 100]"),
+            "conflict",
+            "unet can't take pictures of 96x100",
+        ),
     ],
 )
 def test_what_must_be_there_and_fit(text: str, code: str | None, message: str) -> None:

@@ -234,6 +234,7 @@ def test_the_command_prints_it() -> None:
 
 
 WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)
+HOST = st.from_regex(r"[a-z]([a-z0-9.-]{0,8}[0-9])?", fullmatch=True)
 COUNT = st.integers(1, 64)
 
 
@@ -284,7 +285,7 @@ SPECS = st.fixed_dictionaries(
         "resources": section(
             nodes=COUNT,
             ranks=st.one_of(st.none(), COUNT),
-            hosts=st.dictionaries(WORD, COUNT, min_size=1, max_size=3),
+            hosts=st.dictionaries(HOST, COUNT, min_size=1, max_size=3),
             cpus_per_rank=st.one_of(COUNT, st.just("auto")),
             memory=st.builds("{}{}".format, COUNT, st.sampled_from(["", "K", "M", "G", "T"])),
             time=TIMES,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from clusterseg import registry
-from clusterseg.spec.tables import TABLES
+from clusterseg.spec.tables import MODELS, TABLES
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -27,6 +28,19 @@ def ready(table: str) -> set[str]:
 )
 def test_what_is_ready_can_be_built(table: str, package: str) -> None:
     assert ready(table) == set(registry.names(package))
+
+
+@pytest.mark.parametrize("name", sorted(ready("models")))
+def test_the_options_of_a_model_are_those_it_takes(name: str) -> None:
+    """Read from the source: importing a network imports TensorFlow."""
+    module = name.replace("+", "_plus")
+    source = TOP / "clusterseg" / "models" / "networks" / f"{module}.py"
+    (build,) = (
+        node
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "build"
+    )
+    assert {argument.arg for argument in build.args.kwonlyargs} == set(MODELS[name].options)
 
 
 def test_launchers_that_are_ready_have_a_definition() -> None:
