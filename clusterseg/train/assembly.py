@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import keras
 
 from clusterseg.data import Dataset, class_counts, open_dataset
 from clusterseg.errors import ClustersegError, ExitCode
@@ -13,7 +13,6 @@ from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.devices import prepare_tensorflow, rank_threads
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.sampling import epoch_steps
@@ -24,9 +23,6 @@ from clusterseg.train.step import (
     build_evaluation_step,
     build_train_step,
 )
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -42,17 +38,15 @@ class Assembly:
     train_step: TrainStep
     evaluation_step: EvaluationStep
     identity: dict[str, str]
-    model: keras.Model
 
 
-def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int) -> Assembly:
-    """Sets TensorFlow up and builds everything; weights are those of a fresh run.
+def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads: int) -> Assembly:
+    """Builds everything; weights are those of a fresh run with the spec's seed.
 
-    `flags` is the length of the vector that a step agrees on. Raises ClustersegError for what
-    does not fit together.
+    `flags` is the length of the vector that a step agrees on, `threads` decode pictures. Raises
+    ClustersegError for what does not fit together.
     """
-    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
-    prepare_tensorflow(threads, seed=spec.seed, deterministic=spec.deterministic)
+    keras.utils.set_random_seed(spec.seed % 2**32)
     dataset = open_dataset(spec.data, spec.loss.ignore)
     classes = spec.model.classes or dataset.classes
     if classes < dataset.classes:
@@ -95,7 +89,6 @@ def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int) -> Asse
             ignore=spec.loss.ignore,
         ),
         identity=identity(spec, classes=classes, size=size, samples=len(dataset.train)),
-        model=model,
     )
 
 

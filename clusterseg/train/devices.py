@@ -14,13 +14,12 @@ def rank_threads(environ: Mapping[str, str], cores: int) -> int:
     return cores
 
 
-def prepare_tensorflow(threads: int, *, seed: int, deterministic: bool) -> None:
-    """Sets TensorFlow's pools, devices and seeds; call it before TensorFlow has done any work.
+def prepare_tensorflow(threads: int, *, deterministic: bool) -> None:
+    """Sets TensorFlow's pools and devices; call it before TensorFlow has done any work.
 
     Two threads run independent operations: one may wait for other ranks inside the reduction,
     and something must be left for what does not depend on it.
     """
-    import keras
     import tensorflow as tf
 
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
@@ -28,6 +27,5 @@ def prepare_tensorflow(threads: int, *, seed: int, deterministic: bool) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(2)
     # A job that asks for no accelerator must not take memory of one that is there.
     tf.config.set_visible_devices([], "GPU")
-    keras.utils.set_random_seed(seed % 2**32)
     if deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -142,7 +142,7 @@ def _generators(model: keras.Model) -> dict[str, Any]:
 
 
 def _host(variable: Any) -> NDArray[Any]:
-    return np.ascontiguousarray(variable.numpy())
+    return np.asarray(variable.numpy(), order="C")
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

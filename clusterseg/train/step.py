@@ -79,7 +79,7 @@ def build_train_step(
         tf.TensorSpec([flags], tf.float32),
     ]
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def graph(  # noqa: PLR0917 (an input signature knows no names)
         images: tf.Tensor,
         labels: tf.Tensor,
@@ -149,7 +149,8 @@ def build_evaluation_step(
         input_signature=[
             tf.TensorSpec([batch, *size, 3], tf.float32),
             tf.TensorSpec([batch, *size], tf.int32),
-        ]
+        ],
+        autograph=False,
     )
     def graph(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = model(images, training=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,23 +70,27 @@ class Communicator(ABC):
 
         tail = tf.concat([tf.stack([loss_sum, weight_sum, images]), flags], 0)
         if self.size == 1:
-            mean = [tf.math.divide_no_nan(gradient, weight_sum) for gradient in gradients]
-            finite = tf.reduce_all(
-                [tf.reduce_all(tf.math.is_finite(one)) for one in [*mean, *statistics, tail]]
+            sums = [tf.reduce_sum(one) for one in [*gradients, *statistics, tail]]
+            return Reduced(
+                gradients=[tf.math.divide_no_nan(one, weight_sum) for one in gradients],
+                statistics=list(statistics),
+                loss_sum=loss_sum,
+                weight_sum=weight_sum,
+                flags=flags,
+                finite=tf.math.is_finite(tf.add_n(sums)),
+                seconds=tf.constant(0.0, tf.float64),
             )
-            nothing = tf.constant(0.0, tf.float64)
-            return Reduced(mean, list(statistics), loss_sum, weight_sum, flags, finite, nothing)
 
         tensors = [*gradients, *(one * images for one in statistics), tail]
         sizes = [one.shape.num_elements() for one in tensors]
         vector = tf.concat([tf.reshape(one, [-1]) for one in tensors], 0)
         # What is ready only after the vector can be timed only after it.
         with tf.control_dependencies([vector]):
-            begin = tf.timestamp()
+            begin = _now()
         with tf.control_dependencies([begin]):
             total = self._sum_in_graph(vector)
         with tf.control_dependencies([total]):
-            end = tf.timestamp()
+            end = _now()
         total.set_shape(vector.shape)
         *parts, tail = tf.split(total, sizes)
         all_loss, all_weight, all_images = tf.unstack(tail[:3])
@@ -97,8 +102,8 @@ class Communicator(ABC):
             loss_sum=all_loss,
             weight_sum=all_weight,
             flags=tail[3:],
-            finite=tf.reduce_all(tf.math.is_finite(total)),
-            seconds=end - begin,
+            finite=tf.math.is_finite(tf.reduce_sum(total)),  # NaN and infinity survive a sum
+            seconds=tf.ensure_shape(end - begin, []),
         )
 
     @abstractmethod
@@ -138,6 +143,13 @@ class Communicator(ABC):
         """Ends all ranks at once with `code`; without others it just returns."""
 
 
-def as_flags(values: Sequence[bool]) -> NDArray[np.float32]:
-    """Flags as `mean_gradients` takes them; sums stay exact up to 2**24 ranks."""
-    return np.asarray(values, np.float32)
+def _now() -> tf.Tensor:
+    """Seconds, as an operation of the graph; of a steady clock, and one that may be used with
+    `enable_op_determinism`, which refuses tf.timestamp (TensorFlow 2.21)."""
+    import tensorflow as tf
+
+    return tf.numpy_function(_seconds, [], tf.float64, stateful=True)
+
+
+def _seconds() -> np.float64:
+    return np.float64(time.perf_counter())

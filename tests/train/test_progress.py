@@ -1,0 +1,64 @@
+"""The position in a run: advancing, completing epochs, the way through a header and back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from clusterseg.runs.records import CheckpointHeader
+from clusterseg.train.progress import Progress
+
+
+def header(progress: Progress) -> CheckpointHeader:
+    return progress.to_header(
+        attempt=1, t=5.0, seed=3, global_batch=4, world_size=2, identity={"a": "b"},
+        schedule={"name": "constant"}, times={},
+    )  # fmt: skip
+
+
+def test_the_last_step_completes_an_epoch_that_waits_for_validation() -> None:
+    progress = Progress()
+    for _ in range(3):
+        progress.advance(2.0, 4.0, steps_per_epoch=3)
+    assert (progress.epoch, progress.step, progress.step_in_epoch) == (1, 3, 0)
+    assert not progress.validated
+    entry = progress.complete_epoch(0.5, 0.75, 0.25)
+    assert progress.validated
+    assert entry == {
+        "epoch": 1, "step": 3, "loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.75,
+        "val_mean_iou": 0.25, "seconds": 0.0,
+    }  # fmt: skip
+
+
+def test_names_tell_an_epochs_validated_end_from_everything_else() -> None:
+    progress = Progress()
+    progress.advance(1, 1, steps_per_epoch=2)
+    assert progress.checkpoint_name == "weights-0000-0.0000-step-000000001.safetensors"
+    progress.advance(1, 1, steps_per_epoch=2)
+    assert progress.checkpoint_name == "weights-0001-0.0000-step-000000002.safetensors"
+    progress.complete_epoch(1, 0.81234, 0.5)
+    assert progress.checkpoint_name == "weights-0001-0.8123.safetensors"
+    progress.advance(1, 1, steps_per_epoch=2)
+    assert progress.checkpoint_name == "weights-0001-0.8123-step-000000003.safetensors"
+
+
+def test_a_worse_epoch_does_not_replace_the_best_also_after_a_resume() -> None:
+    progress = Progress(epoch=1, step=10)
+    progress.complete_epoch(1, 0.9, 0.5)
+    assert progress.best is not None and progress.best["epoch"] == 1
+    resumed = Progress.from_header(header(progress))
+    resumed.epoch = 2
+    resumed.complete_epoch(1, 0.5, 0.5)
+    assert resumed.best == progress.best
+    resumed.epoch = 3
+    resumed.complete_epoch(1, float("nan"), None)
+    assert resumed.best == progress.best and resumed.history[-1]["val_accuracy"] is None
+    assert resumed.val_accuracy == 0.0
+
+
+def test_the_header_brings_everything_back() -> None:
+    progress = Progress(epoch=2, step=23, step_in_epoch=3, loss_sum=0.1 + 0.2, weight_sum=1e9 + 1)
+    progress.seconds = 12.5
+    progress.history = [{"epoch": 1, "val_accuracy": 0.3, "val_loss": None}]
+    progress.best = {"epoch": 1, "val_accuracy": 0.3, "file": "weights-0001-0.3000.safetensors"}
+    text = msgspec.json.encode(header(progress))
+    assert Progress.from_header(msgspec.json.decode(text, type=CheckpointHeader)) == progress
