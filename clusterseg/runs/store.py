@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,13 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.runs.files import commit_new, make_private_dir, read_capped, sync_folder
+from clusterseg.runs.files import (
+    FILE_MODE,
+    FOLDER_MODE,
+    make_private_dir,
+    read_capped,
+    sync_folder,
+)
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent
 
@@ -53,7 +58,7 @@ def run_id(name: str, now: float, token: str) -> str:
 def choose_run(root: Path, name: str, now: float) -> RunPaths:
     """A run directory that does not exist yet; nothing is made."""
     while True:
-        folder = root / run_id(name, now, secrets.token_hex(2))
+        folder = root / run_id(name, now, os.urandom(2).hex())
         if not folder.exists():
             return RunPaths(folder)
 
@@ -66,11 +71,13 @@ def create_run(run: RunPaths, identity: Identity, files: SubmissionFiles) -> Sub
     with _explained(run.root.parent):
         make_private_dir(run.root.parent)
         new = RunPaths(run.root.with_name(_NEW + run.root.name))
-        new.root.mkdir(mode=0o700)  # fails if somebody else is making the very same run
+        # The first one fails if somebody else is making the very same run.
         for folder in (new.root, new.submissions, new.control, new.checkpoints, new.attempts):
             _make_folder(folder)
-        commit_new(new.identity, msgspec.json.encode(identity))
+        _put(new.identity, msgspec.json.encode(identity))
         _write_submission(new.submission(files.intent.submission), files)
+        for folder in (new.submissions, new.root):
+            sync_folder(folder)
         # Its name is taken by no one: the second of two equal ids would have failed above.
         new.root.rename(run.root)
         sync_folder(run.root.parent)
@@ -84,7 +91,7 @@ def add_submission(run: RunPaths, files: SubmissionFiles) -> SubmissionPaths:
     can't be written.
     """
     submission = run.submission(files.intent.submission)
-    new = SubmissionPaths(run.submissions / f"{_NEW}{secrets.token_hex(4)}")
+    new = SubmissionPaths(run.submissions / f"{_NEW}{os.urandom(4).hex()}")
     with _explained(run.submissions):
         _write_submission(new, files)
         try:
@@ -218,16 +225,29 @@ def _is_number(name: str) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)  # the umask may have taken bits away
+    folder.mkdir(mode=FOLDER_MODE)
+    folder.chmod(FOLDER_MODE)  # the umask may have taken bits away
 
 
 def _write_submission(submission: SubmissionPaths, files: SubmissionFiles) -> None:
-    make_private_dir(submission.folder)
-    commit_new(submission.job_yaml, files.job_yaml.encode())
-    commit_new(submission.plan, files.plan)
-    commit_new(submission.batch_script, files.script.encode())
-    commit_new(submission.intent, msgspec.json.encode(files.intent))
+    """Fills a new folder, durably; it has no name yet that anybody looks for."""
+    _make_folder(submission.folder)
+    _put(submission.job_yaml, files.job_yaml.encode())
+    _put(submission.plan, files.plan)
+    _put(submission.batch_script, files.script.encode())
+    _put(submission.intent, msgspec.json.encode(files.intent))
+    sync_folder(submission.folder)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """A new file in a folder that is not in place yet: half the fsyncs of `files.commit_new`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        os.fchmod(descriptor, FILE_MODE)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) or 0 :]
+        os.fsync(descriptor)
 
 
 def job_text(text: str, overrides: Iterable[str]) -> str:

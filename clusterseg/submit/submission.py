@@ -7,7 +7,6 @@ job. `resume` finishes the second; nothing is ever started twice.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -164,7 +163,7 @@ def _files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.Submis
 def _intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: float) -> Intent:
     return Intent(
         t=now,
-        key=secrets.token_hex(16),
+        key=os.urandom(16).hex(),
         submission=submission,
         scheduler=plan.scheduler,
         host=host_name(),
