@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Colours of Okabe and Ito (2008), told apart by colour-blind readers too.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7f7f7f"
 # Borders of more attempts than this would hide the curve.
-_MOST_BORDERS = 60
+_MOST_BORDERS = 40
 _UNITS = ((86400.0 * 2, 86400.0, "days"), (7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"))
 
 
@@ -116,8 +117,14 @@ def _throughput(axes: Axes, collected: Collected) -> None:
     for replayed, piece in _pieces(timeline):
         xs: list[float] = []
         ys: list[float] = []
+        end = piece[0].t
         for stretch in piece:  # a step function: a window's rate holds over the window
-            xs += [(stretch.t - stretch.seconds - zero) / scale, (stretch.t - zero) / scale]
+            start = stretch.t - stretch.seconds
+            if start - end > stretch.seconds / 2:  # a pause, for validation or saving
+                xs.append(math.nan)
+                ys.append(math.nan)
+            end = stretch.t
+            xs += [(start - zero) / scale, (end - zero) / scale]
             ys += [stretch.images_per_second] * 2
         label = None
         if replayed not in labelled:
@@ -134,7 +141,7 @@ def _throughput(axes: Axes, collected: Collected) -> None:
             linewidth=1,
             label=f"mean {summary.images_per_second:.1f} images/s",
         )
-    top = 1.18 * max(stretch.images_per_second for stretch in timeline)
+    top = 1.4 * max(stretch.images_per_second for stretch in timeline)
     axes.set_ylim(0, top or 1)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"wall time since the first step ({unit})")
@@ -154,18 +161,17 @@ def _borders(
     if len(starts) > _MOST_BORDERS:
         return
     causes = {entry.attempt: entry.cause or "goes on" for entry in attempts}
-    for number, stretch in starts.items():
+    for row, (number, stretch) in enumerate(starts.items()):
         x = (stretch.t - stretch.seconds - zero) / scale
         axes.axvline(x, color=_GREY, linestyle=":", linewidth=1)
         axes.annotate(
-            f" {number}: {causes.get(number, '')}",
+            f"attempt {number}: {causes.get(number, '')}",
             (x, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -3),
+            xytext=(3, -4 - 11 * (row % 4)),  # short attempts stand close together
             textcoords="offset points",
             va="top",
             fontsize=8,
-            rotation=0 if len(starts) <= 6 else 90,
             parse_math=False,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from clusterseg.collect import figures
 from clusterseg.collect.figures import AttemptRead, known
@@ -82,13 +83,13 @@ def resume_step(attempt: Attempt) -> int | None:
     """The step an attempt resumed from: its claim's; without a claim, the step before its first."""
     if attempt.claim is not None:
         return attempt.claim.resume_step
+    steps = []
     with suppress(OSError):  # named when the attempt is read for good
         for _, stream in attempt.events():
             with suppress(OSError):
-                for event in iter_events(stream):
-                    if isinstance(event, Steps):
-                        return event.step - event.count
-    return None
+                windows = (event for event in iter_events(stream) if isinstance(event, Steps))
+                steps += [first.step - first.count for first in islice(windows, 1)]
+    return min(steps, default=None)
 
 
 def _add(

@@ -58,8 +58,11 @@ class _Attempt:
         """Writes the attempt; returns its last time."""
         rng = self.rng
         self.folder.mkdir()
-        if rng.random() < 0.93:
+        if rng.random() < 0.9:
             self._write("claim.json", self._claim())
+            if rng.random() < 0.1:  # killed before its ranks began
+                self.last_step = self.resume
+                return self.t
         cuts = self._cuts()
         self.last_step = cuts[-1][0] if cuts else self.resume
         (self.folder / "ranks").mkdir()
@@ -203,7 +206,7 @@ class _Log:
         )
 
     def _maybe_checkpoint(self, step: int) -> None:
-        if self.rank or self.rng.random() < 0.7:
+        if self.rank or self.rng.random() < 0.5:
             return
         epoch, inside = divmod(step, self.attempt.epoch_length)
         suffix = f"-step-{step:09d}" if inside else ""
@@ -233,4 +236,7 @@ class _Log:
 
     def _add(self, kind: str, **fields: Any) -> None:
         record = {"t": self.t, "rank": self.rank, "kind": kind, **fields, "new_field": [1]}
-        self.lines.append(json.dumps(record).encode())
+        line = json.dumps(record).encode()
+        if self.rng.random() < 0.03:  # the disk was full for a moment
+            line = line[: self.rng.randint(0, len(line) - 1)]
+        self.lines.append(line)
