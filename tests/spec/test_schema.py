@@ -236,6 +236,7 @@ def test_the_command_prints_it() -> None:
 WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)
 HOST = st.from_regex(r"[a-z]([a-z0-9.-]{0,8}[0-9])?", fullmatch=True)
 COUNT = st.integers(1, 64)
+SIZES = st.lists(COUNT.map(lambda n: 16 * n), min_size=2, max_size=2)  # any model takes them
 
 
 def section(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -258,9 +259,7 @@ SPECS = st.fixed_dictionaries(
                 ),
                 "data": st.fixed_dictionaries(
                     {"format": st.sampled_from(sorted(DATA_FORMATS)), "root": WORD},
-                    optional={
-                        "size": st.one_of(st.none(), st.lists(COUNT, min_size=2, max_size=2))
-                    },
+                    optional={"size": SIZES},
                 ),
             },
             optional={
