@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -11,6 +10,13 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, Host, LauncherPair, Plan
+from clusterseg.plan.placement import (
+    binding,
+    check_hosts,
+    check_launcher,
+    core_warnings,
+    far_warnings,
+)
 from clusterseg.plan.script import batch_script, rank_length
 from clusterseg.plan.variables import (
     ATTEMPT_VARIABLES,
@@ -21,8 +27,6 @@ from clusterseg.plan.variables import (
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
-
-_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
 def make_plan(
@@ -44,23 +48,23 @@ def make_plan(
     """
     require_ready(spec)
     geometry = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe)
-    _check_hosts(geometry)
-    _check_rank_count(geometry, dialect)
+    check_hosts(geometry)
     here = {host.name for host in hosts if host.here}
     far = [name for name in geometry.hosts if name not in here]
+    host_list = bool(far) or geometry.nodes > 1
+    check_launcher(geometry, dialect, host_list)
     warnings = [
         *_root_warnings(spec, as_root),
-        *_core_warnings(spec, dialect, geometry, hosts),
-        *_far_warnings(far),
+        *core_warnings(spec, dialect, geometry, hosts),
+        *far_warnings(far),
     ]
-    host_list = bool(far) or geometry.nodes > 1
-    binding = _binding(spec, dialect, geometry, host_list)
+    bound = binding(spec, dialect, geometry, host_list)
     values = {"map": dialect.map.get(spec.placement.map_by, ""), "cpus": geometry.cpus_per_rank}
     said: list[tuple[Meaning, dict[str, object]]] = [("root", {})] if as_root else []
     said.append(("output", {}))
     if spec.placement.verify != "off":
         said.append(("report_binding", {}))
-    said.append((binding, values))
+    said.append((bound, values))
     if geometry.oversubscribed:
         said.append(("share_cores", {}))
     if host_list:
@@ -138,68 +142,6 @@ def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None)
     return replace(filled, script=batch_script(filled, run_dir or shown))
 
 
-def _check_hosts(geometry: Geometry) -> None:
-    for name in geometry.hosts:
-        if not _HOST_NAME.fullmatch(name):
-            raise ClustersegError(
-                f"resources.hosts: {name!r} is not a host name",
-                code="host-name",
-                help="letters, digits, '.', '-' and '_', beginning with a letter or digit",
-            )
-
-
-def _check_rank_count(geometry: Geometry, dialect: Dialect) -> None:
-    if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
-        raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {_ranks(dialect.most_ranks)}, "
-            f"but ranks = {geometry.ranks}",
-            code="launcher-ranks",
-            help="use a launcher with MPI, such as launcher: auto with an MPI installed",
-        )
-    if not dialect.can("hosts") and geometry.nodes > 1:
-        raise ClustersegError(
-            f"launcher: {dialect.name} starts ranks on one host, but nodes = {geometry.nodes}",
-            code="launcher-hosts",
-            help="use a launcher with MPI",
-        )
-
-
-def _ranks(count: int) -> str:
-    return f"{count} rank{'s' * (count != 1)}"
-
-
-def _binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: bool) -> Meaning:
-    """The meaning that says how ranks are laid out and bound; refuses what can't be said."""
-    map_by, bind_to = spec.placement.map_by, spec.placement.bind_to
-    if dialect.map and map_by not in dialect.map:
-        raise _inexpressible(
-            f"map_by: the launcher {dialect.name} can't map by {map_by}", dialect.map
-        )
-    if geometry.ranks_per_node is None and map_by in dialect.equal_only:
-        raise _inexpressible(
-            f"map_by: the launcher {dialect.name} can't map unequal hosts by {map_by}",
-            [name for name in dialect.map if name not in dialect.equal_only],
-        )
-    if geometry.oversubscribed:
-        # With a list of hosts, it says itself how many ranks each takes.
-        bare = not host_list and dialect.can("oversubscribe")
-        return "oversubscribe" if bare else "bind_none"
-    can = [name for name, meaning in _BIND.items() if dialect.can(meaning)]
-    if can == ["none"]:
-        return "bind_none"  # it never binds: _core_warnings says what that means
-    can = [name for name in can if name not in dialect.cannot.get(map_by, ())]
-    if bind_to not in can:
-        raise _inexpressible(
-            f"bind_to: the launcher {dialect.name} can't bind to {bind_to} with map_by: {map_by}",
-            can,
-        )
-    return _BIND[bind_to]
-
-
-def _inexpressible(what: str, can: Iterable[str]) -> ClustersegError:
-    return ClustersegError(f"placement.{what}", code="placement", help=f"it can: {', '.join(can)}")
-
-
 def _communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod: bool) -> str:
     """What ranks talk through: `horovod`, `mpi`, `solo`; `none` for a `command`."""
     if spec.train is None:
@@ -230,52 +172,6 @@ def _communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod
     return "horovod" if horovod else "mpi"
 
 
-def _root_warnings(spec: JobSpec, as_root: bool) -> list[str]:
-    if not as_root:
-        return []
-    if not spec.placement.allow_root:
-        raise ClustersegError(
-            "placement.allow_root is false, and this is root",
-            code="root",
-            help="start as another user, or allow root",
-        )
-    return ["running as root: a mistake in the job can damage this machine"]
-
-
-def _core_warnings(
-    spec: JobSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
-) -> list[str]:
-    warnings = []
-    if geometry.oversubscribed:
-        warnings.append("ranks share cores: they are not bound, and each will be slower")
-    unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
-    if unknown and spec.resources.cpus_per_rank == "auto":
-        warnings.append(
-            f"the cores of {', '.join(sorted(unknown)[:4])} are not known here: each rank gets "
-            "one; give resources.cpus_per_rank"
-        )
-    cores = {host.name: host.cores or 0 for host in hosts}
-    spare = any(
-        count * geometry.cpus_per_rank < cores.get(name, 0)
-        for name, count in geometry.hosts.items()
-    )
-    if spec.placement.bind_to != "none" and not dialect.can("bind_core") and spare:
-        warnings.append(
-            f"the launcher {dialect.name} does not bind: a rank may run on every core of its host"
-        )
-    return warnings
-
-
-def _far_warnings(far: Sequence[str]) -> list[str]:
-    if not far:
-        return []
-    shown = ", ".join(far[:4]) + (f" and {len(far) - 4} more" if len(far) > 4 else "")
-    return [
-        f"{shown}: reached by the launcher over ssh; the run directory, this program and the "
-        "data must be found there under the same paths"
-    ]
-
-
 def _launcher_variables(
     dialect: Dialect, pair: LauncherPair, said: Sequence[tuple[Meaning, dict[str, object]]]
 ) -> dict[str, str]:
@@ -295,9 +191,13 @@ def _hostfile(
     return hostfile_text(dialect.hostfile, geometry.hosts)
 
 
-_BIND: dict[str, Meaning] = {
-    "core": "bind_core",
-    "socket": "bind_socket",
-    "numa": "bind_numa",
-    "none": "bind_none",
-}
+def _root_warnings(spec: JobSpec, as_root: bool) -> list[str]:
+    if not as_root:
+        return []
+    if not spec.placement.allow_root:
+        raise ClustersegError(
+            "placement.allow_root is false, and this is root",
+            code="root",
+            help="start as another user, or allow root",
+        )
+    return ["running as root: a mistake in the job can damage this machine"]

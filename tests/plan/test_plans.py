@@ -77,10 +77,10 @@ def test_as_root_the_flag_is_added_and_said_or_refused():
 
 def test_what_comes_later_is_refused_all_at_once():
     with pytest.raises(ClustersegError) as caught:
-        plan(TRAIN + "resources: {memory: 4G}\ncode: snapshot\nnotify: [mail, me]\n")
+        plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\ncode: snapshot\n")
     said = caught.value.render()
     assert caught.value.exit_code == ExitCode.USAGE
-    for key in ("resources.memory", "code", "notify"):
+    for key in ("resources.memory", "resources.accelerator", "code"):
         assert key in said
     assert said.count("not there yet") == 3
 
@@ -120,6 +120,7 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
     ("keys", "launcher", "why"),
     [
         ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
+        ("resources: {hosts: {elsewhere: 1}}", "local", "on this host alone"),
         ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
         (
             "placement: {map_by: node}\nresources: {hosts: {login1: 2, n2: 1}}",
