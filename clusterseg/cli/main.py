@@ -7,6 +7,7 @@ Jinja2, TensorFlow) is loaded by that command alone.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -53,9 +54,7 @@ class LazyGroup(TyperGroup):
         group = typer.main.get_group(module.app)
         return group.commands.get(cmd_name) or group
 
-    def resolve_command(
-        self, ctx: Any, args: list[str]
-    ) -> tuple[str | None, Any, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             from difflib import get_close_matches
 
@@ -108,6 +107,9 @@ def report(error: ClustersegError, as_json: bool) -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Entry point of the console script; ends the process with an exit code of docs/cli.md."""
     arguments = sys.argv[1:] if argv is None else argv
+    # A terminal that is not UTF-8 gets escapes instead of a traceback (stderr does so by itself).
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="clusterseg")
     except ClustersegError as error:

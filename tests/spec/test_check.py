@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def check(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [CLUSTERSEG, "check", "job.yaml", *arguments],
         cwd=folder,
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=False,
@@ -98,3 +100,13 @@ def test_a_contradiction_is_pointed_at(folder: Path) -> None:
     assert "error[geometry]" in done.stderr
     assert "--> job.yaml:3:1" in done.stderr
     assert "= 3" in done.stderr
+
+
+def test_a_terminal_that_is_not_utf8(folder: Path) -> None:
+    (folder / "job.yaml").write_text(JOB.replace("cpus_per_rank: 1, ", ""))
+    done = check(folder, "--set", "command=[é, 日]", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe9" in done.stdout
+    done = check(folder, "--set", "notes.日=é", PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
