@@ -55,22 +55,32 @@ def pack(paths: AttemptPaths) -> Path:
 def members(archive: Path) -> Iterator[tuple[str, ByteStream]]:
     """The files of an archive in order; a stream is good until the next one is asked for.
 
-    Raises OSError if the archive is missing or damaged.
+    Names are relative to the attempt's folder, also if a person packed it from outside
+    (`./claim.json`, `000/claim.json`). Raises OSError if the archive is missing or damaged.
     """
     with open_regular(archive) as file:
         try:
             decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
             plain = decompressor.stream_reader(
-                cast(IO[bytes], file), read_size=CHUNK, closefd=False
+                cast(IO[bytes], file), read_size=CHUNK, read_across_frames=True, closefd=False
             )
             with tarfile.open(fileobj=plain, mode="r|", bufsize=CHUNK) as tar:
                 for info in tar:
                     stream = tar.extractfile(info) if info.isreg() else None
                     if stream is not None:
-                        yield info.name, _Member(stream, archive)
+                        yield _name_in(info.name, archive), _Member(stream, archive)
                     tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
         except _DAMAGE as error:
             raise OSError(f"{archive} is damaged ({error})") from error
+
+
+def _name_in(name: str, archive: Path) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if parts[:1] == ["attempts"]:
+        del parts[0]
+    if parts[:1] == [archive.name.partition(".")[0]]:
+        del parts[0]
+    return "/".join(parts)
 
 
 class _Member:

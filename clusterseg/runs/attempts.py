@@ -187,14 +187,15 @@ def _read_packed(paths: AttemptPaths, salvage: bool) -> Attempt:
     end: End | None = None
     try:
         for name, stream in _archive().members(paths.packed):
-            # The records stand first, so that this reads the archive's first bytes only.
+            # The records stand first, so that this reads the archive's first bytes only; where
+            # a person packed the folder, they may stand anywhere.
             if name == "claim.json":
                 data = stream.read(LARGEST_RECORD)
                 claim = _decode(data, Claim, str(paths.packed), problems, salvage)
             elif name == "end.json":
                 data = stream.read(LARGEST_RECORD)
                 end = _decode(data, End, str(paths.packed), problems, salvage)
-            if (claim and end) or not name.endswith(".json"):
+            if claim and end:
                 break
     except OSError as error:
         problems.append(str(error))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import msgspec
 import pytest
+import zstandard
 
 from clusterseg.runs import archive
 from clusterseg.runs.attempts import (
@@ -98,6 +101,28 @@ def test_attempts_come_by_number_past_a_thousand_and_between_junk(run: RunPaths)
     last = last_attempt(run)
     assert last is not None
     assert last.number == 1000
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "003/", "./attempts/003/"])
+def test_an_attempt_that_a_person_packed_is_read(run: RunPaths, prefix: str) -> None:
+    """With tar from any folder, the records wherever they come."""
+    paths = make_attempt(run, 3)
+    before = everything(paths)
+    names = sorted(before.pop("names"), reverse=True)  # type: ignore[call-overload]
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name in names:
+            tar.add(paths.folder / name, arcname=prefix + name)
+    compressor = zstandard.ZstdCompressor()
+    half = len(data.getvalue()) // 2  # two frames, as parallel compressors write them
+    frames = data.getvalue()[:half], data.getvalue()[half:]
+    paths.packed.write_bytes(b"".join(map(compressor.compress, frames)))
+    shutil.rmtree(paths.folder)
+    after = everything(paths)
+    assert sorted(after.pop("names"), reverse=True) == names  # type: ignore[call-overload]
+    for order in ("events", "logs"):
+        assert sorted(after.pop(order)) == sorted(before.pop(order))  # type: ignore[call-overload]
+    assert after == before
 
 
 def test_a_run_without_attempts_has_none(run: RunPaths) -> None:
