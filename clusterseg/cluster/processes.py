@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,35 +90,6 @@ def send_signal(process: ProcessId, number: int) -> bool:
             signal.pidfd_send_signal(descriptor, number)
             return True
     return False
-
-
-def start_detached(
-    argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str], output: Path
-) -> ProcessId:
-    """Starts a process that outlives the terminal and its caller; `output` is appended to (0600).
-
-    It has a session of its own (no terminal, no hang-up) and empty stdin. Raises OSError if the
-    program can't be started.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    log = os.open(output, flags, 0o600)
-    try:
-        process = subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
-    identity = process_id(process.pid) if process.poll() is None else None
-    process.returncode = 0  # it is not ours to wait for: no warning when the handle goes
-    if identity is None:
-        raise OSError(f"{argv[0]} ended at once; its output is in {output}")
-    return identity
 
 
 def local_job_id(process: ProcessId) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "list_checkpoints",
     "newest_acceptable",
     "reject",
+    "unfinished_bytes",
     "verify",
 ]
 
@@ -154,6 +155,17 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
             help="put a good checkpoint back into checkpoints/, or submit the job anew",
         )
     return Choice(None, {}, messages)
+
+
+def unfinished_bytes(folder: Path, attempt: int) -> int | None:
+    """How much of a checkpoint an attempt has written so far; None if it is not saving."""
+    sizes = []
+    for path in _files(folder, _TEMPORARY):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and int(match[1]) == attempt:
+            with suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+    return sum(sizes) if sizes else None
 
 
 def reject(path: Path, why: str, *, folder: Path | None = None) -> Path:

@@ -16,30 +16,23 @@ from pathlib import Path
 
 import msgspec
 
-from clusterseg.cluster.processes import (
-    ProcessId,
-    is_alive,
-    local_job_id,
-    oom_kills,
-    this_process,
-)
+from clusterseg.cluster.processes import oom_kills
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.plan.model import Plan
-from clusterseg.runs import files, store
-from clusterseg.runs.attempts import iter_attempts, last_attempt
+from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, write_end
 from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
-from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End
 from clusterseg.supervise.conclude import Conclusion, conclude
+from clusterseg.supervise.history import budgets, ended_before, is_done, position
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.notify import notify
+from clusterseg.supervise.opening import Opening, open_run
 from clusterseg.supervise.policy import (
     Action,
-    Budgets,
     Decision,
     Ended,
     cause_of_request,
@@ -48,8 +41,8 @@ from clusterseg.supervise.policy import (
 )
 from clusterseg.supervise.session import Session, Stop
 from clusterseg.supervise.signals import Wakeups
+from clusterseg.supervise.witness import Interrupted, LocalWitness
 
-_LARGEST_PLAN = 16 << 20
 _ENOUGH_SPACE = 64 << 20  # bytes free that count as "there is space again"
 
 
@@ -69,7 +62,7 @@ def supervise(
     run = RunPaths(Path(os.path.abspath(run_dir)))  # noqa: PTH100 (links stay as they are written)
     try:
         with Wakeups() as wakeups:
-            return _Supervisor(run, argv, environ, timing or Timing(), wakeups).loop()
+            return _Supervisor(open_run(run), argv, environ, timing or Timing(), wakeups).loop()
     except OSError as error:
         raise ClustersegError(
             f"{error.filename or run.root}: {error.strerror or error}",
@@ -79,46 +72,39 @@ def supervise(
         ) from error
 
 
-class _Interrupted(Exception):
-    """A signal came while nothing was running yet."""
-
-
 class _Supervisor:
-    """One process's attempts of one run. Also the `Witness` of its claims."""
+    """One process's attempts of one run."""
 
     def __init__(
         self,
-        run: RunPaths,
+        opening: Opening,
         argv: Sequence[str],
         environ: Mapping[str, str],
         timing: Timing,
         wakeups: Wakeups,
     ) -> None:
-        self._run, self._environ, self._timing, self._wakeups = run, environ, timing, wakeups
-        self._identity = store.read_identity(run)
-        self._me = this_process()
-        self._job_id = local_job_id(self._me)
-        self._submission = _own_submission(run, self._job_id)
-        self._plan = _read_plan(self._submission)
-        self._argv = tuple(argv) or self._plan.argv
+        self._opening, self._run, self._plan = opening, opening.run, opening.plan
+        self._argv = tuple(argv) or opening.plan.argv
+        self._environ, self._timing, self._wakeups = environ, timing, wakeups
         self._journal = Journal()
+        self._witness = LocalWitness(opening.run, wakeups, self._journal, cleanup=timing.cleanup)
         self._stop: Stop | None = None  # asked for while no ranks ran
-        self._heartbeat: HeartbeatWriter | None = None
-        limit = self._plan.time_limit
+        limit = opening.plan.time_limit
         self._end_of_time = None if limit is None else time.monotonic() + limit
 
     def loop(self) -> int:
-        if self._is_done():
-            self.say(f"{self._run.run_id} is done already: nothing is started")
+        if is_done(self._run, self._opening.submission):
+            self._journal.say(f"{self._run.run_id} is done already: nothing is started")
             return int(ExitCode.OK)
         while True:
             try:
-                claim = claim_next(self._run, self._wanted(), self, self._timing.patience)
-            except _Interrupted:
+                claim = claim_next(self._run, self._wanted(), self._witness, self._timing.patience)
+            except Interrupted:
                 return int(ExitCode.STOPPED)
             if claim is None:
                 return int(ExitCode.OK)
-            decision = self._attempt(claim)
+            heartbeat = HeartbeatWriter(self._run.attempt(claim.attempt).heartbeat)
+            decision = self._attempt(claim, heartbeat)
             if decision is None:  # the run is another's now
                 return int(ExitCode.OK)
             if decision.action is not Action.RESTART:
@@ -126,22 +112,21 @@ class _Supervisor:
                 argv = self._plan.spec.notify
                 notify(argv, self._run.run_id, event, decision.state, self._journal)
                 return int(decision.exit_code)
-            self._back_off(claim, decision.delay)
+            self._back_off(claim, decision.delay, heartbeat)
 
-    # One attempt
-
-    def _attempt(self, claim: Claim) -> Decision | None:
+    def _attempt(self, claim: Claim, heartbeat: HeartbeatWriter) -> Decision | None:
         """Runs a claimed attempt and writes its end; None if it lost the run meanwhile."""
         own = self._run.attempt(claim.attempt)
         self._journal.open(own.supervisor_log)
         resumed = f"from {claim.resume_from}" if claim.resume_from else "from the start"
-        self.say(f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} ranks, {resumed}")
+        self._journal.say(
+            f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} ranks, {resumed}"
+        )
         self._journal.note(f"launch line: {msgspec.json.encode(claim.argv).decode()}")
         try:
-            self._heartbeat = HeartbeatWriter(own.heartbeat)
             with suppress(OSError):  # the session tries again, and gives up in time
-                self._heartbeat.beat()
-            conclusion = self._launch_and_watch(claim, self._heartbeat)
+                heartbeat.beat()
+            conclusion = self._launch_and_watch(claim, heartbeat)
             return None if conclusion is None else self._end(claim, conclusion)
         finally:
             self._journal.close()
@@ -149,7 +134,7 @@ class _Supervisor:
     def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
         stop = self._stop or self._requested_stop(claim)
         if stop is not None:
-            self.say(f"{stop.reason}: the ranks are not started")
+            self._journal.say(f"{stop.reason}: the ranks are not started")
             return Conclusion(
                 stop.cause, f"{stop.reason}, before the ranks were started", stop=stop
             )
@@ -173,7 +158,7 @@ class _Supervisor:
             session.run()
         finally:
             launcher.end()  # an error of ours must not leave ranks behind
-            left = end_what_is_left(self._run.root, claim.attempt, within=self._timing.cleanup)
+            left = end_what_is_left(self._run, claim.attempt, within=self._timing.cleanup)
             launcher.close()
         if left:
             self._journal.say(f"{left} processes outlived the launcher and were killed")
@@ -198,9 +183,14 @@ class _Supervisor:
         """Decides what follows, and records both."""
         cancelled_now = found.stop is not None and found.stop.now
         decision = decide(
-            Ended(found.cause, self._position(claim, found.last_step), found.error),
-            self._history(claim),
-            self._budgets(),
+            Ended(
+                found.cause,
+                position(self._plan, claim, found.last_step),
+                found.error,
+                found.signal,
+            ),
+            ended_before(self._run, claim, self._plan),
+            budgets(self._plan),
             space_seen=shutil.disk_usage(self._run.root).free >= _ENOUGH_SPACE,
             now=cancelled_now,
         )
@@ -220,63 +210,23 @@ class _Supervisor:
         try:
             write_end(self._run, end)
         except OSError as error:  # readers take a missing end for a kill, which is what it was
-            self.say(f"the end of attempt {claim.attempt} can't be written: {error}")
+            self._journal.say(f"the end of attempt {claim.attempt} can't be written: {error}")
         if found.error:
-            self.say(found.error)
-        self.say(f"attempt {claim.attempt} ended: {found.cause}; {decision.reason}")
+            self._journal.say(found.error)
+        self._journal.say(f"attempt {claim.attempt} ended: {found.cause}; {decision.reason}")
         return decision
-
-    # What was before
-
-    def _history(self, claim: Claim) -> list[Ended]:
-        """The earlier attempts of this submission, oldest first."""
-        found = []
-        for attempt in iter_attempts(self._run):
-            earlier = attempt.claim
-            if earlier is None or earlier.submission != claim.submission:
-                continue
-            if earlier.attempt >= claim.attempt:
-                break
-            end = attempt.end
-            if end is None:
-                found.append(Ended(Cause.UNKNOWN, self._position(earlier, None)))
-            else:
-                found.append(Ended(end.cause, self._position(earlier, end.last_step), end.error))
-        return found
-
-    def _position(self, claim: Claim, last_step: int | None) -> int | None:
-        """The step an attempt came to; that of a program which tells no steps is not known."""
-        if last_step is not None:
-            return last_step
-        return claim.resume_step if self._plan.spec.train is not None else None
-
-    def _budgets(self) -> Budgets:
-        spec = self._plan.spec.restart
-        return Budgets(spec.preemption, spec.time_limit, spec.crash, spec.node)
-
-    def _is_done(self) -> bool:
-        last = last_attempt(self._run)
-        return (
-            last is not None
-            and last.claim is not None
-            and last.claim.submission == self._submission.number
-            and last.end is not None
-            and last.end.cause is Cause.DONE
-        )
-
-    # Between attempts
 
     def _wanted(self) -> Wanted:
         return Wanted(
-            submission=self._submission.number,
-            key=self._identity.key,
+            submission=self._opening.submission,
+            key=self._opening.identity.key,
             uid=os.getuid(),
-            job_id=self._job_id,
+            job_id=self._opening.job_id,
             restart_count=0,  # only a scheduler restarts jobs
-            host=self._me.host,
-            boot_id=self._me.boot_id,
-            pid=self._me.pid,
-            pid_start=self._me.start,
+            host=self._opening.me.host,
+            boot_id=self._opening.me.boot_id,
+            pid=self._opening.me.pid,
+            pid_start=self._opening.me.start,
             hosts=self._plan.hosts,
             ranks=self._plan.ranks,
             argv_of=lambda attempt: launch_argv(self._argv, self._plan, self._run, attempt),
@@ -290,9 +240,9 @@ class _Supervisor:
         now = request.reason == StopReason.CANCEL_NOW
         return Stop(cause_of_request(request.reason), f"stop file: {request.reason}", 0.0, now)
 
-    def _back_off(self, claim: Claim, seconds: float) -> None:
+    def _back_off(self, claim: Claim, seconds: float, heartbeat: HeartbeatWriter) -> None:
         """Waits before the next attempt, alive for all to see; a request to stop ends it."""
-        self.say(f"next attempt in {seconds:.0f} s")
+        self._journal.say(f"next attempt in {seconds:.0f} s")
         until = time.monotonic() + seconds
         known = read_stop(self._run.stop_file(claim.attempt))
         while self._stop is None and (rest := until - time.monotonic()) > 0:
@@ -304,54 +254,5 @@ class _Supervisor:
             request = read_stop(self._run.stop_file(claim.attempt))
             if request is not None and request != known:
                 self._stop = self._requested_stop(claim)
-            if self._heartbeat is not None:
-                with suppress(OSError):
-                    self._heartbeat.beat()
-
-    # Witness of claims
-
-    def process_lives(self, claim: Claim) -> bool | None:
-        return is_alive(ProcessId(claim.host, claim.boot_id, claim.pid, claim.pid_start))
-
-    def job_lives(self, claim: Claim) -> bool | None:
-        return self.process_lives(claim)  # a local job is its supervisor
-
-    def clean_up(self, claim: Claim) -> None:
-        left = end_what_is_left(self._run.root, claim.attempt, within=self._timing.cleanup)
-        if left:
-            self.say(f"killed {left} processes that attempt {claim.attempt} left behind")
-
-    def pause(self, seconds: float) -> None:
-        self._wakeups.wait(seconds)
-        for number in self._wakeups.take():
-            self.say(f"{signal.Signals(number).name}: no attempt is claimed")
-            raise _Interrupted
-
-    def say(self, message: str) -> None:
-        self._journal.say(message)
-
-
-def _own_submission(run: RunPaths, job_id: str) -> SubmissionPaths:
-    """The submission that started this job, else the newest one."""
-    submissions = [one for one in store.iter_submissions(run) if one.plan.exists()]
-    if not submissions:
-        raise ClustersegError(
-            f"{run.root} holds no submission with a plan",
-            code="no-plan",
-            help="`clusterseg submit job.yaml` makes a run",
-            exit_code=ExitCode.FAILED,
-        )
-    mine = [one for one in submissions if store.read_job_id(one) == job_id]
-    return (mine or submissions)[-1]
-
-
-def _read_plan(submission: SubmissionPaths) -> Plan:
-    try:
-        data = files.read_capped(submission.plan, _LARGEST_PLAN)
-        return msgspec.json.decode(data, type=Plan)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ClustersegError(
-            f"{submission.plan} can't be read: {error}",
-            code="bad-plan",
-            exit_code=ExitCode.FAILED,
-        ) from None
+            with suppress(OSError):
+                heartbeat.beat()

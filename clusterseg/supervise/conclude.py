@@ -57,7 +57,7 @@ def conclude(
         watch.look_at_all(time.monotonic())
     facts = watch.facts()
     lines = list(launcher.lines)
-    failure = first_failure(facts, launcher_reports(lines), reports_ends=train)
+    failure = first_failure(facts, launcher_reports(lines))
     if session.forced is not None and session.forced.rank is not None:
         start = watch.ranks[session.forced.rank].start
         failure = Failure(rank=session.forced.rank, host=start.host if start else None)

@@ -97,14 +97,12 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
     return [report for _, report in sorted(found, key=lambda one: one[0])]
 
 
-def first_failure(
-    ranks: Sequence[RankFacts], reports: Sequence[Report], *, reports_ends: bool
-) -> Failure:
+def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Failure:
     """The rank that failed first.
 
     A signal that the launcher saw says most; then what a rank said of its own failure, the
-    earliest first; then the launcher's exit codes; then, if these ranks write their ends, the
-    one without an end that has been silent for longest.
+    earliest first; then the launcher's exit codes; then, if others wrote their ends, the rank
+    without one that has been silent for longest.
     """
     known = {one.rank: one for one in ranks}
     placed = [_with_rank(report, ranks) for report in reports]
@@ -119,11 +117,13 @@ def first_failure(
     exited = [one for one in placed if one.exit_code is not None] or placed
     if exited:
         return _failure(known, exited[0])
-    if reports_ends:
-        silent = [one for one in ranks if one.end is None]
-        if silent and len(silent) < len(ranks):
-            first = min(silent, key=lambda one: one.last_t or 0.0)
-            return _failure(known, Report(rank=first.rank))
+    if len(ranks) == 1:
+        return _failure(known, Report(rank=ranks[0].rank))
+    # Open MPI 5.0.11 prints nothing about a rank that fails when the others have ended already.
+    silent = [one for one in ranks if one.end is None]
+    if silent and len(silent) < len(ranks):
+        first = min(silent, key=lambda one: one.last_t or 0.0)
+        return _failure(known, Report(rank=first.rank))
     return Failure()
 
 

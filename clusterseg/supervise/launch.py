@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
@@ -150,13 +149,13 @@ class Launcher:
         return data
 
 
-def end_what_is_left(run_dir: Path, attempt: int, *, within: float = 5.0) -> int:
+def end_what_is_left(run: RunPaths, attempt: int, *, within: float = 5.0) -> int:
     """Kills this user's processes on this host that belong to an attempt; returns how many.
 
     Its launcher has ended, so nobody else would: a killed mpirun orphans its ranks. Looked at
     until none is left, since a dying process may just have started another.
     """
-    wanted = {RUN_VARIABLE: str(run_dir), ATTEMPT_VARIABLE: str(attempt)}
+    wanted = attempt_variables(run, attempt)
     ended = set()
     until = time.monotonic() + within
     while (left := processes_with_environment(wanted)) and time.monotonic() < until:
@@ -183,12 +182,13 @@ def rank_environment(
     The batch script has unset and set what the plan says, and what a person changed in it
     stands; the plan fills in for an `attempt` that was started without it.
     """
-    own = {
-        RUN_VARIABLE: str(run.root),
-        ATTEMPT_VARIABLE: str(attempt),
-        STOP_VARIABLE: str(run.stop_file(attempt)),
-    }
-    return {**plan.environment, **environ, **own}
+    stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
+    return {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+
+
+def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
+    """By these variables the processes of an attempt are known."""
+    return {RUN_VARIABLE: str(run.root), ATTEMPT_VARIABLE: str(attempt)}
 
 
 def _die_with_parent(number: int) -> Callable[[], None]:

@@ -59,7 +59,9 @@ _NO_MEMORY = re.compile(
     r"\bMemoryError\b|std::bad_alloc|Cannot allocate memory|OOM when allocating"
     r"|oom[-_ ]?kill|[Oo]ut [Oo]f [Mm]emory|Resource exhausted: OOM"
 )
-_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|\[Errno (28|122)\]")
+_NO_SPACE = re.compile(
+    r"\bdisk full:|No space left on device|Disk quota exceeded|\[Errno (28|122)\]"
+)
 # Only looked for in what a rank says of its own end: a log may print "nan" and go on.
 _NOT_FINITE = re.compile(r"\bnan\b|not finite|non-?finite", re.IGNORECASE)
 _LOST_NODE = re.compile(
@@ -140,12 +142,13 @@ class Ended:
 
     `position` is the last optimizer step of the run that it reached (the one it resumed from
     if it did none), None if its ranks do not tell. Only attempts of one submission are
-    compared: `resume` starts with fresh budgets.
+    compared: `resume` starts with fresh budgets. `signal` is the one that ended a rank.
     """
 
     cause: Cause
     position: int | None = None
     error: str | None = None
+    signal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -243,8 +246,13 @@ def _after_failure(ended: Ended, history: Sequence[Ended], budgets: Budgets) -> 
 
 
 def _repeats(ended: Ended, history: Sequence[Ended]) -> bool:
-    """Failed as the attempt before did, without having come any further."""
+    """Failed as the attempt before did, without having come any further.
+
+    A KILL or TERM comes from outside: that it met the same step twice says nothing.
+    """
     if not history or ended.position is None or history[-1].cause not in _CRASHES:
+        return False
+    if ended.signal in (signal.SIGKILL, signal.SIGTERM):
         return False
     last = history[-1]
     return last.position == ended.position and signature(last.error) == signature(ended.error)

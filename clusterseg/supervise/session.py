@@ -10,7 +10,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from clusterseg.cluster.processes import host_name, process_state
 from clusterseg.plan.model import Plan
 from clusterseg.runs.claims import is_superseded
 from clusterseg.runs.control import StopReason, read_stop, request_stop
@@ -18,9 +17,10 @@ from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise import limits
+from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
-from clusterseg.supervise.limits import Silence, Timing
+from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.placement import check_placement
 from clusterseg.supervise.policy import cause_of_request, cause_of_signal
 from clusterseg.supervise.signals import Wakeups
@@ -75,6 +75,7 @@ class Session:
         self._train = plan.spec.train is not None
         now = time.monotonic()
         self.watch = Watch(run.attempt(claim.attempt), claim.ranks, now)
+        self._hangs = HangWatch(run, claim.attempt, self.watch, timing.hang, train=self._train)
         self._looked = now
         self._beat = self._beat_tried = _boot_clock()
         self._seen_request: StopRequest | None = None
@@ -189,48 +190,12 @@ class Session:
             self._force(Cause.CRASH, f"placement: {'; '.join(grave)}")
 
     def _check_hang(self, now: float) -> None:
-        stale = limits.find_hang(
-            [self._silence(rank.rank, now, probe=False) for rank in self.watch.ranks],
-            self._timing.hang,
-            window=self.watch.window,
-            validation=self.watch.longest_validation,
-            reports_steps=self._train,
-        )
-        if stale is None:
+        found = self._hangs.find(now)
+        if found is None:
             return
-        with suppress(OSError):
-            self.watch.look_at_all(now)  # those not in turn may have written meanwhile
-        stale = limits.find_hang(
-            [self._silence(rank.rank, now, probe=True) for rank in self.watch.ranks],
-            self._timing.hang,
-            window=self.watch.window,
-            validation=self.watch.longest_validation,
-            reports_steps=self._train,
-        )
-        if stale is None:
-            return
-        start = self.watch.ranks[stale.rank].start
-        where = f" on {start.host}" if start else ""
-        step = "before its first step" if stale.step is None else f"after step {stale.step}"
-        how = " (its process is stopped)" if stale.process in ("T", "t") else ""
-        self._force(
-            Cause.HANG,
-            f"rank {stale.rank}{where} hangs {step}{how}",
-            rank=stale.rank,
-        )
-
-    def _silence(self, number: int, now: float, *, probe: bool) -> Silence:
-        rank = self.watch.ranks[number]
-        here = probe and rank.start is not None and rank.start.host.split(".")[0] == host_name()
-        return Silence(
-            rank=number,
-            silent=now - rank.grew,
-            step=rank.step,
-            last_t=rank.last_t,
-            at_epoch_end=rank.at_epoch_end,
-            ended=rank.end is not None,
-            process=process_state(rank.start.pid) if here and rank.start else None,
-        )
+        if self._hangs.ask_for_stacks():
+            self._wakeups.wait(self._timing.look)  # for them to be written
+        self._force(Cause.HANG, found.error, rank=found.rank)
 
     def _ask(
         self, cause: Cause, reason: str, *, deadline: float | None = None, now: bool = False

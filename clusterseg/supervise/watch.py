@@ -99,6 +99,8 @@ class Watch:
             rank.start, rank.epoch = event, event.epoch
         elif isinstance(event, RankEnd):
             rank.end = event
+            if event.step > (self.last_step or 0):  # the last window may not have been written
+                self.last_step = event.step
         elif isinstance(event, Checkpoint):
             seconds = event.blocked_seconds + event.write_seconds
             self.longest_save = max(self.longest_save or 0.0, seconds)

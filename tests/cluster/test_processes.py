@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -104,35 +102,19 @@ def test_processes_are_found_by_their_environment() -> None:
             process.wait()
 
 
-def test_a_detached_process_outlives_its_starter(tmp_path: Path) -> None:
-    output = tmp_path / "output.log"
-    script = (
-        "import os, sys; from pathlib import Path\n"
-        "from clusterseg.cluster.processes import start_detached\n"
-        "found = start_detached(['sh', '-c', 'echo $X; pwd; exec sleep 60'], cwd=Path('/'),"
-        " environ={'X': 'seen', 'PATH': os.environ['PATH']}, output=Path(sys.argv[1]))\n"
-        "print(found.pid, found.start)"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, str(output)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert answer.stderr == ""
-    pid, ticks = map(int, answer.stdout.split())
-    identity = replace(processes.this_process(), pid=pid, start=ticks)
+def test_states_of_processes() -> None:
+    process = start()
     try:
-        wait_for(lambda: output.read_text() == "seen\n/\n", "its output")
-        assert processes.is_alive(identity)
-        assert os.getsid(pid) == pid
-        assert stat.S_IMODE(output.stat().st_mode) == 0o600
+        identity = processes.process_id(process.pid)
+        wait_for(lambda: processes.process_state(process.pid) == "S", "the process to sleep")
+        processes.send_signal(identity, signal.SIGSTOP)
+        wait_for(lambda: processes.process_state(process.pid) == "T", "the process to stop")
     finally:
-        processes.send_signal(identity, signal.SIGKILL)
+        process.kill()
+        process.wait()
+    assert processes.process_state(process.pid) == "gone"
 
 
-def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no-such-program"):
-        processes.start_detached(
-            ["/no-such-program"], cwd=tmp_path, environ={}, output=tmp_path / "log"
-        )
+def test_kills_for_want_of_memory_are_counted_where_they_can_be_read() -> None:
+    count = processes.oom_kills()
+    assert count is None or count >= 0

@@ -1,0 +1,112 @@
+"""Finds the rank that hangs: the edge around `limits.find_hang`.
+
+No launcher sees a rank that is stopped or stuck; it shows only in event files that do not grow.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from clusterseg.cluster.processes import (
+    host_name,
+    process_state,
+    processes_with_environment,
+    send_signal,
+)
+from clusterseg.runs.checkpoints import unfinished_bytes
+from clusterseg.runs.paths import RunPaths
+from clusterseg.supervise.launch import attempt_variables
+from clusterseg.supervise.limits import Hang, Silence, find_hang
+from clusterseg.supervise.watch import Watch
+
+
+@dataclass(frozen=True)
+class Found:
+    """A hang: the rank to blame, and a sentence about it."""
+
+    rank: int
+    error: str
+
+
+class HangWatch:
+    """Judges the silence of one attempt's ranks. `train`: they are ranks of the trainer."""
+
+    def __init__(
+        self, run: RunPaths, attempt: int, watch: Watch, limits: Hang, *, train: bool
+    ) -> None:
+        self._run, self._attempt, self._watch = run, attempt, watch
+        self._limits, self._train = limits, train
+        self._unfinished: int | None = None
+
+    def find(self, now: float) -> Found | None:
+        """The hang, if there is one; `now` is the clock of the watch."""
+        if self._judge(now, self._limits, probe=False) is None:
+            return None
+        # A closer look before the word is spoken: at ranks whose turn it was not, at a save that
+        # is being written, at the processes.
+        limits = self._limits
+        with suppress(OSError):
+            self._watch.look_at_all(now)
+            if self._sees_save(now):  # and fsync of a large file shows no growth
+                limits = replace(limits, base=max(limits.base, limits.startup))
+        rank = self._judge(now, limits, probe=True)
+        if rank is None:
+            return None
+        start = self._watch.ranks[rank.rank].start
+        where = f" on {start.host}" if start else ""
+        step = "before its first step" if rank.step is None else f"after step {rank.step}"
+        how = " (its process is stopped)" if rank.process in ("T", "t") else ""
+        return Found(rank.rank, f"rank {rank.rank}{where} hangs {step}{how}")
+
+    def ask_for_stacks(self) -> bool:
+        """Makes the trainer's ranks on this host write their stacks into their logs (SIGQUIT).
+
+        False if there is none to ask. Programs of others are left alone: QUIT would end them.
+        """
+        if not self._train:
+            return False
+        ranks = {start.pid for start in self._watch.starts() if self._is_here(start.host)}
+        asked = False
+        for process in processes_with_environment(attempt_variables(self._run, self._attempt)):
+            if process.pid in ranks and process_state(process.pid) not in ("T", "t"):
+                asked |= send_signal(process, signal.SIGQUIT)
+        return asked
+
+    def _judge(self, now: float, limits: Hang, *, probe: bool) -> Silence | None:
+        return find_hang(
+            [self._silence(rank, now, probe=probe) for rank in range(self._watch.count)],
+            limits,
+            window=max(self._watch.window, self._watch.longest_save or 0.0),
+            validation=self._watch.longest_validation,
+            reports_steps=self._train,
+        )
+
+    def _silence(self, number: int, now: float, *, probe: bool) -> Silence:
+        rank = self._watch.ranks[number]
+        state = None
+        if probe and rank.start is not None and self._is_here(rank.start.host):
+            state = process_state(rank.start.pid)
+        return Silence(
+            rank=number,
+            silent=now - rank.grew,
+            step=rank.step,
+            last_t=rank.last_t,
+            at_epoch_end=rank.at_epoch_end,
+            ended=rank.end is not None,
+            process=state,
+        )
+
+    def _sees_save(self, now: float) -> bool:
+        """A checkpoint that grows is life, of all ranks: the others wait for the one that saves."""
+        written = unfinished_bytes(self._run.checkpoints, self._attempt)
+        if written is not None and written != self._unfinished:
+            for rank in self._watch.ranks:
+                rank.grew = now
+        self._unfinished = written
+        return written is not None
+
+    @staticmethod
+    def _is_here(host: str) -> bool:
+        return host.split(".", maxsplit=1)[0] == host_name()

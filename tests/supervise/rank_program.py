@@ -1,0 +1,66 @@
+"""A rank that only writes events: steps of 50 ms, with faults where it is told to.
+
+`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, kill, freeze, busy; only in the first
+ATTEMPTS attempts); `--deaf` ignores the stop file; `--mute` writes no events at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from clusterseg.runs.control import read_stop
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import RankEnd, Steps, Stop
+
+RANK = int(os.environ["CLUSTERSEG_RANK"])
+ATTEMPT = int(os.environ["CLUSTERSEG_ATTEMPT"])
+
+
+def fail(kind: str) -> None:
+    if kind == "exit3":
+        sys.exit(3)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    raise ValueError("the moon is full")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--fail", default="")
+    parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--mute", action="store_true")
+    options = parser.parse_args()
+    kind, rank, at, attempts = [*options.fail.split(":"), "", "", "", ""][:4]
+    fails = kind and int(rank) == RANK and int(attempts or "1000") > ATTEMPT
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    attempt = RunPaths(Path(os.environ["CLUSTERSEG_RUN_DIR"])).attempt(ATTEMPT)
+    stop_file = Path(os.environ["CLUSTERSEG_STOP_FILE"])
+    print(f"rank {RANK} of attempt {ATTEMPT} starts", flush=True)
+    with EventWriter(Path(os.devnull) if options.mute else attempt.events(RANK)) as events:
+        for step in range(1, options.steps + 1):
+            time.sleep(0.05)
+            if fails and step == int(at):
+                print(f"rank {RANK} comes to its end", flush=True)
+                fail(kind)
+            events.write(
+                Steps(t=time.time(), rank=RANK, epoch=0, step=step, count=1, images=1, seconds=0.05)
+            )
+            request = None if options.deaf else read_stop(stop_file)
+            if request is not None:
+                events.write(Stop(t=time.time(), rank=RANK, reason=request.reason, step=step))
+                events.write(RankEnd(t=time.time(), rank=RANK, status="stopped", step=step))
+                time.sleep(0.5)  # instead of the barrier of real programs
+                sys.exit(75)
+        events.write(RankEnd(t=time.time(), rank=RANK, status="done", step=options.steps))
+
+
+main()

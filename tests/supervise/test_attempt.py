@@ -1,0 +1,289 @@
+"""One attempt after the other, with the real mpirun and two ranks: every way to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster.processes import process_state
+from clusterseg.runs import files
+from clusterseg.runs.control import StopReason, read_stop, request_stop
+from clusterseg.runs.heartbeat import read_heartbeat
+from clusterseg.runs.paths import RunPaths
+from tests.supervise.runs import (
+    PROGRAM,
+    QUICK,
+    attempt,
+    end_of,
+    finish,
+    make_run,
+    ranks_of,
+    resubmit,
+    supervise,
+    wait_until,
+    wrote_steps,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def attempts(run: RunPaths) -> list[str]:
+    return sorted(path.name for path in run.attempts.iterdir())
+
+
+def attempt_by_hand(run: RunPaths, *launch: str) -> subprocess.CompletedProcess[str]:
+    """`clusterseg attempt RUN_DIR -- LAUNCH_LINE`."""
+    command = [sys.executable, "-m", "clusterseg.cli.main", "attempt", str(run.root), "--"]
+    return subprocess.run(
+        [*command, *launch], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_done(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    code, said = supervise(run)
+    assert code == 0, said
+    end = end_of(run, 0)
+    expected = {"cause": "done", "exit_code": 0, "will_restart": False, "first_step": 1}
+    assert end | expected | {"last_step": 5, "error": None} == end
+    claim = json.loads(run.attempt(0).claim.read_bytes())
+    assert claim["ranks"] == 2
+    assert claim["argv"][-1] == str(PROGRAM)
+    assert str(run.root) in claim["argv"]
+    assert read_heartbeat(run.attempt(0).heartbeat) is not None
+    assert "rank 1 of attempt 0 starts" in run.attempt(0).log(1).read_text()
+    for path in run.root.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    # The same job again (a requeue by hand) changes nothing.
+    before = sorted(run.root.rglob("*"))
+    code, said = supervise(run)
+    assert (code, "done already" in said) == (0, True)
+    assert sorted(run.root.rglob("*")) == before
+
+
+def test_crash_is_restarted_within_the_budget(tmp_path: Path) -> None:
+    # Without events, since the same error at the same step would not be retried.
+    run = make_run(tmp_path, "--mute", "--steps", "40", "--fail", "exit3:1:3:2")
+    code, said = supervise(run)
+    assert code == 0, said
+    assert attempts(run) == ["000", "001", "002"]
+    first = end_of(run, 0)
+    assert first["cause"] == "crash"
+    assert first["will_restart"] is True
+    assert (first["exit_code"], first["failed_rank"]) == (3, 1)
+    assert end_of(run, 2)["cause"] == "done"
+
+
+def test_crash_beyond_the_budget_fails(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--mute", "--steps", "40", "--fail", "exit3:1:3", restart={"crash": 1})
+    code, said = supervise(run)
+    assert code == 1, said
+    assert attempts(run) == ["000", "001"]
+    assert [end_of(run, number)["will_restart"] for number in (0, 1)] == [True, False]
+
+
+def test_the_same_error_at_the_same_step_is_not_retried_for_ever(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--fail", "error:0:3", ranks=1, restart={"crash": "unlimited"})
+    code, said = supervise(run)
+    assert code == 1, said
+    assert attempts(run) == ["000", "001"]
+    assert "the same error at step 2" in said
+
+
+def test_a_killed_rank_is_named_with_its_host_and_last_lines(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    note = 'echo "$CLUSTERSEG_RUN $CLUSTERSEG_EVENT $CLUSTERSEG_STATE" >> ' + str(notes)
+    run = make_run(tmp_path, "--fail", "kill:1:3", restart={"crash": 0}, notify=["sh", "-c", note])
+    code, said = supervise(run)
+    assert code == 1
+    end = end_of(run, 0)
+    assert (end["cause"], end["signal"], end["failed_rank"]) == ("crash", 9, 1)
+    assert end["failed_host"] == os.uname().nodename.split(".")[0]
+    assert end["will_restart"] is False
+    for text in (end["error"], said, run.attempt(0).supervisor_log.read_text()):
+        assert "rank 1" in text
+        assert "SIGKILL" in text
+        assert "rank 1 comes to its end" in text
+    assert notes.read_text() == f"{run.run_id} give-up failed\n"
+    assert ranks_of(run) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(signal.SIGTERM, "preempted"), (signal.SIGINT, "cancelled")]
+)
+def test_a_signal_stops_all_ranks_resumably(number: int, cause: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        process.send_signal(number)
+        code, said = finish(process)
+    assert code == 75, said
+    end = end_of(run, 0)
+    assert (end["cause"], end["exit_code"], end["will_restart"]) == (cause, 75, False)
+    assert end["last_step"] >= 1
+    request = read_stop(run.stop_file(0))
+    assert request is not None
+    assert request.reason == cause
+    # `resume` goes on in the same directory, as a new submission with fresh stop file.
+    resubmit(run)
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run, 1), "the second attempt steps")
+        request_stop(run.stop_file(1), StopReason.CANCEL)
+        assert finish(process)[0] == 75
+    assert end_of(run, 1)["cause"] == "cancelled"
+    assert json.loads(run.attempt(1).claim.read_bytes())["submission"] == 1
+
+
+def test_cancel_now_does_not_wait(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", "--deaf")
+    with attempt(run, {**QUICK, "stop_command": 1000.0}) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        request_stop(run.stop_file(0), StopReason.CANCEL)
+        wait_until(lambda: "asked to stop" in run.attempt(0).supervisor_log.read_text(), "asked")
+        request_stop(run.stop_file(0), StopReason.CANCEL_NOW)
+        code, said = finish(process)
+    assert code == 1, said
+    assert end_of(run, 0)["cause"] == "cancelled"
+    assert ranks_of(run) == []
+
+
+def test_ranks_that_do_not_stop_in_time_are_ended(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", "--deaf")
+    with attempt(run, {**QUICK, "stop_command": 1.0}) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        process.send_signal(signal.SIGTERM)
+        code, said = finish(process)
+    assert code == 75, said
+    assert end_of(run, 0)["cause"] == "preempted"
+    assert "did not stop in time" in said
+    assert ranks_of(run) == []
+
+
+def test_the_time_limit_stops_before_it_is_reached(tmp_path: Path) -> None:
+    # Slurm's smallest limit is a minute; half of 0:20 is the longest lead.
+    run = make_run(tmp_path, "--steps", "10000", resources={"time": "0:20"})
+    begun = time.monotonic()
+    code, said = supervise(run)
+    assert code == 75, said
+    assert time.monotonic() - begun < 20
+    assert end_of(run, 0)["cause"] == "time_limit"
+
+
+def test_a_supervisor_killed_leaves_nothing_behind_and_the_next_one_claims(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        assert len(ranks_of(run)) >= 3
+        process.kill()
+        process.wait()
+        wait_until(lambda: not ranks_of(run), "launcher and ranks are gone", seconds=10)
+    assert not run.attempt(0).end.exists()
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run, 1), "the next attempt steps")
+        process.send_signal(signal.SIGTERM)
+        assert finish(process)[0] == 75
+    assert end_of(run, 1)["attempt"] == 1
+
+
+def test_a_killed_launcher_leaves_no_ranks(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", restart={"crash": 0})
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        code, said = finish(process)
+    assert code == 1, said
+    end = end_of(run, 0)
+    assert (end["cause"], end["signal"]) == ("crash", 9)
+    assert "the launcher was killed" in end["error"]
+    assert ranks_of(run) == []
+
+
+def test_a_duplicate_touches_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run) as first:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        code, said = supervise(run)
+        assert (code, "duplicate" in said) == (0, True), said
+        assert attempts(run) == ["000"]
+        assert read_stop(run.stop_file(0)) is None
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        assert finish(first)[0] == 75
+
+
+def test_a_frozen_rank_is_a_hang_and_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--fail", "freeze:1:4", "--steps", "10000", restart={"crash": 0})
+    timing = {**QUICK, "hang": {"startup": 60.0, "base": 1.0, "factor": 5.0}}
+    code, said = supervise(run, timing)
+    assert code == 1, said
+    end = end_of(run, 0)
+    assert (end["cause"], end["failed_rank"]) == ("hang", 1)
+    assert "rank 1" in end["error"]
+    assert "hangs after step 3" in end["error"]
+    assert ranks_of(run) == []
+
+
+def test_a_program_without_events_never_hangs(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--mute", "--steps", "60")
+    timing = {**QUICK, "hang": {"startup": 0.5, "base": 0.5, "factor": 1.0}}
+    code, said = supervise(run, timing)
+    assert code == 0, said
+
+
+def test_a_supervisor_that_lost_the_run_ends_its_ranks(tmp_path: Path) -> None:
+    """It was paused for so long that its successor took it for dead."""
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: process_state(process.pid) == "T", "it is stopped")
+        files.make_private_dir(run.attempt(1).folder)
+        files.commit_new(run.attempt(1).claim, b"{}")
+        process.send_signal(signal.SIGCONT)
+        code, said = finish(process)
+    assert code == 0, said
+    assert "was claimed by another process" in said
+    assert not run.attempt(0).end.exists()
+    assert ranks_of(run) == []
+
+
+def test_a_stop_asked_for_between_two_attempts(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--mute", "--fail", "exit3:1:1", restart={"crash": 10})
+    with attempt(run) as process:
+        # Two failures in: the back-off is 4 seconds by now.
+        wait_until(run.attempt(2).end.exists, "the third attempt has failed")
+        process.send_signal(signal.SIGTERM)
+        code, said = finish(process)
+    assert code == 75, said
+    assert end_of(run, 3)["cause"] == "preempted"
+    assert end_of(run, 3)["will_restart"] is False
+    assert not run.attempt(3).log(0).exists()
+
+
+def test_the_wrong_number_of_ranks_is_no_silent_success(tmp_path: Path) -> None:
+    """A launcher that starts singletons, each of them a world of its own, and reports success."""
+    run = make_run(tmp_path, "--steps", "100", restart={"crash": 0})
+    plan = json.loads(run.submission(0).plan.read_bytes())
+    rank = " ".join(f"'{word}'" for word in plan["argv"][plan["argv"].index("train") - 1 :])
+    world = "OMPI_COMM_WORLD_RANK={} OMPI_COMM_WORLD_SIZE={}"
+    script = f"{world.format(0, 1)} {rank} & {world.format(1, 3)} {rank}; wait"
+    process = attempt_by_hand(run, "sh", "-c", script)
+    assert process.returncode == 1, process.stderr
+    assert "world of 1" in end_of(run, 0)["error"]
+    assert ranks_of(run) == []
+
+
+def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:
+    run = make_run(tmp_path, restart={"crash": 0})
+    process = attempt_by_hand(run, "/no/such/mpirun", "-np", "2")
+    assert process.returncode == 1
+    assert "/no/such/mpirun can't be started" in end_of(run, 0)["error"]
+    assert "Traceback" not in process.stderr
