@@ -5,7 +5,6 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick horovod lint format bench lock clean
-MAKEFLAGS += --no-print-directory
 
 # The embedded mpirun is the one on the PATH, whatever else the machine has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -25,7 +24,8 @@ setup: ## make the environment .venv, with .venv/bin/clusterseg
 	@tools/setup.sh runtime
 
 demo: setup ## train on synthetic data with two ranks, and print the summary
-	@tools/demo.sh
+	clusterseg data synth --format camvid "$${CLUSTERSEG_DEMO_DATA:-demo-data}" --size 96x128 --train 800 --val 80 --test 0
+	clusterseg submit jobs/demo.yaml --follow
 
 horovod: setup ## build Horovod for the embedded MPI and install it into .venv
 	@$(build_horovod)
