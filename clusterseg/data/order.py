@@ -24,7 +24,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """
     if seed < 0 or epoch < 0 or count < 0:
         raise ValueError(f"seed, epoch and count can't be negative: {seed}, {epoch}, {count}")
-    keys = np.random.Philox(key=[seed % 2**64, epoch]).random_raw(count)
+    # As uint64 at once: a plain list with a number from 2^63 on would go through float64.
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    keys = np.random.Philox(key=key).random_raw(count)
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 

@@ -18,21 +18,22 @@ class Canvas:
     """Coordinates: x and y from 0 (left, top) to 1 (right, bottom); what is outside is cut off.
 
     A shape covers the pixels whose centres lie in it. `grain` is the strength of its texture in
-    grey levels, over some pixels.
+    grey levels, over some pixels. `textures` is a stream of its own, since it gives as many numbers
+    as the picture has pixels: shapes and colours are the same at any size.
     """
 
-    def __init__(self, height: int, width: int, draws: Draws) -> None:
+    def __init__(self, height: int, width: int, draws: Draws, textures: Draws) -> None:
         self.labels = np.zeros((height, width), np.uint8)
-        self._color = np.zeros((height, width, 3))
-        self._draws = draws
+        self._color = np.zeros((height, width, 3), np.float32)
+        self._draws, self._textures = draws, textures
         self._height, self._width = height, width
         self._x = (np.arange(width) + 0.5) / width
         self._y = (np.arange(height) + 0.5) / height
         # Two textures for all shapes: drawing one for each would be most of the time.
-        fine = draws.smooth(height, width, max(1.5, height / 120))
-        coarse = draws.smooth(height, width, max(2.0, height / 24))
+        fine = textures.smooth(height, width, max(1.5, height / 120))
+        coarse = textures.smooth(height, width, max(2.0, height / 24))
         self._texture = fine + coarse - 1  # -1 to 1
-        self._clouds = draws.smooth(height, width, max(2.0, height / 6)) * 2 - 1
+        self._clouds = textures.smooth(height, width, max(2.0, height / 6)) * 2 - 1
 
     def vary(self, color: Rgb, most: float) -> Rgb:
         """The colour, each channel changed by up to `most` grey levels."""
@@ -43,7 +44,7 @@ class Canvas:
         """The whole picture; `cloud` is the strength of a texture as large as clouds."""
         self.labels[:] = label
         texture = grain * self._texture + cloud * self._clouds
-        self._color[:] = np.array(color) + texture[..., np.newaxis]
+        self._color[:] = np.array(color, np.float32) + texture[..., np.newaxis]
 
     def box(self, label: int, box: Box, color: Rgb, *, grain: float = 0) -> None:
         rows, columns = self._window(box)
@@ -76,7 +77,7 @@ class Canvas:
 
         The sum of two uniform numbers stands for the camera's noise.
         """
-        grains = self._draws.field(2, self._height, self._width, 3)
+        grains = self._textures.field(2, self._height, self._width, 3)
         lit = self._color * light + noise * (grains[0] + grains[1] - 1)
         pixels: NDArray[np.uint8] = np.clip(np.floor(lit + 0.5), 0, 255).astype(np.uint8)
         return pixels
@@ -95,7 +96,7 @@ class Canvas:
         color: Rgb,
         grain: float,
     ) -> None:
-        painted = np.array(color) + grain * self._texture[window][..., np.newaxis]
+        painted = np.array(color, np.float32) + grain * self._texture[window][..., np.newaxis]
         if inside is None:
             self.labels[window] = label
             self._color[window] = painted

@@ -28,9 +28,12 @@ _SKIN: Rgb = (205, 160, 130)
 def street_scene(
     key: tuple[int, int], height: int, width: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(image [height, width, 3] RGB, labels [height, width] 0 to 11) for a key of two integers."""
+    """(image [height, width, 3] RGB, labels [height, width] 0 to 11) for a key of two integers.
+
+    The second must be below 2^63.
+    """
     draws = Draws(key)
-    canvas = Canvas(height, width, draws)
+    canvas = Canvas(height, width, draws, Draws((key[0], key[1] | 1 << 63)))
     horizon = draws.number(0.38, 0.5)
     vanishing = draws.number(0.38, 0.62)  # where the road's edges meet, on the horizon
 
