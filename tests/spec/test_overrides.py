@@ -128,3 +128,8 @@ def test_several_bad_arguments_come_at_once() -> None:
 
 def test_arguments_and_a_broken_file_are_told_apart() -> None:
     assert problem("a: [", "name=x").code == "yaml"
+
+
+def test_a_wrong_key_that_the_file_has_too_is_shown_where_it_was_set_last() -> None:
+    found = error(f"{COMMAND}resources: {{nodse: 1}}\n", "resources.nodse=2")
+    assert [p.place.source.name for p in found.problems if p.place] == ["--set"]

@@ -448,3 +448,17 @@ def test_errors_of_other_rooms_find_their_place(tmp_path: Path) -> None:
     by_key = SpecError([Problem("not-yet", "later", key="resources.ranks")])
     assert placed(by_key) == ("--set", 0)
     assert placed(SpecError([Problem("not-yet", "later", key="train.ema")])) == (str(file), 0)
+
+
+@pytest.mark.parametrize("wrong", ["{a: 1}", "[[x], y]"])
+def test_a_collection_is_underlined_whole(wrong: str) -> None:
+    found = problem(f"{COMMAND}resources: {{nodes: {wrong}}}\n")
+    assert found.place is not None
+    assert found.place.length == len(wrong)
+
+
+def test_a_collection_over_several_lines_is_underlined_on_its_first() -> None:
+    found = problem(f"{COMMAND}tags:\n  a: 1\n  b: 2\n")
+    assert where([found]) == [("value", 4, 3)]
+    assert found.place is not None
+    assert found.place.length == len("a: 1")
