@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
@@ -40,6 +40,7 @@ def every_assignment(asked: ResourcesSpec, cores: list[int]) -> list[tuple[int, 
 small = st.none() | st.integers(1, 6)
 
 
+@settings(max_examples=400)
 @given(
     nodes=st.none() | st.integers(1, 4),
     ranks=st.none() | st.integers(1, 12),
@@ -148,6 +149,7 @@ def test_a_refusal_writes_the_failing_equation_out(given_, message):
         ({}, [32], ({"n1": 1}, 32), ["nodes = 1: nothing else given"]),
         # The recipe of the seeds: 8 workers on 32 cores.
         ({"ranks": 8}, [32], ({"n1": 8}, 4), ["cpus_per_rank = cores ÷ ranks on n1 = 32 ÷ 8 = 4"]),
+        ({"ranks": 2}, [2, 2], ({"n1": 2}, 1), ["nodes = 1: the fewest that hold 2 ranks"]),
         ({"nodes": 2, "ranks": 7}, [8, 8], ({"n1": 4, "n2": 3}, 2), ["7 ranks on 2 nodes"]),
         ({"nodes": 2, "ranks": 6}, [4, 2], ({"n1": 4, "n2": 2}, 1), ["6 ranks on 2 nodes"]),
         (
