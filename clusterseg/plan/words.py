@@ -14,7 +14,7 @@ def describe(plan: Plan) -> str:
     launcher = " ".join(filter(None, [plan.launcher, plan.launcher_version]))
     lines = [
         f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}",
-        f"communicator: {plan.communicator}",
+        *([f"communicator: {plan.communicator}"] if plan.spec.train is not None else []),
         f"hosts: {_hosts(plan.hosts)}",
         "geometry:",
         *(f"  {line}" for line in geometry.explanation),
