@@ -1,0 +1,169 @@
+"""Who failed first: launchers' own words, the ranks' records, and both together."""
+
+from __future__ import annotations
+
+import pytest
+
+from clusterseg.runs.records import RankEnd, RankStart
+from clusterseg.supervise.failure import (
+    Failure,
+    RankFacts,
+    Report,
+    describe,
+    first_failure,
+    launcher_reports,
+)
+
+# Words of Open MPI 5.0.11, 4.1.8, MPICH 4.3 (Hydra) and srun 22.05.
+PRTE_SIGNAL = """\
+[1,0]<stderr>: [vm:24228] Rank 0 bound to package[0][core:L0]
+--------------------------------------------------------------------------
+prterun noticed that process rank 1 with PID 11036 on node vm exited on
+signal 9 (Killed).
+--------------------------------------------------------------------------"""
+PRTE_EXIT = """\
+prterun detected that one or more processes exited with non-zero status,
+thus causing the job to be terminated. The first process to do so was:
+
+   Process name: [prterun-vm-11129@1,1]
+   Exit code:    3
+--------------------------------------------------------------------------"""
+ORTE_SIGNAL = """\
+mpirun noticed that process rank 2 with PID 0 on node n2 exited on signal 11 (Segmentation fault).
+"""
+ORTE_EXIT = """\
+mpirun detected that one or more processes exited with non-zero status, thus causing
+the job to be terminated. The first process to do so was:
+
+  Process name: [[24842,1],3]
+  Exit code:    1
+"""
+HYDRA_EXIT = """\
+===================================================================================
+=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES
+=   PID 4711 RUNNING AT n1
+=   EXIT CODE: 3
+=   CLEANING UP REMAINING PROCESSES
+=   YOU CAN IGNORE THE BELOW CLEANUP MESSAGES
+==================================================================================="""
+HYDRA_SIGNAL = """\
+=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES
+=   PID 4711 RUNNING AT n1
+=   EXIT CODE: 9
+=   CLEANING UP REMAINING PROCESSES
+=   YOU CAN IGNORE THE BELOW CLEANUP MESSAGES
+YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)
+This typically refers to a problem with your application."""
+SRUN = """\
+srun: error: n2: task 3: Exited with exit code 1
+srun: error: n1: tasks 0,1: Killed
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reports"),
+    [
+        ("", []),
+        ("all is well", []),
+        (PRTE_SIGNAL, [Report(rank=1, pid=11036, host="vm", signal=9)]),
+        (PRTE_EXIT, [Report(rank=1, exit_code=3)]),
+        (ORTE_SIGNAL, [Report(rank=2, pid=0, host="n2", signal=11)]),
+        (ORTE_EXIT, [Report(rank=3, exit_code=1)]),
+        (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3)]),
+        (HYDRA_SIGNAL, [Report(pid=4711, host="n1", signal=9)]),
+        (SRUN, [Report(rank=3, host="n2", exit_code=1), Report(rank=0, host="n1", signal=9)]),
+    ],
+)
+def test_what_launchers_say(text: str, reports: list[Report]) -> None:
+    assert launcher_reports(text.split("\n")) == reports
+
+
+def rank(
+    number: int, *, last: float = 1.0, end: tuple[str, float] | None = None, error: str = "E: x"
+) -> RankFacts:
+    start = RankStart(
+        t=0.0, rank=number, attempt=0, world_size=3, host=f"n{number}", pid=4711 + number
+    )
+    ended = None
+    if end is not None:
+        status, t = end
+        ended = RankEnd(
+            t=t, rank=number, status=status, error=error if status == "failed" else None
+        )
+    return RankFacts(number, start, ended, last, 1)
+
+
+def test_a_signal_says_most() -> None:
+    ranks = [rank(0, end=("failed", 1.0), error="peer is lost"), rank(1), rank(2)]
+    reports = [Report(rank=2, exit_code=1), Report(rank=1, host="10.0.0.1", signal=9)]
+    assert first_failure(ranks, reports) == Failure(rank=1, host="n1", signal=9)
+
+
+def test_a_signal_of_the_cleaning_up_says_nothing() -> None:
+    ranks = [rank(0), rank(1, end=("failed", 5.0)), rank(2)]
+    reports = [Report(rank=0, signal=15)]
+    assert first_failure(ranks, reports) == Failure(rank=1, host="n1", error="E: x")
+
+
+def test_of_several_that_failed_the_earliest() -> None:
+    ranks = [rank(0, end=("failed", 7.0)), rank(1, end=("failed", 5.0)), rank(2)]
+    assert first_failure(ranks, [Report(rank=1, exit_code=4)]) == Failure(
+        rank=1, host="n1", exit_code=4, error="E: x"
+    )
+
+
+def test_the_launcher_knows_one_that_wrote_nothing() -> None:
+    ranks = [rank(0, end=("stopped", 7.0)), RankFacts(1), rank(2)]
+    report = Report(rank=1, host="n9", exit_code=2)
+    assert first_failure(ranks, [report]) == Failure(rank=1, host="n9", exit_code=2)
+
+
+def test_a_process_of_hydra_is_known_by_its_pid() -> None:
+    assert first_failure([rank(0), rank(1)], [Report(pid=4712, host="x", signal=9)]) == Failure(
+        rank=1, host="n1", signal=9
+    )
+    assert first_failure([rank(0), rank(1)], [Report(pid=1, host="x", signal=9)]) == Failure(
+        host="x", signal=9
+    )
+
+
+def test_of_the_silent_the_one_that_was_silent_first() -> None:
+    ranks = [rank(0, end=("done", 9.0)), rank(1, last=8.0), rank(2, last=7.0)]
+    assert first_failure(ranks, []).rank == 2
+    assert first_failure(ranks[1:], []) == Failure()  # nobody ended: nobody can be told from it
+    assert first_failure([RankFacts(0)], []).rank == 0  # there is only one
+
+
+TRACEBACK = ["epoch 1", "Traceback (most recent call last):", '  File "x.py"', "KeyError: 'a'"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "lines", "first"),
+    [
+        (
+            Failure(rank=1, host="n1", signal=9),
+            TRACEBACK,
+            "rank 1 on n1 was killed by signal 9 (SIGKILL)",
+        ),
+        (Failure(rank=1, host="n1", exit_code=1), TRACEBACK, "rank 1 on n1 failed: KeyError: 'a'"),
+        (
+            Failure(rank=1, exit_code=1, error="nan: loss"),
+            TRACEBACK,
+            "rank 1 failed: nan: loss",
+        ),
+        (Failure(rank=0, host="n1", exit_code=3), ["bye"], "rank 0 on n1 exited with code 3"),
+        (Failure(rank=0, host="n1"), ["bye"], "rank 0 on n1 ended without a word"),
+        (Failure(), ["mpirun: no"], "it broke"),
+    ],
+)
+def test_what_is_said(failure: Failure, lines: list[str], first: str) -> None:
+    said = describe(failure, lines, otherwise="it broke").split("\n")
+    assert said[0] == first
+    assert said[2:] == [f"  {line}" for line in lines]
+    assert said[1] == ("its" if failure.rank is not None else "the launcher's") + " last lines:"
+
+
+def test_what_is_said_is_capped() -> None:
+    said = describe(Failure(rank=0), ["x" * 5000] * 50, otherwise="")
+    assert len(said) <= 4096
+    assert describe(Failure(rank=0), [], otherwise="") == "rank 0 ended without a word"

@@ -1,0 +1,173 @@
+"""Ranks seen through their event files; and the hangs found in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster.processes import host_name
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Checkpoint, Phase, RankEnd, RankStart, Steps
+from clusterseg.supervise.hang import HangWatch
+from clusterseg.supervise.limits import Hang
+from clusterseg.supervise.watch import FILES_A_ROUND, Watch
+from tests.supervise.runs import wait_until
+
+LIMITS = Hang(startup=300, base=60, factor=5, validation=1800)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunPaths:
+    paths = RunPaths(tmp_path)
+    paths.attempt(0).ranks.mkdir(parents=True)
+    paths.checkpoints.mkdir()
+    return paths
+
+
+def write(run: RunPaths, rank: int, *events: object) -> None:
+    with EventWriter(run.attempt(0).events(rank)) as writer:
+        for event in events:
+            writer.write(event)  # type: ignore[arg-type]
+
+
+def steps(rank: int, step: int, *, count: int = 5, epoch: int = 0, seconds: float = 1.0) -> Steps:
+    return Steps(
+        t=float(step), rank=rank, epoch=epoch, step=step, count=count, images=1, seconds=seconds
+    )
+
+
+def started(rank: int, pid: int = 0) -> RankStart:
+    return RankStart(t=0.0, rank=rank, attempt=0, world_size=2, host=host_name(), pid=pid)
+
+
+def test_progress(run: RunPaths) -> None:
+    watch = Watch(run.attempt(0), 2, begun=100.0)
+    watch.look(101.0)
+    assert (watch.first_step, watch.last_step, watch.window) == (None, None, 0.0)
+    write(run, 0, started(0), steps(0, 11, count=1), steps(0, 15, seconds=7.0))
+    write(run, 0, Checkpoint(t=1.0, rank=0, epoch=0, step=15, file="w", blocked_seconds=2.0))
+    write(run, 1, started(1), steps(1, 11, count=1))
+    watch.look(102.0)
+    assert (watch.first_step, watch.last_step, watch.window) == (11, 15, 7.0)
+    assert watch.longest_save == 2.0
+    assert [rank.grew for rank in watch.ranks] == [102.0, 102.0]
+    watch.look(103.0)
+    assert [rank.grew for rank in watch.ranks] == [102.0, 102.0]
+    write(run, 1, RankEnd(t=9.0, rank=1, status="failed", step=17, error="E"))
+    watch.look(104.0)
+    assert watch.last_step == 17
+    facts = watch.facts()[1]
+    assert (facts.step, facts.last_t, facts.end and facts.end.error) == (11, 9.0, "E")
+
+
+def test_validation_follows_the_window_that_completes_an_epoch(run: RunPaths) -> None:
+    watch = Watch(run.attempt(0), 1, begun=0.0)
+    write(run, 0, started(0), steps(0, 5))
+    watch.look(1.0)
+    assert not watch.ranks[0].at_epoch_end
+    write(run, 0, steps(0, 10, epoch=1))
+    watch.look(2.0)
+    assert watch.ranks[0].at_epoch_end
+    write(run, 0, Phase(t=11.0, rank=0, name="validate", seconds=4.0))
+    watch.look(3.0)
+    assert not watch.ranks[0].at_epoch_end
+    assert watch.longest_validation == 4.0
+
+
+def test_many_ranks_take_turns(run: RunPaths) -> None:
+    count = 2 * FILES_A_ROUND + 10
+    watch = Watch(run.attempt(0), count, begun=0.0)
+    for rank in range(count):
+        write(run, rank, started(rank))
+    looks = 0
+    while len(watch.starts()) < count:
+        watch.look(1.0)
+        looks += 1
+        assert len(watch.starts()) <= looks * FILES_A_ROUND
+    assert looks == 3
+    write(run, count - 1, steps(count - 1, 5))
+    watch.look_at_all(2.0)
+    assert watch.last_step == 5
+
+
+def hanging(run: RunPaths, *, train: bool = True) -> tuple[Watch, HangWatch]:
+    """Two ranks that have written nothing since second 0; rank 1 is one window behind."""
+    write(run, 0, started(0), steps(0, 10))
+    write(run, 1, started(1), steps(1, 5))
+    watch = Watch(run.attempt(0), 2, begun=0.0)
+    watch.look(0.0)
+    return watch, HangWatch(run, 0, watch, LIMITS, train=train)
+
+
+def test_a_hang_is_said_in_a_sentence(run: RunPaths) -> None:
+    _, hangs = hanging(run)
+    assert hangs.find(64.0) is None
+    found = hangs.find(66.0)
+    assert found is not None
+    assert found.rank == 1
+    assert found.error == f"rank 1 on {host_name()} hangs after step 5"
+
+
+def test_a_last_look_clears_who_has_written_meanwhile(run: RunPaths) -> None:
+    _, hangs = hanging(run)
+    write(run, 0, steps(0, 11))
+    write(run, 1, steps(1, 11))
+    assert hangs.find(66.0) is None
+    assert hangs.find(132.0) is not None
+
+
+def test_a_save_that_grows_is_no_hang(run: RunPaths) -> None:
+    _, hangs = hanging(run)
+    unfinished = run.checkpoints / ".weights-0001-0.5000.safetensors.attempt-0.abcd.tmp"
+    unfinished.write_bytes(b"1")
+    assert hangs.find(66.0) is None
+    assert hangs.find(130.0) is None  # silent for 64 seconds since
+    unfinished.write_bytes(b"12")
+    assert hangs.find(132.0) is None
+    # It grows no more: an fsync may take its time, but not for ever.
+    assert hangs.find(132.0 + 300) is None
+    assert hangs.find(132.0 + 306) is not None
+
+
+def test_another_attempts_save_is_no_life(run: RunPaths) -> None:
+    _, hangs = hanging(run)
+    (run.checkpoints / ".weights-0001-0.5000.safetensors.attempt-1.abcd.tmp").write_bytes(b"1")
+    assert hangs.find(66.0) is not None
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_stacks_are_asked_of_the_trainers_own_ranks_only(train: bool, run: RunPaths) -> None:
+    script = (
+        "import faulthandler, signal, time\n"
+        "faulthandler.register(signal.SIGQUIT)\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    variables = {"CLUSTERSEG_RUN_DIR": str(run.root), "CLUSTERSEG_ATTEMPT": "0"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=(run.root / "log").open("wb"),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        write(run, 1, started(1, process.pid))
+        write(run, 0, started(0, os.getpid()))  # not of this attempt: never signalled
+        watch = Watch(run.attempt(0), 2, begun=0.0)
+        watch.look(0.0)
+        assert HangWatch(run, 0, watch, LIMITS, train=train).ask_for_stacks() is train
+        if train:
+            wait_until(lambda: "most recent call" in (run.root / "log").read_text(), "its stack")
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
