@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from clusterseg.plan.dialect import MEANINGS
 from clusterseg.plan.dialect_reader import read_dialect
-from clusterseg.plan.model import LauncherPair
+from clusterseg.plan.model import Definition, LauncherPair
 from clusterseg.spec.errors import SpecError
 from tests.plan.plans import plan
 
@@ -100,3 +103,13 @@ def test_all_mistakes_are_told_at_once():
 def test_junk_is_one_clear_error(text):
     with pytest.raises(SpecError):
         read_dialect("junk", text, "junk.yaml")
+
+
+def test_the_documented_example_is_read():
+    page = (Path(__file__).parents[2] / "docs" / "launchers.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert read_dialect("some", example, "docs/launchers.md").title == "Some MPI"
+    for meaning in MEANINGS:
+        assert f"`{meaning}`" in page, "every meaning is explained"
+    for key in Definition.__struct_fields__:
+        assert f"`{key}`" in page or f"\n{key}:" in example, "every key is explained"
