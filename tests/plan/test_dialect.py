@@ -107,7 +107,7 @@ def test_junk_is_one_clear_error(text):
 
 def test_the_documented_example_is_read():
     page = (Path(__file__).parents[2] / "docs" / "launchers.md").read_text()
-    example = page.partition("```yaml\n")[2].partition("```")[0]
+    example = page.partition("```yaml")[2].partition("```")[0]
     assert read_dialect("some", example, "docs/launchers.md").title == "Some MPI"
     for meaning in MEANINGS:
         assert f"`{meaning}`" in page, "every meaning is explained"
