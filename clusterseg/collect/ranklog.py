@@ -1,20 +1,24 @@
 """Reads the event log of one rank: folds its windows into the attempt's, keeps its own figures.
 
-What is kept of a rank does not grow with its log, but for one float a window while it is read
-(for the exact median) and one record an epoch from rank 0.
+A rank's windows are held (40 bytes each) while its log is read; what stays of it is a handful of
+figures, and one record an epoch from rank 0.
 """
 
 from __future__ import annotations
 
+import operator
 from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from clusterseg.collect.windows import Rows, Windows, counted_steps
 from clusterseg.runs.eventlog import ByteStream, Tally, iter_batches
 from clusterseg.runs.records import Checkpoint, Epoch, Event, RankStart, Steps
 
-# Beyond any real count, and small enough for sums in 64 bits. A log that says more is damaged.
-_LARGEST = 1 << 40
+# More images or steps than this in one window are damage; their sums fit 64 bits.
+_LARGEST = 1 << 32
+_LARGEST_STEP = 1 << 63
 
 
 @dataclass
@@ -61,7 +65,7 @@ def read_rank(rank: int, stream: ByteStream, windows: Windows, limit: int | None
     """Reads one log to its end. Steps, epochs and checkpoints beyond `limit` don't count."""
     log = RankLog(rank)
     tally = Tally()
-    reader = _Reader(log, windows, limit)
+    reader = _Reader(log, limit)
     try:
         for batch in iter_batches(stream, tally):
             reader.take(batch)
@@ -69,88 +73,76 @@ def read_rank(rank: int, stream: ByteStream, windows: Windows, limit: int | None
         log.problem = error.strerror or str(error)
     log.events, log.torn = tally.events, tally.torn
     log.unreadable += tally.unreadable
-    log.own.median = reader.median()
+    reader.finish(windows)
     return log
 
 
 class _Reader:
-    def __init__(self, log: RankLog, windows: Windows, limit: int | None) -> None:
+    """Gathers a rank's windows column by column: loops over single ones would take minutes."""
+
+    def __init__(self, log: RankLog, limit: int | None) -> None:
         self._log = log
-        self._windows = windows
         self._limit = limit
-        self._at = 0  # where in `windows` this rank's next row is expected
-        self._compute: array[float] = array("d")
+        self.rows = Rows()
+        self._comm = array("d")
 
     def take(self, batch: list[Event]) -> None:
         log = self._log
         times = [event.t for event in batch]
         log.earliest = min(times) if log.earliest is None else min(log.earliest, *times)
         log.latest = max(times) if log.latest is None else max(log.latest, *times)
-        steps = [event for event in batch if type(event) is Steps]
-        if len(steps) < len(batch):
+        steps = cast("list[Steps]", batch)
+        if set(map(type, batch)) != {Steps}:
             for event in batch:
                 if type(event) is not Steps:
                     self._take_other(event)
-        if steps:
-            self._take_steps(steps)
+            steps = [event for event in batch if type(event) is Steps]
+            times = [event.t for event in steps]
+        self._take_steps(steps, times)
 
-    def median(self) -> float | None:
-        """As statistics.median, which would load a dozen modules."""
-        values = sorted(self._compute)
-        middle = len(values) // 2
-        if not values:
-            return None
-        if len(values) % 2:
-            return values[middle]
-        return (values[middle - 1] + values[middle]) / 2
-
-    def _take_steps(self, steps: list[Steps]) -> None:
-        count = [event.count for event in steps]
-        images = [event.images for event in steps]
-        seconds = [event.seconds for event in steps]
-        step = [event.step for event in steps]
-        if not (
-            min(count) > 0
-            and min(seconds) >= 0
-            and min(images) >= 0
-            and all(max(column) < _LARGEST for column in (step, count, images))
-        ):
-            usable = [event for event in steps if _is_usable(event)]
-            self._log.unreadable += len(steps) - len(usable)
-            if usable:
-                self._take_steps(usable)
+    def finish(self, windows: Windows) -> None:
+        """Folds what was gathered into the attempt's windows, and works out the rank's own."""
+        rows, own = self.rows, self._log.own
+        windows.fold(rows)
+        compute = map(operator.sub, rows.seconds, self._comm)
+        own.median = median(map(operator.truediv, compute, rows.count))
+        if not rows.step:
             return
-        rows = Rows(
-            step=array("q", step),
-            count=array("q", count),
-            images=array("q", images),
-            seconds=array("d", seconds),
-            t=array("d", [event.t for event in steps]),
-        )
-        self._at = self._windows.fold(rows, self._at)
-        self._compute.extend([(event.seconds - event.comm) / event.count for event in steps])
-        self._add_own(rows)
-
-    def _add_own(self, rows: Rows) -> None:
-        own = self._log.own
-        if self._limit is None or max(rows.step) <= self._limit:
-            images: list[float] = list(rows.images)
-            seconds = list(rows.seconds)
-        else:
-            counted = [
+        images: Sequence[float] = rows.images
+        seconds: Sequence[float] = rows.seconds
+        if self._limit is not None and max(rows.step) > self._limit:
+            parts = [
                 counted_steps(step, count, self._limit) / count
                 for step, count in zip(rows.step, rows.count, strict=True)
             ]
-            images = [a * part for a, part in zip(rows.images, counted, strict=True)]
-            seconds = [s * part for s, part in zip(rows.seconds, counted, strict=True)]
-        lowest = min(rows.step)
-        if own.first_step is None or lowest < own.first_step:
-            index = rows.step.index(lowest)
-            own.later_images += own.first[0]
-            own.later_seconds += own.first[1]
-            own.first_step, own.first = lowest, (images.pop(index), seconds.pop(index))
-        own.later_images += sum(images)
-        own.later_seconds += sum(seconds)
+            images = list(map(operator.mul, images, parts))
+            seconds = list(map(operator.mul, seconds, parts))
+        own.first_step = min(rows.step)
+        first = rows.step.index(own.first_step)
+        own.first = images[first], seconds[first]
+        own.later_images = sum(images[:first]) + sum(images[first + 1 :])
+        own.later_seconds = sum(seconds[:first]) + sum(seconds[first + 1 :])
+
+    def _take_steps(self, steps: list[Steps], times: list[float]) -> None:
+        rows = self.rows
+        seconds = [event.seconds for event in steps]
+        try:
+            step = array("q", [event.step for event in steps])
+            count = array("I", [event.count for event in steps])  # refuses what is negative
+            images = array("I", [event.images for event in steps])
+            if not all(count) or min(seconds, default=0) < 0:
+                raise OverflowError
+        except OverflowError:
+            usable = [event for event in steps if _is_usable(event)]
+            self._log.unreadable += len(steps) - len(usable)
+            self._take_steps(usable, [event.t for event in usable])
+            return
+        rows.step.extend(step)
+        rows.count.extend(count)
+        rows.images.extend(images)
+        rows.seconds.extend(array("d", seconds))
+        rows.t.extend(array("d", times))
+        self._comm.extend(array("d", [event.comm for event in steps]))
 
     def _take_other(self, event: Event) -> None:
         log = self._log
@@ -176,10 +168,21 @@ def keep_epochs_first(kept: dict[int, Checkpoint], event: Checkpoint) -> None:
         kept[event.epoch] = event
 
 
+def median(values: Iterable[float]) -> float | None:
+    """As statistics.median, which would load a dozen modules; None if there are no values."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if not ordered:
+        return None
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
 def _is_usable(event: Steps) -> bool:
     return (
         0 < event.count < _LARGEST
-        and event.step < _LARGEST
         and 0 <= event.images < _LARGEST
+        and -_LARGEST_STEP < event.step < _LARGEST_STEP
         and event.seconds >= 0
     )

@@ -9,19 +9,19 @@ from __future__ import annotations
 import operator
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some windows of one rank, column by column: in the order they were written."""
+    """The windows of one rank, column by column, in the order they were written."""
 
-    step: array[int]
-    count: array[int]
-    images: array[int]
-    seconds: array[float]
-    t: array[float]
+    step: array[int] = field(default_factory=lambda: array("q"))
+    count: array[int] = field(default_factory=lambda: array("I"))
+    images: array[int] = field(default_factory=lambda: array("I"))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    t: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -61,37 +61,41 @@ class Windows:
     """Rows by last step, ascending: steps, images of all ranks, seconds of the slowest rank."""
 
     step: array[int] = field(default_factory=lambda: array("q"))
-    count: array[int] = field(default_factory=lambda: array("q"))
+    count: array[int] = field(default_factory=lambda: array("I"))
     images: array[int] = field(default_factory=lambda: array("q"))
     seconds: array[float] = field(default_factory=lambda: array("d"))
     t: array[float] = field(default_factory=lambda: array("d"))
 
-    def fold(self, rows: Rows, at: int) -> int:
-        """Folds one rank's `rows` in; returns where its next rows are expected.
+    def fold(self, rows: Rows) -> None:
+        """Folds what one rank wrote in.
 
-        `at` is what the last call for this rank returned, 0 at first. All ranks cut the same
-        windows, so the rows are nearly always just there and whole columns are folded at once.
+        All ranks cut the same windows, up to where they were killed, so that whole columns are
+        folded at once; only what is left is looked at one by one.
         """
-        end = at + len(rows.step)
-        if self.step[at:end] == rows.step and self.count[at:end] == rows.count:
-            slowest = map(max, self.seconds[at:end], rows.seconds)
-            self.seconds[at:end] = array("d", slowest)
-            self.images[at:end] = array("q", map(operator.add, self.images[at:end], rows.images))
-            return end
-        if at == len(self.step) and _rising(rows.step) and not self._reaches(rows.step[0]):
-            self.step.extend(rows.step)
-            self.count.extend(rows.count)
-            self.images.extend(rows.images)
-            self.seconds.extend(rows.seconds)
-            self.t.extend(rows.t)
-            return end
-        for row in zip(rows.step, rows.count, rows.images, rows.seconds, rows.t, strict=True):
-            at = self._fold_one(*row)
-        return at
+        same = min(len(self.step), len(rows.step))
+        if not (
+            _equal(self.step[:same], rows.step[:same])
+            and _equal(self.count[:same], rows.count[:same])
+        ):
+            same = 0
+        pairs = zip(self.seconds[:same], rows.seconds[:same], strict=True)
+        slowest = [ours if ours > own else own for ours, own in pairs]  # twice as quick as max()
+        images = map(operator.add, self.images[:same], rows.images)
+        self.seconds[:same] = array("d", slowest)
+        self.images[:same] = array("q", images)
+        if same == len(self.step) and _rising(rows.step):
+            self.step.extend(rows.step[same:])
+            self.count.extend(rows.count[same:])
+            self.images.extend(array("q", rows.images[same:]))
+            self.seconds.extend(rows.seconds[same:])
+            self.t.extend(rows.t[same:])
+            return
+        for at in range(same, len(rows.step)):
+            self._fold_one(rows, at)
 
     def merge(self, other: Windows) -> None:
         """Folds in what other ranks of the same attempt wrote."""
-        self.fold(Rows(other.step, other.count, other.images, other.seconds, other.t), 0)
+        self.fold(Rows(other.step, other.count, other.images, other.seconds, other.t))
 
     def shares(self, limit: int | None) -> Iterator[Share]:
         """The windows in order; steps beyond `limit` (None: there is none) don't count.
@@ -127,22 +131,19 @@ class Windows:
             last_step=self.step[-1],
         )
 
-    def _reaches(self, step: int) -> bool:
-        return bool(self.step) and self.step[-1] >= step
-
-    def _fold_one(self, step: int, count: int, images: int, seconds: float, t: float) -> int:
+    def _fold_one(self, rows: Rows, row: int) -> None:
+        step = rows.step[row]
         at = bisect_left(self.step, step)
         if at < len(self.step) and self.step[at] == step:
-            self.count[at] = max(self.count[at], count)
-            self.images[at] += images
-            self.seconds[at] = max(self.seconds[at], seconds)
+            self.count[at] = max(self.count[at], rows.count[row])
+            self.images[at] += rows.images[row]
+            self.seconds[at] = max(self.seconds[at], rows.seconds[row])
         else:
             self.step.insert(at, step)
-            self.count.insert(at, count)
-            self.images.insert(at, images)
-            self.seconds.insert(at, seconds)
-            self.t.insert(at, t)
-        return at + 1
+            self.count.insert(at, rows.count[row])
+            self.images.insert(at, rows.images[row])
+            self.seconds.insert(at, rows.seconds[row])
+            self.t.insert(at, rows.t[row])
 
 
 def counted_steps(step: int, count: int, limit: int | None) -> int:
@@ -156,10 +157,10 @@ def _first_step(step: int, count: int) -> int:
     return step - count + 1
 
 
-def _rising(steps: Iterable[int]) -> bool:
-    before = None
-    for step in steps:
-        if before is not None and step <= before:
-            return False
-        before = step
-    return True
+def _equal(one: array[int], other: array[int]) -> bool:
+    """As `==`, which would make objects of all the numbers first."""
+    return one.tobytes() == other.tobytes()
+
+
+def _rising(steps: array[int]) -> bool:
+    return all(map(operator.lt, steps, steps[1:]))

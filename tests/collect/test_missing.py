@@ -52,7 +52,7 @@ def test_junk_lines_are_counted(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"count": 0}, {"count": -3}, {"seconds": -1.0}, {"step": 1 << 60}, {"images": -1}]
+    "damage", [{"count": 0}, {"count": -3}, {"seconds": -1.0}, {"step": 1 << 63}, {"images": -1}]
 )
 def test_a_window_that_can_not_be_is_damage(run: Path, damage: dict[str, float]) -> None:
     log(run, 0, 1, window(2, 1, 1, 1.0), window(4, 3, 2, 2.0) | damage)
