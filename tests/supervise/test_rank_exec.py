@@ -48,7 +48,7 @@ def test_the_program_gets_its_words_variables_and_log(attempt: AttemptPaths) -> 
     script += "; echo oops >&2"
     done = start(attempt, "sh", "-c", script, "me", "a b", "--", "--json", "")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert attempt.log(3).read_text() == "a b|--|--json||oops\n3 1 4\n"
+    assert attempt.log(3).read_text() == "a b|--|--json||3 1 4\noops\n"
     assert stat.S_IMODE(attempt.log(3).stat().st_mode) == 0o600
     (event,) = iter_events(attempt.events(3))
     assert isinstance(event, RankStart)
