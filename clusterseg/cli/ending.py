@@ -7,13 +7,13 @@ import sys
 import time
 
 from clusterseg.cli.output import note, safe
+from clusterseg.cluster.look import look
 from clusterseg.errors import ExitCode
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, End, State
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.runs.store import runs_root
 from clusterseg.runs.text import last_lines
-from clusterseg.submit.submission import look
 
 LOOK = 1.0  # seconds between two looks
 NEVER_STARTED = 10.0  # seconds that a client gets to start what it has written

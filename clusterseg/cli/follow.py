@@ -14,13 +14,13 @@ from clusterseg.cli.ending import NEVER_STARTED, NEWLINE
 from clusterseg.cli.log_follow import LogFollower
 from clusterseg.cli.log_view import LogChoice, LogPrinter
 from clusterseg.cli.output import number, safe
+from clusterseg.cluster.look import look
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.progress import MOST_RANKS, Goal, Progress, RankView, read_goal
 from clusterseg.runs.records import Checkpoint, End, Epoch, Event, RankEnd, RankStart, Stop
 from clusterseg.runs.snapshot import Snapshot
-from clusterseg.submit.submission import look
 
 LOOK = 0.5  # seconds between two looks, at least
 SHARE = 4  # a look may take this part of the time at most

@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.cli.output import clock, table
-from clusterseg.cluster.local import LocalLives
+from clusterseg.cluster.look import look
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.records import Cause, State
-from clusterseg.runs.snapshot import take
 from clusterseg.runs.store import find_runs, read_identity
 
 
@@ -38,10 +37,13 @@ def list_rows(root: Path, limit: int | None) -> tuple[list[RunRow], list[str]]:
         except ClustersegError as error:
             problems.append(error.message)
     identities.sort(key=lambda entry: (entry[1].created, entry[0].run_id), reverse=True)
-    lives = LocalLives()
     rows = []
     for run, identity in identities[:limit]:
-        snapshot = take(run, lives)
+        try:
+            snapshot = look(run)
+        except ClustersegError as error:
+            problems.append(error.message)
+            continue
         attempt = snapshot.attempt
         claim = attempt.claim if attempt else None
         rows.append(

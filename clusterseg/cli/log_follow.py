@@ -16,11 +16,11 @@ from clusterseg.cli.log_view import (
     split_lines,
 )
 from clusterseg.cli.output import note, safe_lines
+from clusterseg.cluster.look import look
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import ByteStream, open_regular
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.store import iter_submissions
-from clusterseg.submit.submission import look
 
 LOOK = 0.5  # seconds between two looks at growing files
 

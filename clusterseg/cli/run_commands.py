@@ -43,7 +43,7 @@ def status(reference: RunArgument, as_json: AsJson = False, runs_dir: RunsDir = 
     """Show one run: state, attempts, progress, ranks."""
     from clusterseg.cli.ending import advise
     from clusterseg.cli.status_view import status_lines, status_view
-    from clusterseg.submit.submission import look
+    from clusterseg.cluster.look import look
 
     snapshot = look(_run(reference, runs_dir))
     view = status_view(snapshot)
@@ -136,9 +136,10 @@ def cancel(
     """
     from clusterseg.cli.ending import advise, end_sentence
     from clusterseg.cli.status_view import status_view
+    from clusterseg.cluster.look import look
     from clusterseg.runs.records import State
     from clusterseg.submit.cancellation import ask_to_stop, end_processes, wait_until_stopped
-    from clusterseg.submit.submission import look, refuse_unless_own
+    from clusterseg.submit.submission import refuse_unless_own
 
     run = _run(reference, runs_dir)
     refuse_unless_own(run)

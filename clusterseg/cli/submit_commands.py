@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from clusterseg.cli.output import AsJson, RunArgument, RunsDir, note, out, out_json
+from clusterseg.cluster.look import look
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.store import read_intent, resolve_run, runs_root
 from clusterseg.submit.request import read_request
 from clusterseg.submit.submission import (
     Submitted,
-    look,
     planned_directory,
     refuse_unless_own,
     refuse_unless_resumable,
@@ -53,6 +53,12 @@ def submit(
 
     Prints the run id. With --wait or --follow, Ctrl-C leaves the job running.
     """
+    if job.exists() and not job.is_file():
+        raise ClustersegError(
+            f"{job} is not a plain file: it is read more than once, and kept for `resume`",
+            code="not-a-file",
+            help="write the job to a file and submit that",
+        )
     plan = read_request(job, overrides or (), os.environ)
     for warning in plan.warnings:
         note(f"warning: {warning}")

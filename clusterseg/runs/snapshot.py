@@ -8,7 +8,7 @@ from typing import Protocol
 from clusterseg.runs.attempts import Attempt, attempt_numbers, last_attempt
 from clusterseg.runs.control import read_stop
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
-from clusterseg.runs.records import Claim
+from clusterseg.runs.records import Cause, Claim
 from clusterseg.runs.state import AttemptFacts, Life, SubmissionFacts, Verdict, judge
 from clusterseg.runs.store import iter_submissions, read_job_id
 
@@ -45,7 +45,7 @@ class Snapshot:
 
 
 def take(run: RunPaths, lives: Lives) -> Snapshot:
-    """The state of a run, whatever else writes to it meanwhile."""
+    """The state of a run, whatever else writes to it meanwhile. Raises OSError."""
     while True:
         reading = _read(run)
         if reading.settled:  # no life needs to be asked for
@@ -98,9 +98,11 @@ def _judged(run: RunPaths, reading: _Reading, job: Life, holder: Life) -> Snapsh
         submissions.append(SubmissionFacts(reading.submission.number, started, job))
     if attempt := reading.attempt:
         number = attempt.claim.submission if attempt.claim else None
-        stop = stop_reason(run, attempt.number)
+        asked = not reading.settled or (attempt.end and attempt.end.cause is Cause.CANCELLED)
+        stop = stop_reason(run, attempt.number) if asked else None  # of thousands, few were asked
         attempts.append(AttemptFacts(attempt.number, number, holder, attempt.end, stop))
-    verdict = judge(submissions, attempts, stop_reason(run, next_attempt_number(run)))
+    next_stop = None if reading.settled else stop_reason(run, next_attempt_number(run))
+    verdict = judge(submissions, attempts, next_stop)
     return Snapshot(run, verdict, reading.submission, reading.job_id, reading.attempt)
 
 

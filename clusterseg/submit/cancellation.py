@@ -16,6 +16,7 @@ import msgspec
 
 from clusterseg.cluster import processes
 from clusterseg.cluster.local import claim_process, job_process
+from clusterseg.cluster.look import look
 from clusterseg.cluster.processes import ProcessId
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
@@ -23,7 +24,6 @@ from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import State, StopRequest
 from clusterseg.runs.snapshot import Snapshot, next_attempt_number
-from clusterseg.submit.submission import look
 
 LOOK = 0.5  # seconds between two looks
 ORDERLY = 20.0  # seconds that a supervisor has to end its ranks after `cancel --now`

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from clusterseg import __version__
-from clusterseg.cluster.local import LocalJob, LocalLives, start_job
+from clusterseg.cluster.local import LocalJob, start_job
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
@@ -26,7 +26,7 @@ from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent, State
-from clusterseg.runs.snapshot import Snapshot, next_attempt_number, take
+from clusterseg.runs.snapshot import Snapshot, next_attempt_number
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,6 @@ def planned_directory(submission: SubmissionPaths) -> Path | None:
 
 class _Directory(msgspec.Struct):
     directory: str
-
-
-def look(run: RunPaths) -> Snapshot:
-    """The state of a run, as it can be told from this host."""
-    return take(run, LocalLives())
 
 
 def _files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.SubmissionFiles:

@@ -13,10 +13,10 @@ from rich.console import Console
 from clusterseg.cli import follow
 from clusterseg.cli.follow import PlainView, Watch, follow_run, step_line
 from clusterseg.cli.live import LiveView, picture
+from clusterseg.cluster.look import look
 from clusterseg.runs.attempts import pack_attempt
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Epoch, Event, RankEnd, RankStart, State, Steps
-from clusterseg.submit.submission import look
 from tests.runs import synthetic
 
 

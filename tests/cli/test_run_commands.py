@@ -377,3 +377,22 @@ def test_ended_ranks_say_how_they_ended(cli: Cli, running: RunPaths) -> None:
     )
     ranks = cli("status", "demo", "--json").json["ranks"]
     assert [rank["status"] for rank in ranks] == ["training", "failed"]
+
+
+def test_a_run_whose_folders_cannot_be_read_is_told(
+    cli: Cli, stopped: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.listdir
+
+    def listdir(path: os.PathLike[str]) -> list[str]:
+        if Path(path) == stopped.attempts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    done = cli("status", "demo")
+    assert done.code == 1
+    assert f"{stopped.attempts} can't be read: Permission denied" in done.err
+    rows = cli("list", "--json")
+    assert rows.json == []
+    assert "Permission denied" in rows.err

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from clusterseg.cluster.look import look
 from clusterseg.cluster.processes import processes_with_environment
 from clusterseg.runs import store
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, State
-from clusterseg.submit.submission import look
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -152,6 +152,7 @@ def test_what_cannot_be_planned_makes_no_run(
 ) -> None:
     assert cli("submit", job("exit 0", "nodse: 2")).code == 2
     assert cli("submit", "nowhere.yaml").code == 2
+    assert "not a plain file" in cli("submit", "/dev/stdin").err
     assert cli("submit", job("exit 0"), "--set", "resources.ranks=x").code == 2
     assert not runs_dir.exists()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from clusterseg.cluster.local import claim_process
+from clusterseg.cluster.look import look
 from clusterseg.cluster.processes import ProcessId, process_id, processes_with_environment
 from clusterseg.runs import store
 from clusterseg.runs.attempts import last_attempt
@@ -26,7 +27,7 @@ from clusterseg.submit.cancellation import (
     wait_until_stopped,
 )
 from clusterseg.submit.request import read_request
-from clusterseg.submit.submission import look, resume, submit
+from clusterseg.submit.submission import resume, submit
 
 # Polite programs stop when asked, with the exit code that says so; rude ones never do.
 POLITE = """\

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from clusterseg.cluster.look import look
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.runs import files, store
@@ -20,7 +21,6 @@ from clusterseg.runs.records import Cause, Claim, End, State, StopRequest
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.submit.request import read_request
 from clusterseg.submit.submission import (
-    look,
     planned_directory,
     refuse_unless_own,
     refuse_unless_resumable,
