@@ -35,7 +35,7 @@ def job(data: Path, **train: Any) -> dict[str, Any]:
             "optimizer": {"name": "sgd", "learning_rate": 0.02},
             "schedule": {"name": "polynomial", "warmup_epochs": 0.5},
             "epochs": 3,
-            "batch_size": 2,
+            "batch_size": 4,
             "deterministic": True,
             **train,
         },
