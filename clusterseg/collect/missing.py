@@ -30,8 +30,10 @@ def what_is_missing(
         found.append(reading.problem)
     present = {log.rank for log in reading.ranks}
     absent = [] if ranks is None else _absent(present, ranks)
-    if absent and not (running and not present):
+    if absent and present:
         found.append(f"no event log of {name_ranges('rank', absent)}")
+    elif absent and not running:  # a `command:` program writes none
+        found.append("no event log of any rank")
     found += _complaints(reading, running)
     return [f"attempt {attempt.number}: {finding}" for finding in found]
 

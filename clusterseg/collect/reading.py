@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clusterseg.collect.ranklog import RankLog, read_rank
 from clusterseg.collect.windows import Windows
 from clusterseg.runs.attempts import Attempt
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 # Below this a second process costs more than it brings (a start is about 0.2 s of work).
 WORTH_A_PROCESS = 32 << 20
@@ -128,16 +132,44 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _mapped(pieces: Sequence[Piece], processes: int) -> Iterator[Iterator[Reading]]:
-    if processes <= 1:
+    pool = _pool(processes) if processes > 1 else None
+    if pool is None:
         yield map(read_piece, pieces)
         return
+    with pool:
+        try:
+            yield pool.map(read_piece, pieces)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor | None:
+    """Processes to read with; None where the system gives none (no semaphores in /dev/shm)."""
     # Loaded only here: 60 ms that a small run does not need. Fresh interpreters rather than
     # forks: the caller may have threads (a live view).
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
     from multiprocessing import get_context  # noqa: PLC0415
 
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            yield pool.map(read_piece, pieces)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    try:
+        return ProcessPoolExecutor(
+            processes, mp_context=get_context("spawn"), initializer=_live_with_the_parent
+        )
+    except (ImportError, NotImplementedError, OSError):
+        return None
+
+
+def _live_with_the_parent() -> None:
+    """In a reader: Ctrl-C is the parent's matter, and nobody waits for work of a dead parent."""
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+    from multiprocessing import connection, parent_process  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+
+        def leave_with_it(sentinel: int = parent.sentinel) -> None:
+            connection.wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=leave_with_it, daemon=True).start()

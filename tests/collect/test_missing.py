@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from clusterseg.collect.missing import missing_attempts, name_ranges
+from clusterseg.collect.ranklog import read_rank
+from clusterseg.collect.windows import Windows
+from clusterseg.runs.attempts import Attempt, iter_attempts, pack_attempt
+from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import State
 from tests.collect.hand import claim, end, epoch, log, start, summary, window
 
@@ -139,6 +145,52 @@ def test_a_huge_attempt_number_takes_no_time() -> None:
 def test_a_huge_claimed_number_of_ranks_takes_no_time(run: Path) -> None:
     claim(run, 0, 0, ranks=1 << 40)
     assert summary(run).missing == [f"attempt 0: no event log of ranks 3-{(1 << 40) - 1}"]
+
+
+def test_no_rank_of_an_attempt_left_a_log(run: Path) -> None:
+    claim(run, 1, 20, ranks=2)
+    assert summary(run, State.RUNNING, alive=True).missing == []  # they may be starting
+    end(run, 1, 30, "crash")
+    assert summary(run, State.FAILED).missing == ["attempt 1: no event log of any rank"]
+
+
+def test_a_log_that_breaks_off_in_reading_counts_up_to_there() -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            if not data:
+                raise OSError(5, "Input/output error")
+            return data
+
+    windows = Windows()
+    lines = [json.dumps({"rank": 0, **window(t, t, 1, 1.0)}) + "\n" for t in (1, 2)]
+    found = read_rank(0, Breaking("".join(lines).encode()), windows, None)
+    assert (found.problem, found.events) == ("Input/output error", 2)
+    assert list(windows.step) == [1, 2]
+
+
+def test_an_attempt_that_is_packed_meanwhile_is_read_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = summary(run)
+
+    def pack_after_the_look(paths: RunPaths, *, salvage: bool) -> list[Attempt]:
+        attempts = list(iter_attempts(paths, salvage=salvage))
+        if not paths.attempt(0).packed.exists():
+            pack_attempt(paths.attempt(0))
+        return attempts
+
+    monkeypatch.setattr("clusterseg.collect.summarize.iter_attempts", pack_after_the_look)
+    assert summary(run) == expected
+    assert (run / "attempts" / "000.tar.zst").exists()
+
+
+def test_a_damaged_archive_is_named(run: Path) -> None:
+    packed = pack_attempt(RunPaths(run).attempt(0))
+    packed.write_bytes(packed.read_bytes()[:-30])
+    found = summary(run)
+    assert any("is damaged" in sentence for sentence in found.missing)
+    assert found.attempts[0].attempt == 0
 
 
 def test_many_ranges_are_cut_short() -> None:
