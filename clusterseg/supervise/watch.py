@@ -35,7 +35,8 @@ class RankWatch:
     step: int | None = None
     epoch: int = 0
     at_epoch_end: bool = False
-    window: float = 0.0  # the longest one, seconds
+    first_window: float | None = None  # seconds; the first step, compilation included
+    window: float | None = None  # the longest one after it
 
     def facts(self) -> RankFacts:
         return RankFacts(self.rank, self.start, self.end, self.last_t, self.step)
@@ -75,8 +76,10 @@ class Watch:
 
     @property
     def window(self) -> float:
-        """The longest window of any rank."""
-        return max((rank.window for rank in self.ranks), default=0.0)
+        """The longest window of any rank; the first ones only as long as there are no others."""
+        later = [rank.window for rank in self.ranks if rank.window is not None]
+        first = [rank.first_window for rank in self.ranks if rank.first_window is not None]
+        return max(later or first, default=0.0)
 
     def starts(self) -> list[RankStart]:
         """What the ranks that have started said, by rank."""
@@ -113,7 +116,10 @@ class Watch:
         # A window that completes an epoch is followed by validation.
         rank.at_epoch_end = event.epoch > rank.epoch
         rank.epoch, rank.step = event.epoch, event.step
-        rank.window = max(rank.window, event.seconds)
+        if rank.first_window is None:
+            rank.first_window = event.seconds
+        else:
+            rank.window = max(rank.window or 0.0, event.seconds)
         first = event.step - event.count + 1
         self.first_step = first if self.first_step is None else min(self.first_step, first)
         self.last_step = event.step if self.last_step is None else max(self.last_step, event.step)

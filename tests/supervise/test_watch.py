@@ -66,6 +66,18 @@ def test_progress(run: RunPaths) -> None:
     assert (facts.step, facts.last_t, facts.end and facts.end.error) == (11, 9.0, "E")
 
 
+def test_the_first_window_counts_only_until_there_is_another(run: RunPaths) -> None:
+    """It holds the compilation: a hang would be seen minutes late for the rest of the attempt."""
+    watch = Watch(run.attempt(0), 2, begun=0.0)
+    write(run, 0, steps(0, 1, count=1, seconds=95.0))
+    write(run, 1, steps(1, 1, count=1, seconds=96.0))
+    watch.look(1.0)
+    assert watch.window == 96.0
+    write(run, 0, steps(0, 5, seconds=2.0))
+    watch.look(2.0)
+    assert watch.window == 2.0
+
+
 def test_validation_follows_the_window_that_completes_an_epoch(run: RunPaths) -> None:
     watch = Watch(run.attempt(0), 1, begun=0.0)
     write(run, 0, started(0), steps(0, 5))
