@@ -12,9 +12,10 @@ import os
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+from msgspec import Struct
 
 from clusterseg.cluster import processes
 from clusterseg.cluster.processes import ProcessId
@@ -27,8 +28,7 @@ _ANSWER = 3  # the grandchild's descriptor of the pipe to the client; exec close
 _STARTED, _REFUSED, _FAILED = b"+", b"=", b"-"
 
 
-@dataclass(frozen=True)
-class LocalJob:
+class LocalJob(Struct, frozen=True):
     """What is started. The program in `argv` is absolute; `output` takes stdout and stderr."""
 
     argv: Sequence[str]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from clusterseg.runs.attempts import Attempt, attempt_numbers, last_attempt
 from clusterseg.runs.control import read_stop
@@ -33,8 +34,7 @@ class NobodyKnows:
         return Life.UNKNOWN
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """A run at one moment: its verdict and the records that decided it."""
 
     run: RunPaths
@@ -57,8 +57,7 @@ def take(run: RunPaths, lives: Lives) -> Snapshot:
             return _judged(run, reading, job, holder)
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(Struct, frozen=True):
     """What the directory says: its last submission and its last attempt."""
 
     submission: SubmissionPaths | None

@@ -7,8 +7,9 @@ a scheduler that does not answer, or a process on another host, leaves a run as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from clusterseg.errors import ExitCode
 from clusterseg.runs.control import StopReason
@@ -23,8 +24,7 @@ class Life(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class SubmissionFacts:
+class SubmissionFacts(Struct, frozen=True):
     """One submission. `started`: it has a job id. `job`: the life of that job."""
 
     number: int
@@ -32,8 +32,7 @@ class SubmissionFacts:
     job: Life = Life.DEAD
 
 
-@dataclass(frozen=True)
-class AttemptFacts:
+class AttemptFacts(Struct, frozen=True):
     """One claimed attempt. `holder`: the life of the supervisor that claimed it.
 
     `submission` is that of the claim, None if the claim can't be read. `stop` is the reason in
@@ -47,8 +46,7 @@ class AttemptFacts:
     stop: str | None = None
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The state of a run. `exit_code` is None while it goes on; `note` explains, if need be.
 
     `cause` is that of the last attempt's end (UNKNOWN if it was killed), None if there is none

@@ -11,10 +11,10 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.files import (
@@ -34,8 +34,7 @@ _NEW = ".new-"  # what is being made, or was when its maker was killed
 _SUBMISSION = re.compile(r"\d{3,9}")
 
 
-@dataclass(frozen=True)
-class SubmissionFiles:
+class SubmissionFiles(Struct, frozen=True):
     """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script."""
 
     job_yaml: str

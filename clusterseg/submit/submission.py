@@ -11,10 +11,10 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from clusterseg import __version__
 from clusterseg.cluster.local import LocalJob, start_job
@@ -29,8 +29,7 @@ from clusterseg.runs.records import Identity, Intent, State
 from clusterseg.runs.snapshot import Snapshot, next_attempt_number
 
 
-@dataclass(frozen=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """A job that was started. `run` is the run id."""
 
     run: str
@@ -141,7 +140,7 @@ def planned_directory(submission: SubmissionPaths) -> Path | None:
     return directory
 
 
-class _Directory(msgspec.Struct):
+class _Directory(Struct):
     directory: str
 
 
