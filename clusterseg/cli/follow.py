@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol, TextIO
 
 from clusterseg.cli.ending import NEVER_STARTED, NEWLINE
@@ -18,7 +20,7 @@ from clusterseg.cluster.look import look
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.progress import MOST_RANKS, Goal, Progress, RankView, read_goal
+from clusterseg.runs.progress import MOST_RANKS, TAIL, Goal, Progress, RankView, read_goal
 from clusterseg.runs.records import Checkpoint, End, Epoch, Event, RankEnd, RankStart, Stop
 from clusterseg.runs.snapshot import Snapshot
 
@@ -68,7 +70,7 @@ class Watch:
         self.attempt: int | None = None
         self.started: float | None = None
         self._tails: dict[int, EventTail] = {}
-        self._taken: dict[int, int] = {}  # rank -> events that were taken
+        self._taken = 0  # events of rank 0
         self._heard: dict[int, float] = {}  # rank -> when, by our own clock
         self._ended: set[int] = set()
         self._logs: LogFollower | None = None
@@ -137,7 +139,7 @@ class Watch:
     def _begin(self, attempt: Attempt) -> list[str]:
         self.attempt = attempt.number
         self.progress = Progress()
-        self._tails, self._taken, self._heard = {}, {}, {}
+        self._tails, self._taken, self._heard = {}, 0, {}
         self._pace.clear()
         claim = attempt.claim
         if claim is None:
@@ -152,20 +154,26 @@ class Watch:
         ranks = "1 rank" if claim.ranks == 1 else f"{claim.ranks} ranks"
         return [f"attempt {attempt.number}: {ranks} on {hosts}{more}{since}"]
 
-    def _new_events(self, attempt: Attempt) -> list[tuple[int, list[Event]]]:
-        found = []
-        if attempt.packed:
-            for rank, stream in attempt.events():
-                events = list(iter_events(stream))[self._taken.get(rank, 0) :]
-                found.append((rank, events))
-        else:
+    def _new_events(self, attempt: Attempt) -> Iterator[tuple[int, list[Event]]]:
+        """What the ranks wrote since the last call, rank by rank: thousands fit into memory.
+
+        Only rank 0 tells of epochs; of the others, and of those in an archive, the past is left.
+        """
+        try:
+            if attempt.packed:
+                stream = next(attempt.events(), (0, None))[1]
+                events = list(islice(iter_events(stream), self._taken, None)) if stream else []
+                yield 0, events
+                return
             for rank in self.progress.ranks:
                 if rank not in self._tails:
-                    self._tails[rank] = EventTail(attempt.paths.events(rank))
-                found.append((rank, self._tails[rank].read()))
-        for rank, events in found:
-            self._taken[rank] = self._taken.get(rank, 0) + len(events)
-        return found
+                    keep = None if rank == 0 else TAIL
+                    self._tails[rank] = EventTail(attempt.paths.events(rank), keep=keep)
+                events = self._tails[rank].read()
+                self._taken += len(events) if rank == 0 else 0
+                yield rank, events
+        except OSError:
+            return  # the ranks stay silent in the picture; `status` says why
 
     def _read_logs(self, snapshot: Snapshot) -> None:
         """A `command` tells of itself in its output: that is shown instead of steps."""

@@ -157,18 +157,23 @@ class EventTail:
     A file that is not there (yet, or packed away meanwhile) has nothing new.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: int | None = None) -> None:
+        """With `keep`, the first read takes the first event and the last `keep` bytes only."""
         self.path = path
         self.tally = Tally()
         self._decoder = EventDecoder(self.tally)
         self._offset = 0
+        self._keep = keep
 
     def read(self) -> list[Event]:
-        """The whole lines added since the last call."""
+        """The whole lines added since the last call. Raises OSError."""
         events: list[Event] = []
         try:
             # A fresh open: network file systems show a writer's data at open.
             with open_regular(self.path) as stream:
+                if self._keep is not None:
+                    events += self._skip(stream, self._keep)
+                    self._keep = None
                 stream.seek(self._offset)
                 while chunk := stream.read(CHUNK):
                     self._offset += len(chunk)
@@ -176,6 +181,20 @@ class EventTail:
         except FileNotFoundError:
             pass
         return events
+
+    def _skip(self, stream: ByteFile, keep: int) -> list[Event]:
+        """Goes to the first whole line among the last `keep` bytes; returns the first event."""
+        size = stream.size()
+        if size <= keep:
+            return []
+        head = stream.read(CHUNK)
+        stream.seek(size - keep)
+        line_end = stream.read(keep).find(b"\n")
+        if line_end < 0:
+            stream.seek(0)
+            return self._skip(stream, 2 * keep)
+        self._offset = size - keep + line_end + 1
+        return EventDecoder().feed(head[: head.find(b"\n") + 1])
 
 
 class EventDecoder:

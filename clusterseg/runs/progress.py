@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from clusterseg.runs.attempts import Attempt
-from clusterseg.runs.eventlog import EventDecoder, iter_events, open_regular
+from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.files import read_capped
 from clusterseg.runs.paths import SubmissionPaths
 from clusterseg.runs.records import (
@@ -30,8 +29,8 @@ from clusterseg.runs.records import (
 
 WINDOWS = 20  # over how many windows the speed is averaged
 LARGEST_PLAN = 16 << 20
-MOST_RANKS = 1 << 17  # a damaged claim may name any number
-_TAIL = 1 << 16  # bytes at the end of a rank's events that say what it does now
+MOST_RANKS = 1 << 14  # a damaged claim may name any number
+TAIL = 1 << 16  # bytes at the end of a rank's events that say what it does now
 
 
 @dataclass
@@ -192,24 +191,7 @@ def look_at(attempt: Attempt) -> Progress:
         path = attempt.paths.events(rank)
         try:
             # Rank 0 speaks of epochs, which may lie far back: it is read whole.
-            events = iter_events(path) if rank == 0 else _last_events(path)
-            progress.feed(rank, events)
-        except FileNotFoundError:
-            progress.ranks[rank] = RankView(rank)
+            progress.feed(rank, EventTail(path, keep=None if rank == 0 else TAIL).read())
         except OSError as error:
             progress.ranks[rank] = RankView(rank, status="unreadable", error=error.strerror)
     return progress
-
-
-def _last_events(path: Path) -> list[Event]:
-    """Its first event (where it runs) and the last ones of a rank's log."""
-    with open_regular(path) as stream:
-        size = stream.size()
-        head = stream.read(_TAIL)
-        decoder = EventDecoder()
-        if size <= _TAIL:
-            return decoder.feed(head)
-        stream.seek(size - _TAIL)
-        tail = stream.read(_TAIL)
-    first = EventDecoder().feed(head[: head.find(b"\n") + 1])
-    return first + decoder.feed(tail[tail.find(b"\n") + 1 :])

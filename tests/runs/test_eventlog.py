@@ -231,3 +231,21 @@ def test_a_tail_gives_what_was_added_and_holds_back_half_a_line(tmp_path: Path) 
         assert tail.read() == [steps(2)]
     path.unlink()
     assert tail.read() == []
+
+
+@pytest.mark.parametrize("keep", [1, 10, 500, 5000, 10**6])
+def test_a_tail_may_begin_near_the_end(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "e.jsonl"
+    written = [*EVERY_KIND, *(steps(step) for step in range(100, 200))]
+    path.write_bytes(b"".join(map(line, written)) + line(steps(200))[:9])
+    tail = EventTail(path, keep=keep)
+    events = tail.read()
+    size = path.stat().st_size
+    first = written if size <= keep else [written[0], *written[len(written) - len(events) + 1 :]]
+    assert events == first
+    if size > keep:
+        assert sum(len(line(event)) for event in events[1:]) <= keep
+    with path.open("ab") as file:
+        file.write(line(steps(200))[9:] + line(steps(201)))
+    assert tail.read()[-1] == steps(201)
+    assert tail.tally.unreadable == 0
