@@ -17,7 +17,8 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command("list")
 def list_command(
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Only so many, the newest.")
+        int | None,
+        typer.Option("--limit", "-n", min=1, metavar="N", help="Only the newest."),
     ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
@@ -63,16 +64,19 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Go on as the logs grow, until the run ends.")
     ] = False,
     rank: Annotated[
-        list[int] | None, typer.Option("--rank", min=0, help="Only this rank; may be repeated.")
+        list[int] | None,
+        typer.Option("--rank", min=0, metavar="N", help="Only this rank; may be repeated."),
     ] = None,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=0, help="This attempt, not the last one.")
+        int | None,
+        typer.Option("--attempt", min=0, metavar="N", help="Not the last one."),
     ] = None,
     supervisor: Annotated[
         bool, typer.Option("--supervisor", help="The supervisor's log, not those of the ranks.")
     ] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", min=0, help="Only the last lines of each log.")
+        int | None,
+        typer.Option("--lines", "-n", min=0, metavar="N", help="Only the last lines of each log."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object a line: attempt, rank, text.")
@@ -125,7 +129,8 @@ def cancel(
         bool, typer.Option("--now", help="End it at once; what is not saved is lost.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, help="Seconds to wait for it to save and stop.")
+        float,
+        typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for its end."),
     ] = 300.0,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
@@ -137,15 +142,15 @@ def cancel(
     from clusterseg.cli.ending import advise, end_sentence
     from clusterseg.cli.status_view import status_view
     from clusterseg.cluster.look import look
-    from clusterseg.runs.records import State
     from clusterseg.submit.cancellation import ask_to_stop, end_processes, wait_until_stopped
     from clusterseg.submit.submission import refuse_unless_own
 
     run = _run(reference, runs_dir)
     refuse_unless_own(run)
     snapshot = look(run)
-    settled = snapshot.verdict.over and not (now and snapshot.verdict.state is State.FAILED)
-    if not settled:
+    # A killed supervisor may have left its ranks; they can be ended, if not asked to save.
+    killed = snapshot.attempt is not None and snapshot.attempt.end is None
+    if not snapshot.verdict.over or (now and killed):
         ask_to_stop(snapshot, now=now)
         if now:
             snapshot = end_processes(snapshot, note)

@@ -353,6 +353,27 @@ def test_cancel_of_what_is_over_changes_nothing(cli: Cli, stopped: RunPaths) -> 
     assert {path: path.stat().st_mtime_ns for path in stopped.root.rglob("*")} == before
 
 
+def test_cancel_now_of_a_crashed_run_asks_nobody(cli: Cli, runs_dir: Path) -> None:
+    run = synthetic.make_run(runs_dir, "demo-x")
+    synthetic.claim(run, 0)
+    synthetic.end(run, 0, Cause.CRASH)
+    done = cli("cancel", "--now", "demo")
+    assert done.code == 0
+    assert "is failed (crash)" in done.err
+    assert [path.name for path in run.control.iterdir()] == ["stop-000"]
+    assert run.stop_file(0).read_bytes() == b""
+
+
+def test_cancel_now_of_a_killed_run_makes_it_cancelled(cli: Cli, runs_dir: Path) -> None:
+    run = synthetic.make_run(runs_dir, "demo-x")
+    synthetic.claim(run, 0)
+    assert cli("status", "demo", "--json").json["state"] == "failed"
+    assert cli("cancel", "demo").code == 0
+    assert cli("status", "demo", "--json").json["state"] == "failed"
+    assert cli("cancel", "--now", "demo").code == 0
+    assert cli("status", "demo", "--json").json["state"] == "cancelled"
+
+
 def test_cancel_that_takes_too_long_says_so(cli: Cli, running: RunPaths) -> None:
     done = cli("cancel", "demo", "--timeout", "0")
     assert done.code == 1
