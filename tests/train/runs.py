@@ -107,8 +107,10 @@ class Run:
         return [*mpirun, *(["--allow-run-as-root"] if os.getuid() == 0 else [])]
 
     def events(self, rank: int = 0, attempt: int | None = None) -> list[Any]:
+        """Of the last attempt if none is given; none before the rank has opened its file."""
         number = self.attempt if attempt is None else attempt
-        return list(iter_events(self.paths.attempt(number).events(rank)))
+        path = self.paths.attempt(number).events(rank)
+        return list(iter_events(path)) if path.exists() else []
 
     def log(self, rank: int = 0) -> str:
         return self.paths.attempt(self.attempt).log(rank).read_text()

@@ -1,0 +1,187 @@
+"""One step: a true mean over the pixels of all ranks, whatever their shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from clusterseg.losses import build_loss
+from clusterseg.spec.model import LossSpec, OptimizerSpec
+from clusterseg.train.communicator.base import Communicator
+from clusterseg.train.communicator.solo import SoloCommunicator
+from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.state import TrainState
+from clusterseg.train.step import StepOutcome, TrainStep, build_train_step
+
+pytestmark = pytest.mark.slow
+CLASSES, SIZE = 3, (4, 5)
+
+
+class Recorder(SoloCommunicator):
+    """One of two ranks: keeps what it would send, and gets what it is told."""
+
+    size = 2
+
+    def __init__(self, answer: tf.Variable) -> None:
+        self.answer = answer
+        self.sent: list[np.ndarray] = []
+
+    def _keep(self, vector: np.ndarray) -> np.ndarray:
+        self.sent.append(vector.copy())
+        return np.asarray(self.answer.numpy()) if self.answer.shape[0] else vector
+
+    def _sum_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(self._keep, [vector], tf.float32)
+
+
+def network(norm: bool) -> keras.Model:
+    keras.utils.set_random_seed(3)
+    image = keras.Input((*SIZE, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="one")(image)
+    if norm:
+        x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(image, keras.layers.Conv2D(CLASSES, 1, name="two")(x))
+
+
+@dataclass
+class Rank:
+    state: TrainState
+    step: TrainStep
+
+    def run(self, images: Any, labels: Any, real: int, *, rate: float = 0.5) -> StepOutcome:
+        return self.step(
+            tf.constant(images),
+            tf.constant(labels),
+            real=real,
+            learning_rate=rate,
+            seeds=np.zeros((0, 2), np.int64),
+            flags=np.asarray([0, 1], np.float32),
+        )
+
+
+def rank(communicator: Communicator, batch: int, *, norm: bool = False) -> Rank:
+    model = network(norm)
+    optimizer = build_optimizer(OptimizerSpec(name="sgd", momentum=0.0), model.trainable_variables)
+    state = TrainState(model, optimizer)
+    step = build_train_step(
+        model, build_loss(LossSpec(), CLASSES), optimizer, state, communicator,
+        batch=batch, size=SIZE, flags=2,
+    )  # fmt: skip
+    return Rank(state, step)
+
+
+def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return (
+        draw.normal(size=(count, *SIZE, 3)).astype(np.float32),
+        draw.integers(0, CLASSES, (count, *SIZE)).astype(np.int32),
+    )
+
+
+def values(one: Rank) -> dict[str, np.ndarray]:
+    return {name: np.array(variable.numpy()) for name, variable in one.state.variables.items()}
+
+
+def exchanged(
+    images: np.ndarray, labels: np.ndarray, real: tuple[int, int], *, norm: bool = False
+) -> tuple[list[Rank], list[StepOutcome]]:
+    """Two ranks' halves of a batch: what each sends is added up and given to both."""
+    half = len(images) // 2
+    halves = [(images[:half], labels[:half]), (images[half:], labels[half:])]
+    empty = tf.Variable(np.zeros(0, np.float32))
+    sent = []
+    for share, number in zip(halves, real, strict=True):
+        listener = Recorder(empty)
+        rank(listener, half, norm=norm).run(*share, number)
+        sent.append(listener.sent[0])
+    total = tf.Variable(sent[0] + sent[1])
+    ranks, outcomes = [], []
+    for share, number in zip(halves, real, strict=True):
+        one = rank(Recorder(total), half, norm=norm)
+        outcomes.append(one.run(*share, number))
+        ranks.append(one)
+    return ranks, outcomes
+
+
+def test_two_halves_with_uneven_labels_step_like_one_batch() -> None:
+    images, labels = pictures(4, 0)
+    labels[0] = 255  # rank 0 has far fewer valid pixels: a mean of means would be wrong
+    labels[1, :, 1:] = 255
+    whole = rank(SoloCommunicator(), 4)
+    expected = whole.run(images, labels, 4)
+    ranks, outcomes = exchanged(images, labels, (2, 2))
+    assert outcomes[0].weight_sum == expected.weight_sum == (labels != 255).sum()
+    assert outcomes[0].loss_sum == pytest.approx(expected.loss_sum, rel=1e-6)
+    assert list(outcomes[0].flags) == [0, 2] and list(expected.flags) == [0, 1]
+    assert outcomes[0].comm > 0 and expected.comm == 0
+    one, other, single = values(ranks[0]), values(ranks[1]), values(whole)
+    for name, value in single.items():
+        assert np.array_equal(one[name], other[name]), name  # bit-equal
+        np.testing.assert_allclose(one[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_padding_changes_neither_gradients_nor_counts() -> None:
+    images, labels = pictures(4, 1)
+    labels[2:] = 255
+    whole = rank(SoloCommunicator(), 4)
+    expected = whole.run(images, labels, 2)
+    alone = rank(SoloCommunicator(), 2)
+    outcome = alone.run(images[:2], labels[:2], 2)
+    assert outcome.loss_sum == pytest.approx(expected.loss_sum, rel=1e-6)
+    for name, value in values(alone).items():
+        np.testing.assert_allclose(value, values(whole)[name], rtol=2e-5, atol=1e-6)
+
+
+def test_batch_norm_statistics_are_the_ranks_mean_weighted_by_real_images() -> None:
+    images, labels = pictures(4, 2)
+    labels[3] = 255
+    ranks, _ = exchanged(images, labels, (2, 1), norm=True)
+    own = []
+    for share in (images[:2], images[2:]):
+        alone = rank(SoloCommunicator(), 2, norm=True)
+        alone.run(share, labels[:2], 2)
+        own.append(values(alone))
+    for name in ("model/norm/moving_mean", "model/norm/moving_variance"):
+        mean = (2 * own[0][name] + own[1][name]) / 3
+        np.testing.assert_allclose(values(ranks[0])[name], mean, rtol=1e-5)
+        assert np.array_equal(values(ranks[0])[name], values(ranks[1])[name])
+        assert not np.allclose(own[0][name], own[1][name])
+
+
+def test_a_batch_without_a_label_changes_no_weight() -> None:
+    images, labels = pictures(2, 3)
+    one = rank(SoloCommunicator(), 2)
+    before = values(one)
+    outcome = one.run(images, np.full_like(labels, 255), 2)
+    assert outcome.weight_sum == 0 and outcome.finite
+    after = values(one)
+    for name in before:
+        if name.startswith("model/"):
+            assert np.array_equal(before[name], after[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_told(value: float) -> None:
+    images, labels = pictures(2, 4)
+    one = rank(SoloCommunicator(), 2)
+    assert one.run(images, labels, 2).finite
+    images[0, 0, 0, 0] = value
+    assert not one.run(images, labels, 2).finite
+    empty = tf.Variable(np.zeros(0, np.float32))
+    assert not rank(Recorder(empty), 2).run(images, labels, 2).finite
+
+
+def test_the_learning_rate_is_that_of_the_call() -> None:
+    images, labels = pictures(2, 5)
+    one, other = rank(SoloCommunicator(), 2), rank(SoloCommunicator(), 2)
+    start = values(one)
+    one.run(images, labels, 2, rate=0.1)
+    other.run(images, labels, 2, rate=0.2)
+    name = "model/two/kernel"
+    moved = values(one)[name] - start[name]
+    np.testing.assert_allclose(values(other)[name] - start[name], 2 * moved, rtol=1e-4, atol=1e-7)
