@@ -42,16 +42,18 @@ class HangWatch:
 
     def find(self, now: float) -> Found | None:
         """The hang, if there is one; `now` is the clock of the watch."""
-        if self._judge(now, self._limits, probe=False) is None:
+        if all(now - rank.grew <= self._limits.base for rank in self._watch.ranks):
+            return None  # spares looking at processes
+        if self._judge(now, self._limits) is None:
             return None
         # A closer look before the word is spoken: at ranks whose turn it was not, at a save that
-        # is being written, at the processes.
+        # is being written.
         limits = self._limits
         with suppress(OSError):
             self._watch.look_at_all(now)
             if self._sees_save(now):  # and fsync of a large file shows no growth
                 limits = replace(limits, base=max(limits.base, limits.startup))
-        rank = self._judge(now, limits, probe=True)
+        rank = self._judge(now, limits)
         if rank is None:
             return None
         start = self._watch.ranks[rank.rank].start
@@ -74,19 +76,19 @@ class HangWatch:
                 asked |= send_signal(process, signal.SIGQUIT)
         return asked
 
-    def _judge(self, now: float, limits: Hang, *, probe: bool) -> Silence | None:
+    def _judge(self, now: float, limits: Hang) -> Silence | None:
         return find_hang(
-            [self._silence(rank, now, probe=probe) for rank in range(self._watch.count)],
+            [self._silence(rank, now) for rank in range(self._watch.count)],
             limits,
             window=max(self._watch.window, self._watch.longest_save or 0.0),
             validation=self._watch.longest_validation,
             reports_steps=self._train,
         )
 
-    def _silence(self, number: int, now: float, *, probe: bool) -> Silence:
+    def _silence(self, number: int, now: float) -> Silence:
         rank = self._watch.ranks[number]
         state = None
-        if probe and rank.start is not None and self._is_here(rank.start.host):
+        if rank.start is not None and self._is_here(rank.start.host):
             state = process_state(rank.start.pid)
         return Silence(
             rank=number,

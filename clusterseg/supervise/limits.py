@@ -56,6 +56,14 @@ class Silence:
     ended: bool = False
     process: str | None = None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Its process can do nothing at all: SIGSTOP, a debugger.
+
+        One that is gone is none: in a container's own process ids it only seems so.
+        """
+        return self.process in ("T", "t")
+
 
 def allowed_silence(
     rank: Silence, limits: Hang, *, window: float, validation: float | None
@@ -67,9 +75,11 @@ def allowed_silence(
     """
     if rank.ended:
         return limits.base
+    stepping = limits.base + limits.factor * window
+    if rank.is_stopped:  # neither compiling nor validating
+        return stepping
     if rank.step is None:
         return max(limits.startup, limits.base)
-    stepping = limits.base + limits.factor * window
     if not rank.at_epoch_end:
         return stepping
     if validation is None:
@@ -102,7 +112,7 @@ def find_hang(
     return min(
         judged,
         key=lambda rank: (
-            rank.process not in ("T", "t", "gone"),
+            not rank.is_stopped and rank.process != "gone",
             -1 if rank.step is None else rank.step,
             rank.last_t or 0.0,
         ),

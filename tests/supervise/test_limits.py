@@ -32,6 +32,10 @@ RANK = Silence(rank=0, silent=0, step=10, last_t=1.0)
         (replace(RANK, at_epoch_end=True), 1.0, 200.0, 1060),
         (replace(RANK, at_epoch_end=True), 500.0, 2.0, 2560),
         (replace(RANK, ended=True), 100.0, None, 60),
+        (replace(RANK, at_epoch_end=True, process="S"), 1.0, None, 1800),
+        (replace(RANK, at_epoch_end=True, process="T"), 1.0, None, 65),
+        (replace(RANK, step=None, process="t"), 1.0, None, 65),
+        (replace(RANK, step=None, process="gone"), 1.0, None, 300),
     ],
 )
 def test_allowed_silence(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterseg.cluster.processes import host_name
+from clusterseg.cluster.processes import host_name, process_state
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Checkpoint, Phase, RankEnd, RankStart, Steps
@@ -42,7 +42,7 @@ def steps(rank: int, step: int, *, count: int = 5, epoch: int = 0, seconds: floa
     )
 
 
-def started(rank: int, pid: int = 0) -> RankStart:
+def started(rank: int, pid: int = 1) -> RankStart:
     return RankStart(t=0.0, rank=rank, attempt=0, world_size=2, host=host_name(), pid=pid)
 
 
@@ -124,6 +124,27 @@ def test_a_hang_is_said_in_a_sentence(run: RunPaths) -> None:
     assert found is not None
     assert found.rank == 1
     assert found.error == f"rank 1 on {host_name()} hangs after step 5"
+
+
+def test_a_stopped_process_is_seen_even_in_validation(run: RunPaths) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        write(run, 0, started(0), steps(0, 10, epoch=1))
+        write(run, 1, started(1, process.pid), steps(1, 10, epoch=1))
+        watch = Watch(run.attempt(0), 2, begun=0.0)
+        watch.look(0.0)
+        hangs = HangWatch(run, 0, watch, LIMITS, train=True)
+        assert hangs.find(100.0) is None
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: process_state(process.pid) == "T", "it is stopped")
+        found = hangs.find(100.0)
+        assert found is not None
+        assert found.error.endswith(
+            "rank 1 on " + host_name() + " hangs after step 10 (its process is stopped)"
+        )
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_last_look_clears_who_has_written_meanwhile(run: RunPaths) -> None:
