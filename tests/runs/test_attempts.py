@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import pytest
@@ -226,6 +227,44 @@ def test_packing_killed_at_any_step_leaves_a_readable_attempt(
     assert everything(paths) == before
     if step < 10:
         assert killed
+
+
+def test_an_archive_is_on_the_disk_before_it_has_its_name(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    real_sync, real_link = os.fsync, os.link
+
+    def fsync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real_sync(descriptor)
+
+    def link(old: Path, new: Path) -> None:
+        assert old in synced
+        real_link(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    pack_attempt(make_attempt(run, 0))
+    assert run.attempts in synced
+
+
+def test_an_archive_that_came_out_wrong_gets_no_name(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = make_attempt(run, 0)
+    before = everything(paths)
+    real_add = tarfile.TarFile.addfile
+
+    def addfile(tar: tarfile.TarFile, info: tarfile.TarInfo, source: IO[bytes]) -> None:
+        real_add(tar, info, io.BytesIO(source.read().replace(b"speaks", b"SPEAKS")))
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", addfile)
+    with pytest.raises(OSError, match="differ: nothing was removed"):
+        pack_attempt(paths)
+    assert not paths.packed.exists()
+    assert everything(paths) == before
+    assert [path.name for path in run.attempts.iterdir()] == ["000"]
 
 
 def test_a_folder_that_differs_from_its_archive_is_kept(run: RunPaths) -> None:
