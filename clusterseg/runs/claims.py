@@ -234,7 +234,8 @@ def _is_over(
     elif verdict is Verdict.FENCE:
         witness.say(f"{holder} has no end: asking it to stop, waiting for its heartbeat to stand")
         with suppress(FileNotFoundError):
-            request_stop(stop_file, StopReason.SUPERSEDED, deadline=time.time())
+            # Without a deadline: if it lives, what it saves now is what we resume from.
+            request_stop(stop_file, StopReason.SUPERSEDED)
         _stands_still(paths, previous, witness, patience, patient=True)
     return True
 

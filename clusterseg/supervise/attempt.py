@@ -132,7 +132,7 @@ class _Supervisor:
             self._journal.close()
 
     def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
-        stop = self._stop or self._requested_stop(claim)
+        stop = self._stop or self._requested_stop(claim) or self._out_of_time()
         if stop is not None:
             self._journal.say(f"{stop.reason}: the ranks are not started")
             return Conclusion(
@@ -239,6 +239,11 @@ class _Supervisor:
             return None
         now = request.reason == StopReason.CANCEL_NOW
         return Stop(cause_of_request(request.reason), f"stop file: {request.reason}", 0.0, now)
+
+    def _out_of_time(self) -> Stop | None:
+        if self._end_of_time is None or time.monotonic() < self._end_of_time:
+            return None
+        return Stop(Cause.TIME_LIMIT, "the time limit is reached", 0.0)
 
     def _back_off(self, claim: Claim, seconds: float, heartbeat: HeartbeatWriter) -> None:
         """Waits before the next attempt, alive for all to see; a request to stop ends it."""

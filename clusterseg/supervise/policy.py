@@ -124,6 +124,7 @@ def cause_of_request(reason: str) -> Cause:
     known: dict[str, Cause] = {
         StopReason.PREEMPTED: Cause.PREEMPTED,
         StopReason.TIME_LIMIT: Cause.TIME_LIMIT,
+        StopReason.SUPERSEDED: Cause.PREEMPTED,  # by the next attempt, which waits for our save
     }
     return known.get(reason, Cause.CANCELLED)
 

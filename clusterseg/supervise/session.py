@@ -149,10 +149,6 @@ class Session:
         if request is None or request == self._seen_request:
             return
         self._seen_request = request
-        if request.reason == StopReason.SUPERSEDED:
-            self._journal.say("another process waits to take the run over: ending the ranks")
-            self._kill()
-            return
         now = request.reason == StopReason.CANCEL_NOW
         cause = cause_of_request(request.reason)
         self._ask(cause, f"stop file: {request.reason}", deadline=request.deadline, now=now)

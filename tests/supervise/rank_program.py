@@ -1,12 +1,13 @@
 """A rank that only writes events: steps of 50 ms, with faults where it is told to.
 
-`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, kill, freeze, busy; only in the first
+`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, kill, freeze; only in the first
 ATTEMPTS attempts); `--deaf` ignores the stop file; `--mute` writes no events at all.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ def fail(kind: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+    if kind == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise ValueError("the moon is full")
 
 

@@ -10,13 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from clusterseg.cluster.processes import process_state
 from clusterseg.runs import files
+from clusterseg.runs.claims import Patience, claim_next
 from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Claim
+from tests.runs.claiming import World, wanted
 from tests.supervise.runs import (
     PROGRAM,
     QUICK,
@@ -176,17 +180,20 @@ def test_the_time_limit_stops_before_it_is_reached(tmp_path: Path) -> None:
     assert end_of(run, 0)["cause"] == "time_limit"
 
 
-def test_a_supervisor_killed_leaves_nothing_behind_and_the_next_one_claims(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "--steps", "10000")
+@pytest.mark.parametrize(("launcher", "ranks"), [("auto", 2), ("local", 1)])
+def test_a_supervisor_killed_leaves_nothing_behind_and_the_next_one_claims(
+    launcher: str, ranks: int, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, "--steps", "10000", ranks=ranks, launcher=launcher)
     with attempt(run) as process:
-        wait_until(lambda: wrote_steps(run), "both ranks step")
-        assert len(ranks_of(run)) >= 3
+        wait_until(lambda: wrote_steps(run, ranks=ranks), "the ranks step")
+        assert len(ranks_of(run)) >= ranks + (launcher != "local")
         process.kill()
         process.wait()
         wait_until(lambda: not ranks_of(run), "launcher and ranks are gone", seconds=10)
     assert not run.attempt(0).end.exists()
     with attempt(run) as process:
-        wait_until(lambda: wrote_steps(run, 1), "the next attempt steps")
+        wait_until(lambda: wrote_steps(run, 1, ranks), "the next attempt steps")
         process.send_signal(signal.SIGTERM)
         assert finish(process)[0] == 75
     assert end_of(run, 1)["attempt"] == 1
@@ -266,6 +273,41 @@ def test_a_stop_asked_for_between_two_attempts(tmp_path: Path) -> None:
     assert end_of(run, 3)["cause"] == "preempted"
     assert end_of(run, 3)["will_restart"] is False
     assert not run.attempt(3).log(0).exists()
+
+
+def test_a_stop_asked_for_before_the_claim_starts_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    files.make_empty(run.stop_file(0))
+    request_stop(run.stop_file(0), StopReason.CANCEL)
+    code, said = supervise(run)
+    assert code == 75, said
+    assert end_of(run, 0)["cause"] == "cancelled"
+    assert not run.attempt(0).log(0).exists()
+
+
+def test_a_full_disk_is_tried_once_more(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--fail", "full:0:2", ranks=1)
+    code, said = supervise(run)
+    assert code == 75, said
+    assert [end_of(run, number)["cause"] for number in (0, 1)] == ["disk_full", "disk_full"]
+    assert attempts(run) == ["000", "001"]
+
+
+def test_the_next_attempt_waits_for_the_save_of_one_that_lives(tmp_path: Path) -> None:
+    """As a requeued job finds the supervisor of a node that Slurm wrote off still at work."""
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        claimed = msgspec.json.decode(run.attempt(0).claim.read_bytes(), type=Claim)
+        witness = World(process=None, job=True)
+        request = wanted(claimed.job_id, pid=1)
+        second = claim_next(run, request, witness, Patience(grace=20.0, look=0.1))
+        assert finish(process)[0] == 75
+    assert second is not None
+    assert second.attempt == 1
+    end = end_of(run, 0)
+    assert (end["cause"], end["exit_code"]) == ("preempted", 75)
+    assert second.t >= end["t"]
 
 
 def test_the_wrong_number_of_ranks_is_no_silent_success(tmp_path: Path) -> None:

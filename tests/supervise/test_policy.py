@@ -182,6 +182,7 @@ def test_what_a_request_means() -> None:
     assert cause_of_request(StopReason.CANCEL_NOW) is Cause.CANCELLED
     assert cause_of_request(StopReason.PREEMPTED) is Cause.PREEMPTED
     assert cause_of_request(StopReason.TIME_LIMIT) is Cause.TIME_LIMIT
+    assert cause_of_request(StopReason.SUPERSEDED) is Cause.PREEMPTED
     assert cause_of_request("lunch") is Cause.CANCELLED
 
 
