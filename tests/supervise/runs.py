@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from clusterseg.supervise.attempt import supervise
 from clusterseg.supervise.limits import Hang, Timing
 timing = json.loads(sys.argv[2])
 patience, hang = Patience(**timing.pop("patience", {})), Hang(**timing.pop("hang", {}))
-sys.exit(supervise(Path(sys.argv[1]), timing=Timing(patience=patience, hang=hang, **timing)))
+timing = Timing(patience=patience, hang=hang, **timing)
+sys.exit(supervise(Path(sys.argv[1]), sys.argv[3:], timing=timing))
 """
 QUICK = {"look": 0.2, "terminate": 2.0, "patience": {"interval": 0.3, "grace": 3.0, "look": 0.1}}
 
@@ -75,15 +76,18 @@ def _files(run: RunPaths, plan: Plan, number: int) -> store.SubmissionFiles:
 
 
 @contextmanager
-def attempt(run: RunPaths, timing: Mapping[str, Any] = QUICK) -> Iterator[subprocess.Popen[str]]:
-    """A running supervisor; whatever it started is gone when the block ends."""
+def attempt(
+    run: RunPaths, timing: Mapping[str, Any] = QUICK, launch: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """A running supervisor. Fails if it ends and leaves anything behind; then it is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(run.root), json.dumps(timing)],
+        [sys.executable, "-c", _SCRIPT, str(run.root), json.dumps(timing), *launch],
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         yield process
+        assert process.poll() is None or ranks_of(run) == [], "processes were left behind"
     finally:
         process.kill()
         process.wait()
