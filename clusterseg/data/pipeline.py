@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
 from clusterseg.data.dataset import INVALID, Part
 from clusterseg.data.files import check_sample
+from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.data.order import PADDING
@@ -122,6 +123,8 @@ def _reader(
     context = Context(size, normalisation.mean, no_label)
     augmentations = build_augmentations([{name: value} for name, value in listed], context)
     classes = tf.constant(table, tf.int32)
+    factor = [1 / deviation for deviation in normalisation.deviation]
+    offset = [-mean * one for mean, one in zip(normalisation.mean, factor, strict=True)]
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
@@ -138,13 +141,9 @@ def _reader(
         if not any(one.resizes for one in augmentations):
             image, labels = _fit(image, labels, size)
         image, labels = _augmented(image, labels, augmentations, key)
-        image = (image - normalisation.mean) / normalisation.deviation
-        labels = tf.where(valid, labels, no_label)
-        return (
-            tf.ensure_shape(image, (*size, 3)),
-            tf.ensure_shape(labels, size),
-            valid,
-        )
+        image = per_channel(image, factor=factor, offset=offset)
+        labels = tf.cond(valid, lambda: labels, lambda: tf.fill(size, no_label))
+        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size), valid
 
     return read
 
@@ -156,20 +155,18 @@ def _decode(
     image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
     labels = tf.gather(classes, decode_mask(tf.io.read_file(mask_path)))
-    tf.debugging.assert_equal(tf.shape(image)[:2], tf.shape(labels), message="sizes differ")
-    tf.debugging.assert_none_equal(labels, INVALID, message="class id out of range", summarize=1)
+    tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == tf.shape(labels)), ["sizes differ"])
+    tf.debugging.Assert(tf.reduce_min(labels) > INVALID, ["class id out of range"])
     return tf.cast(image, tf.float32), labels
 
 
 def _fit(image: tf.Tensor, labels: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    def resized() -> tuple[tf.Tensor, tf.Tensor]:
-        return (
-            tf.image.resize(image, size, method="bilinear"),
-            tf.image.resize(labels[..., tf.newaxis], size, method="nearest")[..., 0],
-        )
-
-    fits = tf.reduce_all(tf.shape(labels) == tf.constant(size))
-    image, labels = tf.cond(fits, lambda: (image, labels), resized)
+    wanted = tf.constant(size)
+    image, labels = tf.cond(
+        tf.reduce_all(tf.shape(labels) == wanted),
+        lambda: (image, labels),
+        lambda: (resize_image(image, wanted), resize_labels(labels, wanted)),
+    )
     return image, labels
 
 

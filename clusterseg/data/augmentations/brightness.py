@@ -15,6 +15,7 @@ def build(value: Any, context: Context) -> Augmentation:
     def change(
         image: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.clip_by_value(image + most * (2 * draws[0] - 1), 0.0, 255.0), labels
+        image += most * (2 * draws[0] - 1)
+        return tf.minimum(tf.maximum(image, 0.0), 255.0), labels
 
     return Augmentation(change, count=1)

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from clusterseg.data.augment import Augmentation, Context, bad_value, number
+from clusterseg.data.geometry import pad_image, resize_image, resize_labels
 
 
 def build(value: Any, context: Context) -> Augmentation:
@@ -29,16 +30,21 @@ def build(value: Any, context: Context) -> Augmentation:
         factor = low + (high - low) * draws[0]
         scaled = tf.round(factor * tf.constant([height, width], tf.float32))
         scaled = tf.maximum(tf.cast(scaled, tf.int32), 1)
-        image = tf.image.resize(image, scaled, method="bilinear")
-        labels = tf.image.resize(labels[..., tf.newaxis], scaled, method="nearest")[..., 0]
         top, cut_top = _place(scaled[0], height, draws[1])
         left, cut_left = _place(scaled[1], width, draws[2])
+        shown = tf.minimum(scaled, [height, width])
+        labels = resize_labels(labels, scaled, (cut_top, shown[0]), (cut_left, shown[1]))
+        image = resize_image(image, scaled)
         image = image[cut_top : cut_top + height, cut_left : cut_left + width]
-        labels = labels[cut_top : cut_top + height, cut_left : cut_left + width]
-        shape = tf.shape(labels)
-        around = [[top, height - shape[0] - top], [left, width - shape[1] - left]]
-        image = tf.pad(image - fill, [*around, [0, 0]]) + fill
-        labels = tf.pad(labels, around, constant_values=no_label)
+        around = tf.stack([[top, height - shown[0] - top], [left, width - shown[1] - left]])
+        image, labels = tf.cond(
+            tf.reduce_any(around > 0),
+            lambda: (
+                pad_image(image, around, fill),
+                tf.pad(labels, around, constant_values=no_label),
+            ),
+            lambda: (image, labels),
+        )
         return tf.ensure_shape(image, (height, width, 3)), tf.ensure_shape(labels, (height, width))
 
     return Augmentation(change, count=3, resizes=True)
