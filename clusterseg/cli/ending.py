@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 
+from clusterseg.cli.hints import Hint, live_hints, reference, show_hints
 from clusterseg.cli.output import note, safe
 from clusterseg.cluster.look import look
 from clusterseg.errors import ExitCode
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, End, State
 from clusterseg.runs.snapshot import Snapshot
-from clusterseg.runs.store import runs_root
 from clusterseg.runs.text import last_lines
 
 LOOK = 1.0  # seconds between two looks
@@ -21,12 +20,7 @@ OUTPUT_LINES = 15
 NEWLINE = "\n"
 
 
-def reference(run: RunPaths) -> str:
-    """How a command in this shell names the run: its id, or its directory from elsewhere."""
-    return run.run_id if run.root.parent == runs_root(None) else shlex.quote(str(run.root))
-
-
-def next_commands(snapshot: Snapshot) -> list[tuple[str, str]]:
+def next_hints(snapshot: Snapshot) -> list[Hint]:
     """Commands that make sense now, and what each is for."""
     run, verdict = reference(snapshot.run), snapshot.verdict
     collect = (f"clusterseg collect {run}", "accuracy and throughput")
@@ -38,20 +32,12 @@ def next_commands(snapshot: Snapshot) -> list[tuple[str, str]]:
         return [collect, logs]
     if verdict.over:
         return [logs, resume, *([collect] if snapshot.attempt else [])]
-    return [
-        (f"clusterseg status {run}", "how it stands"),
-        (f"clusterseg logs -f {run}", "what the ranks print"),
-        (f"clusterseg wait --follow {run}", "watch it again"),
-        (f"clusterseg cancel {run}", "stop it, resumably"),
-    ]
+    return live_hints(snapshot.run)
 
 
 def advise(snapshot: Snapshot) -> None:
     """Shows the next commands on stderr."""
-    commands = next_commands(snapshot)
-    width = max(len(command) for command, _ in commands)
-    for command, purpose in commands:
-        note(f"  {command.ljust(width)}  # {purpose}")
+    show_hints(next_hints(snapshot))
 
 
 def wait_for_end(run: RunPaths) -> Snapshot:

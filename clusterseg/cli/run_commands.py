@@ -143,7 +143,7 @@ def cancel(
     from clusterseg.cli.status_view import status_view
     from clusterseg.cluster.look import look
     from clusterseg.submit.cancellation import ask_to_stop, end_processes, wait_until_stopped
-    from clusterseg.submit.submission import refuse_unless_own
+    from clusterseg.submit.resumption import refuse_unless_own
 
     run = _run(reference, runs_dir)
     refuse_unless_own(run)

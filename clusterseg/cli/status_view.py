@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from clusterseg.cli.ending import end_sentence, last_words, next_commands
+from clusterseg.cli.ending import end_sentence, last_words, next_hints
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
@@ -122,7 +122,7 @@ def status_view(snapshot: Snapshot) -> StatusView:
         heartbeat_age=None if verdict.over else _heartbeat_age(last, now),
         last_words=last_words(snapshot),
         problems=problems,
-        next=[command for command, _ in next_commands(snapshot)],
+        next=[command for command, _ in next_hints(snapshot)],
     )
 
 

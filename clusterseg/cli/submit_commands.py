@@ -9,20 +9,13 @@ from typing import Annotated
 
 import typer
 
+from clusterseg.cli.hints import live_hints, show_hints
 from clusterseg.cli.output import AsJson, RunArgument, RunsDir, note, out, out_json
-from clusterseg.cluster.look import look
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.store import read_intent, resolve_run, runs_root
 from clusterseg.submit.request import read_request
-from clusterseg.submit.submission import (
-    Submitted,
-    planned_directory,
-    refuse_unless_own,
-    refuse_unless_resumable,
-    start,
-)
-from clusterseg.submit.submission import resume as resume_run
+from clusterseg.submit.submission import Submitted, start
 from clusterseg.submit.submission import submit as submit_run
 
 app = typer.Typer(rich_markup_mode=None)
@@ -82,6 +75,14 @@ def resume(
     A new job in the same run directory, from the last good checkpoint. --set changes the job
     from here on; earlier overrides still hold.
     """
+    from clusterseg.cluster.look import look
+    from clusterseg.submit.resumption import (
+        planned_directory,
+        refuse_unless_own,
+        refuse_unless_resumable,
+    )
+    from clusterseg.submit.resumption import resume as resume_run
+
     run = resolve_run(reference, runs_root(runs_dir))
     refuse_unless_own(run)
     snapshot = look(run)
@@ -122,8 +123,6 @@ def _earlier_overrides(submission: SubmissionPaths) -> list[str]:
 
 def _after(submitted: Submitted, verb: str, *, wait: bool, follow: bool, as_json: bool) -> None:
     """Says what was started and what can be done now; stays with the run if asked to."""
-    from clusterseg.cli.ending import advise, attend
-
     run = RunPaths(submitted.run_dir)
     if as_json:
         out_json(
@@ -137,8 +136,10 @@ def _after(submitted: Submitted, verb: str, *, wait: bool, follow: bool, as_json
         out(submitted.run)
     note(f"{verb} {submitted.run} as {submitted.job_id}")
     if wait or follow:
+        from clusterseg.cli.ending import attend
+
         note("Ctrl-C leaves it running")
         _, code = attend(run, follow=follow, quiet=as_json)
         raise typer.Exit(code)
     if not as_json:
-        advise(look(run))
+        show_hints(live_hints(run))

@@ -25,8 +25,7 @@ from clusterseg.plan.planner import fill
 from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
-from clusterseg.runs.records import Identity, Intent, State
-from clusterseg.runs.snapshot import Snapshot, next_attempt_number
+from clusterseg.runs.records import Identity, Intent
 
 
 class Submitted(Struct, frozen=True):
@@ -47,31 +46,11 @@ def submit(
     """
     now = time.time()
     run = store.choose_run(root, plan.name, now)
-    intent = _intent(plan, submission=0, overrides=overrides, now=now)
+    intent = new_intent(plan, submission=0, overrides=overrides, now=now)
     identity = Identity(
         key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
     )
-    submission = store.create_run(run, identity, _files(run, plan, text, intent))
-    return start(run, submission, environ)
-
-
-def resume(
-    snapshot: Snapshot,
-    plan: Plan,
-    text: str,
-    overrides: Sequence[str],
-    environ: Mapping[str, str],
-) -> Submitted:
-    """Goes on with a run that is over (`refuse_unless_resumable`) by a new submission.
-
-    `text` and `overrides` are those of the whole way: the first submission's text, and every
-    `--set` since.
-    """
-    run = snapshot.run
-    number = snapshot.submission.number + 1 if snapshot.submission else 0
-    intent = _intent(plan, submission=number, overrides=overrides, now=time.time())
-    _withdraw_stop(run)
-    submission = store.add_submission(run, _files(run, plan, text, intent))
+    submission = store.create_run(run, identity, submission_files(run, plan, text, intent))
     return start(run, submission, environ)
 
 
@@ -95,56 +74,8 @@ def start(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]
     return Submitted(run.run_id, run.root, job_id)
 
 
-def refuse_unless_resumable(snapshot: Snapshot) -> None:
-    """Raises ClustersegError if the run is alive or done, and says what to do instead."""
-    run, verdict = snapshot.run.run_id, snapshot.verdict
-    if verdict.state is State.DONE:
-        raise ClustersegError(
-            f"{run} is done: there is nothing to go on with",
-            code="done",
-            help=f"clusterseg collect {run}; to run it anew: clusterseg submit "
-            f"{snapshot.run.submission(0).job_yaml}",
-        )
-    if not verdict.over and not verdict.not_started:
-        raise ClustersegError(
-            f"{run} is {verdict.state} (job {snapshot.job_id})",
-            code="alive",
-            help=f"stop it first: clusterseg cancel {run}; or watch it: clusterseg wait {run}",
-        )
-
-
-def refuse_unless_own(run: RunPaths) -> None:
-    """Raises ClustersegError for another user's run: its files would be executed as ours."""
-    owner = run.root.stat().st_uid
-    if owner != os.geteuid():
-        raise ClustersegError(
-            f"{run.root} belongs to another user (uid {owner})",
-            code="not-yours",
-            help="submit the job as a run of your own",
-        )
-
-
-def planned_directory(submission: SubmissionPaths) -> Path | None:
-    """Where the ranks of a submission ran: relative paths in its job.yaml start there."""
-    try:
-        plan = msgspec.json.decode(files.read_capped(submission.plan, 16 << 20), type=_Directory)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    directory = Path(plan.directory)
-    if not directory.is_dir():
-        raise ClustersegError(
-            f"{directory}, where {submission.folder} was submitted, is gone",
-            code="directory",
-            help="submit the job as a new run from where it is to run",
-        )
-    return directory
-
-
-class _Directory(Struct):
-    directory: str
-
-
-def _files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.SubmissionFiles:
+def submission_files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.SubmissionFiles:
+    """What is written for a plan, with the run directory filled in."""
     filled = fill(plan, run_dir=str(run.root))
     return store.SubmissionFiles(
         job_yaml=store.job_text(text, intent.overrides),
@@ -154,7 +85,8 @@ def _files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.Submis
     )
 
 
-def _intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: float) -> Intent:
+def new_intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: float) -> Intent:
+    """The record that goes to the disk before anything is started; `now` in unix seconds."""
     return Intent(
         t=now,
         key=os.urandom(16).hex(),
@@ -164,13 +96,6 @@ def _intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: float
         uid=os.getuid(),
         overrides=list(overrides),
     )
-
-
-def _withdraw_stop(run: RunPaths) -> None:
-    """An old request to stop what never started must not stop what is started now."""
-    stop_file = run.stop_file(next_attempt_number(run))
-    if stop_file.exists():
-        files.overwrite(stop_file, b"")
 
 
 def _versions() -> dict[str, str]:

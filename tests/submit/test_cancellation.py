@@ -27,7 +27,8 @@ from clusterseg.submit.cancellation import (
     wait_until_stopped,
 )
 from clusterseg.submit.request import read_request
-from clusterseg.submit.submission import resume, submit
+from clusterseg.submit.resumption import resume
+from clusterseg.submit.submission import submit
 
 # Polite programs stop when asked, with the exit code that says so; rude ones never do.
 POLITE = """\

@@ -20,14 +20,13 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End, State, StopRequest
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.submit.request import read_request
-from clusterseg.submit.submission import (
+from clusterseg.submit.resumption import (
     planned_directory,
     refuse_unless_own,
     refuse_unless_resumable,
     resume,
-    start,
-    submit,
 )
+from clusterseg.submit.submission import start, submit
 
 TEXT = """\
 name: tiny

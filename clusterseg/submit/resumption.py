@@ -1,0 +1,99 @@
+"""Going on with a run: whether it may be, and the further submission that does it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.model import Plan
+from clusterseg.runs import files, store
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.records import State
+from clusterseg.runs.snapshot import Snapshot, next_attempt_number
+from clusterseg.submit.submission import Submitted, new_intent, start, submission_files
+
+LARGEST_PLAN = 16 << 20  # bytes
+
+
+def resume(
+    snapshot: Snapshot,
+    plan: Plan,
+    text: str,
+    overrides: Sequence[str],
+    environ: Mapping[str, str],
+) -> Submitted:
+    """Goes on with a run that is over (`refuse_unless_resumable`) by a new submission.
+
+    `text` and `overrides` are those of the whole way: the first submission's text, and every
+    `--set` since.
+    """
+    run = snapshot.run
+    number = snapshot.submission.number + 1 if snapshot.submission else 0
+    intent = new_intent(plan, submission=number, overrides=overrides, now=time.time())
+    _withdraw_stop(run)
+    submission = store.add_submission(run, submission_files(run, plan, text, intent))
+    return start(run, submission, environ)
+
+
+def refuse_unless_resumable(snapshot: Snapshot) -> None:
+    """Raises ClustersegError if the run is alive or done, and says what to do instead."""
+    run, verdict = snapshot.run.run_id, snapshot.verdict
+    if verdict.state is State.DONE:
+        raise ClustersegError(
+            f"{run} is done: there is nothing to go on with",
+            code="done",
+            help=f"clusterseg collect {run}; to run it anew: clusterseg submit "
+            f"{snapshot.run.submission(0).job_yaml}",
+        )
+    if not verdict.over and not verdict.not_started:
+        raise ClustersegError(
+            f"{run} is {verdict.state} (job {snapshot.job_id})",
+            code="alive",
+            help=f"stop it first: clusterseg cancel {run}; or watch it: clusterseg wait {run}",
+        )
+
+
+def refuse_unless_own(run: RunPaths) -> None:
+    """Raises ClustersegError for another user's run: its files would be executed as ours."""
+    owner = run.root.stat().st_uid
+    if owner != os.geteuid():
+        raise ClustersegError(
+            f"{run.root} belongs to another user (uid {owner})",
+            code="not-yours",
+            help="submit the job as a run of your own",
+        )
+
+
+def planned_directory(submission: SubmissionPaths) -> Path | None:
+    """Where the ranks of a submission ran: relative paths in its job.yaml start there."""
+    try:
+        plan = msgspec.json.decode(
+            files.read_capped(submission.plan, LARGEST_PLAN), type=_Directory
+        )
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    directory = Path(plan.directory)
+    if not directory.is_dir():
+        raise ClustersegError(
+            f"{directory}, where {submission.folder} was submitted, is gone",
+            code="directory",
+            help="submit the job as a new run from where it is to run",
+        )
+    return directory
+
+
+class _Directory(Struct):
+    directory: str
+
+
+def _withdraw_stop(run: RunPaths) -> None:
+    """An old request to stop what never started must not stop what is started now."""
+    stop_file = run.stop_file(next_attempt_number(run))
+    if stop_file.exists():
+        files.overwrite(stop_file, b"")
