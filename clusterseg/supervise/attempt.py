@@ -192,6 +192,7 @@ class _Supervisor:
             ended_before(self._run, claim, self._plan),
             budgets(self._plan),
             space_seen=shutil.disk_usage(self._run.root).free >= _ENOUGH_SPACE,
+            asked=found.stop is not None,
             now=cancelled_now,
         )
         end = End(

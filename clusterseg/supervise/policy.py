@@ -170,13 +170,32 @@ def decide(
     *,
     can_requeue: bool = False,
     space_seen: bool = False,
+    asked: bool = False,
     now: bool = False,
 ) -> Decision:
     """What follows after `ended`; `history` holds the earlier attempts, oldest first.
 
     `can_requeue`: a scheduler would queue this job again. `space_seen`: there is room on the
-    disk now. `now`: the cancel asked for no save.
+    disk now. `asked`: a stop was asked for, `now` one without a save.
     """
+    decision = _decide(
+        ended, history, budgets, can_requeue=can_requeue, space_seen=space_seen, now=now
+    )
+    if asked and decision.action is Action.RESTART:
+        reason = "a stop was asked for: not restarted"
+        return Decision(Action.END, decision.state, decision.exit_code, reason)
+    return decision
+
+
+def _decide(
+    ended: Ended,
+    history: Sequence[Ended],
+    budgets: Budgets,
+    *,
+    can_requeue: bool,
+    space_seen: bool,
+    now: bool,
+) -> Decision:
     cause = ended.cause
     if cause is Cause.DONE:
         return Decision(Action.END, State.DONE, ExitCode.OK, "done")

@@ -215,6 +215,13 @@ def test_the_table(cause: Cause, queue: bool) -> None:
     assert (decision.action, decision.state, decision.exit_code) == TABLE[cause, queue]
 
 
+@pytest.mark.parametrize("cause", Cause)
+def test_nothing_is_restarted_against_a_request_to_stop(cause: Cause) -> None:
+    decision = decide(Ended(cause), [], Budgets(), space_seen=True, asked=True)
+    _, state, code = TABLE[cause, False]
+    assert (decision.action, decision.state, decision.exit_code) == (Action.END, state, code)
+
+
 def test_cancel_now_leaves_a_cancelled_run() -> None:
     decision = decide(Ended(Cause.CANCELLED), [], Budgets(), now=True)
     assert (decision.state, decision.exit_code) == (State.CANCELLED, ExitCode.FAILED)
