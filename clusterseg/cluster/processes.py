@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ def process_id(pid: int) -> ProcessId:
 
 def host_name() -> str:
     """This host's name without its domain, as Slurm and the ranks say it."""
-    return socket.gethostname().split(".")[0]
+    return os.uname().nodename.split(".")[0]
 
 
 def boot_id() -> str:

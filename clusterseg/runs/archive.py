@@ -6,7 +6,6 @@ Used through `clusterseg.runs.attempts`, which imports it when there is an archi
 from __future__ import annotations
 
 import os
-import secrets
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +97,7 @@ class _Member:
 
 
 def _write_archive(paths: AttemptPaths) -> None:
-    temporary = paths.packed.with_name(f".{paths.packed.name}.{secrets.token_hex(4)}")
+    temporary = paths.packed.with_name(f".{paths.packed.name}.{os.urandom(4).hex()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

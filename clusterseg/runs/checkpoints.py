@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -208,7 +207,7 @@ def commit_checkpoint(
     mistake can put it there. Raises OSError (ENOSPC, EIO, …) with the temporary file removed.
     """
     target = folder / name
-    temporary = folder / f".{name}.attempt-{header.attempt}.{secrets.token_hex(4)}.tmp"
+    temporary = folder / f".{name}.attempt-{header.attempt}.{os.urandom(4).hex()}.tmp"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -12,7 +12,7 @@ second time with count 0.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -134,7 +134,7 @@ def claim_next(
             boot_id=wanted.boot_id,
             pid=wanted.pid,
             pid_start=wanted.pid_start,
-            nonce=secrets.token_hex(16),
+            nonce=os.urandom(16).hex(),
             hosts=wanted.hosts,
             ranks=wanted.ranks,
             argv=list(wanted.argv_of(number)),

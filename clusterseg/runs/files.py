@@ -13,7 +13,6 @@ thrown away, because a second fsync of it would report success without the data.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,9 +113,7 @@ def sync_folder(path: Path) -> None:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """A name beside `path` that nobody else uses; what lies there at the end is removed."""
-    temporary = path.with_name(
-        f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(8)}"
-    )
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{os.urandom(8).hex()}")
     try:
         yield temporary
     finally:

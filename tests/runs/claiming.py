@@ -66,5 +66,5 @@ def claim_once(root: Path) -> None:
     """Claims the next attempt, with temporary names that a tracer can know beforehand."""
     request = wanted()
     files.os.getpid = lambda: 1  # type: ignore[attr-defined]
-    files.secrets.token_hex = lambda length: "x"  # type: ignore[attr-defined]
+    files.os.urandom = bytes  # type: ignore[assignment]
     claim_next(RunPaths(root), request, World(), QUICK)

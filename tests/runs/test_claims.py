@@ -291,7 +291,7 @@ def test_kill_at_any_system_call_leaves_a_claim_or_none(tmp_path: Path) -> None:
                 run.attempts,
                 run.attempt(0).folder,
                 run.attempt(0).claim,
-                run.attempt(0).folder / ".tmp-claim.json-1-x",
+                run.attempt(0).folder / f".tmp-claim.json-1-{'00' * 8}",
                 run.attempt(0).ranks,
             ]
             command = ["strace", "-qq", "-o", os.devnull, "-e", f"trace={call}"]

@@ -188,7 +188,7 @@ def test_kill_at_any_system_call_leaves_old_or_new(operation: str, tmp_path: Pat
     """`kill -9` at the N-th call of each kind that touches the folder, in a real process."""
     script = (
         "import sys; from pathlib import Path; from clusterseg.runs import files\n"
-        "files.os.getpid = lambda: 1; files.secrets.token_hex = lambda n: 'x'\n"
+        "files.os.getpid = lambda: 1; files.os.urandom = lambda n: bytes(n)\n"
         f"files.{operation}(Path(sys.argv[1]), {NEW!r})"
     )
     before = OLD if operation == "replace" else None
@@ -201,7 +201,7 @@ def test_kill_at_any_system_call_leaves_old_or_new(operation: str, tmp_path: Pat
             if before:
                 path.write_bytes(before)
             # -P: only calls on these files are counted.
-            touched = (folder, path, folder / f"{files.TEMPORARY_PREFIX}file-1-x")
+            touched = (folder, path, folder / f"{files.TEMPORARY_PREFIX}file-1-{'00' * 8}")
             command = ["strace", "-qq", "-o", os.devnull, "-e", f"trace={call}"]
             command += [part for name in touched for part in ("-P", str(name))]
             command += ["-e", f"inject={call}:signal=KILL:when={nth}"]
