@@ -156,6 +156,24 @@ def test_an_empty_folder_and_missing_parents_are_fine(tmp_path):
     assert contents(tmp_path / "empty") == contents(tmp_path / "x" / "y" / "z")
 
 
+@pytest.mark.parametrize("seed", [SMALL.seed, SMALL.seed + 1])
+def test_of_two_writers_the_first_wins(tmp_path, seed):
+    """While one writes, another finishes: the same set is taken, a different one is refused."""
+
+    def another(done: int, total: int) -> None:
+        if done == 5:
+            write_dataset(changed(seed=seed), tmp_path / "a")
+
+    if seed == SMALL.seed:
+        assert write_dataset(SMALL, tmp_path / "a", progress=another).kept
+    else:
+        with pytest.raises(ClustersegError, match="another synthetic data set"):
+            write_dataset(SMALL, tmp_path / "a", progress=another)
+    write_dataset(changed(seed=seed), tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path):
     def stop(done: int, total: int) -> None:
         if done == 5:

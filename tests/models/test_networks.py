@@ -92,6 +92,18 @@ def test_names_do_not_depend_on_what_was_built_before(name, size):
     assert len(set(paths)) == len(paths)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+@pytest.mark.parametrize(("name", "size"), [("fastscnn", (33, 47)), ("unet", (16, 32))])
+def test_a_saved_model_is_the_same_when_loaded(tmp_path, name, size):
+    small = {"fastscnn": {"width": 0.25}, "unet": {"base_filters": 2}}[name]
+    model = build_model(name, 3, size, **small)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    images = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    np.testing.assert_array_equal(model(images), loaded(images))
+    assert [w.path for w in loaded.weights] == [w.path for w in model.weights]
+
+
 def test_pyramid_pool_is_torchs_adaptive_average():
     from clusterseg.models.layers import PyramidPool
 

@@ -72,6 +72,9 @@ def write_dataset(
         contents = _fill(fresh, recipe, layout.files(recipe), len(names), progress)
         _put(fresh, root, replace=present is not None)
     except OSError as error:
+        if present is None and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            # Another process was faster: judge what it wrote as if it had been there before.
+            return write_dataset(recipe, root, force=force, progress=progress)
         raise _not_written(root, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
