@@ -31,6 +31,7 @@ from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv,
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.notify import notify
 from clusterseg.supervise.opening import Opening, open_run
+from clusterseg.supervise.packing import pack_old_attempts
 from clusterseg.supervise.policy import (
     Action,
     Decision,
@@ -126,6 +127,7 @@ class _Supervisor:
         try:
             with suppress(OSError):  # the session tries again, and gives up in time
                 heartbeat.beat()
+            pack_old_attempts(self._run, claim.attempt, self._journal)
             conclusion = self._launch_and_watch(claim, heartbeat)
             return None if conclusion is None else self._end(claim, conclusion)
         finally:
