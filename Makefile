@@ -31,6 +31,7 @@ horovod: setup ## build Horovod for the embedded MPI and install it into .venv
 	@$(build_horovod)
 
 test: ## the whole suite, and everything it needs
+	@tools/system_packages.sh
 	@tools/setup.sh dev
 	@$(build_horovod) || [[ $$? -eq 3 ]] # no compiler: the tests that need it are skipped by name
 	@pytest
