@@ -8,6 +8,7 @@ path of `collect`.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -57,8 +58,12 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o600)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):  # never change the mode of a device
+            os.close(self._descriptor)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         os.fchmod(self._descriptor, 0o600)
-        size = os.fstat(self._descriptor).st_size
+        size = status.st_size
         self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
         self._encoder = msgspec.json.Encoder()
 

@@ -249,3 +249,10 @@ def test_a_tail_may_begin_near_the_end(tmp_path: Path, keep: int) -> None:
         file.write(line(steps(200))[9:] + line(steps(201)))
     assert tail.read()[-1] == steps(201)
     assert tail.tally.unreadable == 0
+
+
+def test_a_device_is_refused_and_keeps_its_mode() -> None:
+    before = Path(os.devnull).stat().st_mode
+    with pytest.raises(OSError, match="not a regular file"):
+        EventWriter(Path(os.devnull))
+    assert Path(os.devnull).stat().st_mode == before
