@@ -16,6 +16,7 @@ if ((EUID != 0)) || ! command -v apt-get > /dev/null; then
 fi
 echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get update -qq && apt-get install -qq -y --no-install-recommends "${missing[@]}"; } > /dev/null; then
+if ! said=$({ apt-get update -qq && apt-get install -qq -y --no-install-recommends "${missing[@]}"; } 2>&1); then
+  tail -n 5 <<< "$said" >&2
   echo "apt-get can't install ${missing[*]}; the tests that need it are skipped by name"
 fi
