@@ -46,7 +46,7 @@ class SubmissionFiles(Struct, frozen=True):
 def runs_root(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Where runs are made and found, absolute: --runs-dir, else $CLUSTERSEG_RUNS, else ./runs."""
     chosen = option if option is not None else Path(environ.get(RUNS_VARIABLE) or "runs")
-    return Path.cwd() / chosen.expanduser()
+    return Path.cwd() / _expanded(chosen)
 
 
 def run_id(name: str, now: float, token: str) -> str:
@@ -174,10 +174,15 @@ def resolve_run(reference: str, root: Path) -> RunPaths:
             return matches[0]
         if matches:
             raise _ambiguous(reference, matches)
-    folder = Path.cwd() / Path(reference).expanduser()
+    folder = Path.cwd() / _expanded(reference)
     if reference and (_is_run(folder) or _has_attempts(folder)):
         return RunPaths(Path(os.path.normpath(folder)))
     raise _unknown(reference, root)
+
+
+def _expanded(path: str | Path) -> Path:
+    """`~` and `~user` filled in where there is such a user; `Path.expanduser` raises otherwise."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def _ambiguous(reference: str, matches: list[RunPaths]) -> ClustersegError:

@@ -74,8 +74,11 @@ def test_ignored_and_blocked_signals_are_not_passed_on(tmp_path: Path) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         signal.signal(signal.SIGUSR1, before)
     wait_until_dead(job_id)
+    # 32 and 33 are glibc's own: its posix_spawn, as make uses it, leaves them ignored, and no
+    # program can change that.
+    own = 1 << 31 | 1 << 32
     for line in (tmp_path / "output").read_text().splitlines():
-        assert int(line.split()[1], 16) == 0, line
+        assert int(line.split()[1], 16) & ~own == 0, line
 
 
 def test_output_is_added_to_what_is_there(tmp_path: Path) -> None:
