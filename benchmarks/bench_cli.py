@@ -75,7 +75,7 @@ def one_round(runs: Path) -> dict[str, float]:
 def timed(command: list[str]) -> tuple[float, str]:
     """Seconds of a program from its start to its end, and what it printed."""
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True)
     return time.perf_counter() - start, done.stdout
 
 
