@@ -20,7 +20,9 @@ from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError, describe_os_error
 from clusterseg.train.keep import to_delete
 from clusterseg.train.progress import Progress
-from clusterseg.train.state import TrainState
+from clusterseg.train.state import TrainState, not_finite
+
+_CAUSES = ("disk full:", "i/o error:", "nan:")
 
 
 class Saver:
@@ -71,13 +73,13 @@ class Saver:
                 self._write(progress, begin)
             except OSError as error:
                 problem = describe_os_error(error, f"saving step {progress.step}")
-            except (CheckpointError, TrainingError) as error:
+            except CheckpointError as error:
                 problem = error.message
         problem = self._communicator.broadcast_text(problem)
         self._last_time = time.monotonic()
         if problem:
             raise TrainingError(
-                problem if problem.startswith(("disk full:", "i/o error:")) else f"save: {problem}",
+                problem if problem.startswith(_CAUSES) else f"save: {problem}",
                 code="save-failed",
                 agreed=True,
                 help="the checkpoints saved before are untouched; `resume` goes on from them",
@@ -99,6 +101,8 @@ class Saver:
             )
         make_private_dir(self._paths.checkpoints)
         tensors = self._state.tensors()
+        if bad := not_finite(tensors):
+            raise CheckpointError(f"nan: {bad} is not finite after step {progress.step}")
         copied = time.perf_counter()
         header = progress.to_header(
             attempt=self._claim.attempt,

@@ -67,10 +67,19 @@ class TrainState:
             variable.assign(stored)
 
     def broadcast(self, communicator: Communicator) -> None:
-        """Gives every rank the state of rank 0."""
-        if communicator.size > 1:
-            for variable in self.variables.values():
-                variable.assign(communicator.broadcast(_host(variable)))
+        """Gives every rank the state of rank 0, in one message."""
+        if communicator.size == 1:
+            return
+        arrays = [_host(variable) for variable in self.variables.values()]
+        packed = np.concatenate([array.reshape(-1).view(np.uint8) for array in arrays])
+        received = communicator.broadcast(packed)
+        if communicator.rank == 0:
+            return
+        start = 0
+        for variable, array in zip(self.variables.values(), arrays, strict=True):
+            part = received[start : start + array.nbytes]
+            variable.assign(part.view(array.dtype).reshape(array.shape))
+            start += array.nbytes
 
     def digest(self) -> int:
         """63 bits of a SHA-256 over what all ranks must hold alike: all but the generators."""
@@ -103,6 +112,17 @@ def generator_seeds(seed: int, step: int, rank: int, count: int) -> NDArray[np.i
     """
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2 * count)
     return (words % (2**31 - 2)).astype(np.int64).reshape(count, 2)
+
+
+def not_finite(tensors: list[Tensor]) -> str | None:
+    """The name of a tensor that holds NaN or infinity, or None."""
+    kinds = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+    for tensor in tensors:
+        kind = kinds.get(tensor.dtype)
+        # Both survive a sum, which needs no memory of its own.
+        if kind and not np.isfinite(np.frombuffer(tensor.data, kind).sum(dtype=np.float64)):
+            return tensor.name
+    return None
 
 
 def check_agreement(state: TrainState, communicator: Communicator, when: str) -> str | None:

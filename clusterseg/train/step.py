@@ -22,7 +22,9 @@ class StepOutcome:
     """What a step says on the host, the same on all ranks but for `comm`.
 
     `loss_sum` and `weight_sum` are over the global batch, `flags` sums over the ranks, `comm`
-    seconds of this rank in the reduction. `finite`: neither loss nor gradients hold NaN.
+    seconds of this rank in the reduction. `finite`: no NaN or infinity in the loss, nor, with
+    several ranks, in the gradients; alone, those show in the loss of the next step, and `Saver`
+    writes no such weights.
     """
 
     loss_sum: float
@@ -92,28 +94,35 @@ def build_train_step(
             generator.assign(seeds[number])
         with tf.GradientTape() as tape:
             loss_sum, weight_sum = loss(labels, model(images, training=True))
-        gradients = tape.gradient(loss_sum, [variable.value for variable in state.trainable])
-        reduced = communicator.mean_gradients(
-            gradients,
-            # Read after the forward pass, which has moved them.
-            statistics=[tf.identity(variable.value) for variable in state.statistics],
-            images=real,
-            loss_sum=loss_sum,
-            weight_sum=weight_sum,
-            flags=own_flags,
-        )
-        if communicator.size > 1:
+            alone = communicator.size == 1
+            target = tf.math.divide_no_nan(loss_sum, weight_sum) if alone else loss_sum
+        gradients = tape.gradient(target, [variable.value for variable in state.trainable])
+        if alone:
+            finite, seconds, sums = tf.math.is_finite(loss_sum), 0.0, own_flags
+        else:
+            reduced = communicator.mean_gradients(
+                gradients,
+                # Read after the forward pass, which has moved them.
+                statistics=[tf.identity(variable.value) for variable in state.statistics],
+                images=real,
+                loss_sum=loss_sum,
+                weight_sum=weight_sum,
+                flags=own_flags,
+            )
+            gradients, loss_sum, weight_sum = (
+                reduced.gradients,
+                reduced.loss_sum,
+                reduced.weight_sum,
+            )
+            finite, seconds, sums = reduced.finite, reduced.seconds, reduced.flags
             for variable, mean in zip(state.statistics, reduced.statistics, strict=True):
                 variable.assign(mean)
         optimizer.learning_rate.assign(learning_rate)
-        optimizer.apply(reduced.gradients, state.trainable)
+        optimizer.apply(gradients, state.trainable)
         # One vector, so that the host waits for the device once.
-        scalars = [reduced.loss_sum, reduced.weight_sum, reduced.finite, reduced.seconds]
+        scalars = [loss_sum, weight_sum, finite, seconds]
         return tf.concat(
-            [
-                tf.stack([tf.cast(one, tf.float64) for one in scalars]),
-                tf.cast(reduced.flags, tf.float64),
-            ],
+            [tf.stack([tf.cast(one, tf.float64) for one in scalars]), tf.cast(sums, tf.float64)],
             0,
         )
 

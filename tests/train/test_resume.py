@@ -15,7 +15,7 @@ import pytest
 
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.records import Checkpoint
+from clusterseg.runs.records import Checkpoint, Steps
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import TrainState
@@ -244,6 +244,21 @@ def test_a_full_disk_ends_the_attempt_with_its_name_and_the_old_file_intact(
     ]
     assert run.attempt() is None
     assert run.final() == reference
+
+
+def test_weights_that_are_not_finite_are_never_saved(attempts) -> None:
+    run = attempts(every=3)
+
+    class Poisoned(EventWriter):
+        def write(self, event) -> None:
+            super().write(event)
+            if isinstance(event, Steps) and event.step == 6:  # its save follows
+                moment = run.assembly.state.variables["optimizer/momentums/classifier_logits/bias"]
+                moment.assign(moment * float("nan"))
+
+    with pytest.raises(TrainingError, match=r"^nan: optimizer/momentums/classifier_logits/bias"):
+        run.attempt(events=Poisoned)
+    assert [one.header.step for one in list_checkpoints(run.run.paths.checkpoints)] == [3]
 
 
 def test_a_superseded_attempt_saves_nothing_more(attempts) -> None:

@@ -37,8 +37,8 @@ class Reduced:
 class Communicator(ABC):
     """`rank` of `size` ranks in all, `local_rank` on this host; all from 0.
 
-    `mean_gradients` is for inside a tf.function; everything else is for the host, between
-    steps, and is called by all ranks in the same order.
+    `mean_gradients` is for inside a tf.function, where `size` is above 1; everything else is for
+    the host, between steps, and is called by all ranks in the same order.
     """
 
     name: str
@@ -68,22 +68,16 @@ class Communicator(ABC):
         """
         import tensorflow as tf
 
-        tail = tf.concat([tf.stack([loss_sum, weight_sum, images]), flags], 0)
-        if self.size == 1:
-            sums = [tf.reduce_sum(one) for one in [*gradients, *statistics, tail]]
-            return Reduced(
-                gradients=[tf.math.divide_no_nan(one, weight_sum) for one in gradients],
-                statistics=list(statistics),
-                loss_sum=loss_sum,
-                weight_sum=weight_sum,
-                flags=flags,
-                finite=tf.math.is_finite(tf.add_n(sums)),
-                seconds=tf.constant(0.0, tf.float64),
-            )
-
-        tensors = [*gradients, *(one * images for one in statistics), tail]
-        sizes = [one.shape.num_elements() for one in tensors]
-        vector = tf.concat([tf.reshape(one, [-1]) for one in tensors], 0)
+        # Few large operations: at hundreds of small tensors, starting one costs more than doing it.
+        vector = tf.concat(
+            [
+                *(tf.reshape(one, [-1]) for one in gradients),
+                _flat(statistics) * images,
+                tf.stack([loss_sum, weight_sum, images]),
+                flags,
+            ],
+            0,
+        )
         # What is ready only after the vector can be timed only after it.
         with tf.control_dependencies([vector]):
             begin = _now()
@@ -91,17 +85,16 @@ class Communicator(ABC):
             total = self._sum_in_graph(vector)
         with tf.control_dependencies([total]):
             end = _now()
-        total.set_shape(vector.shape)
-        *parts, tail = tf.split(total, sizes)
-        all_loss, all_weight, all_images = tf.unstack(tail[:3])
-        shaped = [tf.reshape(part, one.shape) for part, one in zip(parts, tensors, strict=False)]
-        count = len(gradients)
+        total = tf.ensure_shape(total, vector.shape)
+        sizes = [_size(gradients), _size(statistics), 3, flags.shape[0]]
+        all_gradients, all_statistics, sums, all_flags = tf.split(total, sizes)
+        all_loss, all_weight, all_images = tf.unstack(sums)
         return Reduced(
-            gradients=[tf.math.divide_no_nan(one, all_weight) for one in shaped[:count]],
-            statistics=[one / all_images for one in shaped[count:]],
+            gradients=_like(gradients, tf.math.divide_no_nan(all_gradients, all_weight)),
+            statistics=_like(statistics, all_statistics / all_images),
             loss_sum=all_loss,
             weight_sum=all_weight,
-            flags=tail[3:],
+            flags=all_flags,
             finite=tf.math.is_finite(tf.reduce_sum(total)),  # NaN and infinity survive a sum
             seconds=tf.ensure_shape(end - begin, []),
         )
@@ -141,6 +134,27 @@ class Communicator(ABC):
     @abstractmethod
     def abort(self, code: int) -> None:
         """Ends all ranks at once with `code`; without others it just returns."""
+
+
+def _size(tensors: Sequence[tf.Tensor]) -> int:
+    return sum(one.shape.num_elements() for one in tensors)
+
+
+def _flat(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """All elements in one vector; empty for no tensors."""
+    import tensorflow as tf
+
+    return tf.concat([tf.zeros([0]), *(tf.reshape(one, [-1]) for one in tensors)], 0)
+
+
+def _like(tensors: Sequence[tf.Tensor], flat: tf.Tensor) -> list[tf.Tensor]:
+    """The elements of `flat` in the shapes of `tensors`."""
+    import tensorflow as tf
+
+    if not tensors:
+        return []
+    parts = tf.split(flat, [one.shape.num_elements() for one in tensors])
+    return [tf.reshape(part, one.shape) for part, one in zip(parts, tensors, strict=True)]
 
 
 def _now() -> tf.Tensor:
