@@ -1,0 +1,1 @@
+"""Slurm as the world outside: its programs, its jobs, its answers."""

@@ -1,0 +1,203 @@
+"""Slurm's programs: the only place that starts them.
+
+A program that says no has done nothing (`SlurmRefused`). One that gives no answer may have done
+what it was asked to (`SlurmUnreachable`): sbatch says "Socket timed out" of jobs that were
+accepted. The two must never be taken for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from clusterseg.cluster.slurm.environment import scrubbed
+from clusterseg.cluster.slurm.jobs import (
+    QUEUE_FORMAT,
+    JobDetail,
+    JobFacts,
+    read_detail,
+    read_queue,
+)
+from clusterseg.errors import ClustersegError, ExitCode
+
+_LARGEST = 64 << 20  # bytes of an answer
+_SHOWN = 2000  # characters of an answer in an error
+
+
+class SlurmError(ClustersegError):
+    """Slurm could not be reached, or refused."""
+
+    def __init__(self, message: str, *, code: str, help: str | None = None) -> None:
+        super().__init__(message, code=code, help=help, exit_code=ExitCode.CLUSTER)
+
+
+class SlurmMissing(SlurmError):
+    """The program is not there."""
+
+
+class SlurmRefused(SlurmError):
+    """It said no, and did nothing. `said` is what it printed, whole."""
+
+    def __init__(self, program: str, said: str) -> None:
+        self.said = said
+        super().__init__(f"{program}: {said or 'failed without a word'}", code="slurm-refused")
+
+
+class SlurmUnreachable(SlurmError):
+    """No answer: whether it did what it was asked to is not known."""
+
+    def __init__(self, program: str, said: str) -> None:
+        self.said = said
+        super().__init__(
+            f"{program} got no answer from Slurm: {said}",
+            code="slurm-unreachable",
+            help="`sinfo` tells whether the controller answers",
+        )
+
+
+class Slurm:
+    """Slurm's commands, with their environment and a limit of time for each answer."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, *, patience: float = 20.0) -> None:
+        """`patience`: seconds for an answer; sbatch itself waits for longer."""
+        self._environ = {**scrubbed(environ), "LC_ALL": "C"}
+        self._patience = patience
+
+    def has(self, program: str) -> bool:
+        """Whether a program is on the PATH."""
+        return self._which(program) is not None
+
+    def submit(self, options: Sequence[str], script: Path, *, directory: Path) -> str:
+        """Gives a script to sbatch; returns the job's id."""
+        said = self.run("sbatch", "--parsable", *options, str(script), directory=directory)
+        for line in reversed(said.splitlines()):
+            found = re.fullmatch(r"(\d+)(;[^;\s]*)?", line.strip())
+            if found:
+                return found[1]
+        raise SlurmUnreachable("sbatch", f"no job id in {said[:200]!r}")
+
+    def mine(self) -> list[JobFacts]:
+        """All jobs of this user that Slurm remembers, by one call; tasks of arrays one by one."""
+        user = f"--user={os.getuid()}"
+        said = self.run("squeue", user, "-h", "-r", "-t", "all", "-o", QUEUE_FORMAT)
+        return list(read_queue(said.splitlines()))
+
+    def show(self, job_id: str) -> JobDetail | None:
+        """One job; None if Slurm answers that it does not know it."""
+        try:
+            said = self.run("scontrol", "-o", "show", "job", job_id)
+        except SlurmRefused as error:
+            if "Invalid job id" in error.said:
+                return None
+            raise
+        found = [detail for line in said.splitlines() if (detail := read_detail(line)) is not None]
+        return next((one for one in found if job_id in (one.id, str(one.number))), None)
+
+    def release(self, job_id: str) -> None:
+        """Lets a held job run."""
+        self.run("scontrol", "release", job_id)
+
+    def requeue(self, job_id: str) -> None:
+        """Queues a running job again; of an array give one task, else all of it is queued."""
+        self.run("scontrol", "requeue", job_id)
+
+    def exclude(self, job_id: str, hosts: Sequence[str]) -> None:
+        """Keeps a pending job off these hosts."""
+        self.update(job_id, f"ExcNodeList={','.join(hosts)}")
+
+    def update(self, job_id: str, *settings: str) -> None:
+        """Changes a job: `Name=value` as scontrol takes it."""
+        self.run("scontrol", "update", f"JobId={job_id}", *settings)
+
+    def cancel(self, *job_ids: str, pending_only: bool = False) -> None:
+        """Ends jobs; one that is over already is no error."""
+        only = ["--state=PENDING"] if pending_only else []
+        try:
+            self.run("scancel", *only, *job_ids)
+        except SlurmRefused as error:
+            if "Invalid job id" not in error.said and "already completed" not in error.said:
+                raise
+
+    def config(self) -> dict[str, str]:
+        """`scontrol show config`, by name."""
+        lines = self.run("scontrol", "show", "config").splitlines()
+        pairs = (line.partition("=") for line in lines if "=" in line)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        directory: Path | None = None,
+        patience: float | None = None,
+    ) -> str:
+        """What a program prints to stdout. Raises SlurmError."""
+        path = self._which(program)
+        if path is None:
+            raise SlurmMissing(
+                f"there is no {program} on the PATH",
+                code="no-slurm",
+                help="submit from a login node of the cluster, or load its module",
+            )
+        try:
+            return _run([path, *arguments], self._environ, directory, patience or self._patience)
+        except subprocess.TimeoutExpired as late:
+            raise SlurmUnreachable(program, f"silent for {late.timeout:.0f} s") from None
+        except subprocess.CalledProcessError as failed:
+            said = _said(failed.stderr, failed.stdout)
+            if failed.returncode < 0:
+                name = signal.Signals(-failed.returncode).name
+                raise SlurmUnreachable(program, f"it was killed by {name}") from None
+            if _NO_ANSWER.search(said):
+                raise SlurmUnreachable(program, said) from None
+            raise SlurmRefused(program, said) from None
+        except OSError as error:
+            raise SlurmMissing(f"{path} can't be run: {error.strerror}", code="no-slurm") from None
+
+    def _which(self, program: str) -> str | None:
+        return shutil.which(program, path=self._environ.get("PATH", os.defpath))
+
+
+# What Slurm's programs say when the controller did not answer; the request may have arrived.
+_NO_ANSWER = re.compile(
+    r"Socket timed out|Unable to contact slurm controller|Connection (refused|timed out|reset)"
+    r"|Communication connection failure|Zero Bytes were transmitted|Transport endpoint"
+    r"|Slurm backup controller in standby|Slurmctld is in the process|munge.*(connect|socket)"
+    r"|Protocol authentication error|Insane message length|Unexpected message received"
+    r"|[Cc]ontroller.*(not responding|shutting down)|error receiving|Header lengths are longer",
+)
+
+
+def _run(
+    argv: Sequence[str], environ: Mapping[str, str], directory: Path | None, patience: float
+) -> str:
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environ),
+        cwd=directory,
+        start_new_session=True,  # Ctrl-C is ours: a half-done sbatch would leave us in doubt
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=patience)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, argv, out, err)
+    return out[:_LARGEST].decode(errors="backslashreplace")
+
+
+def _said(err: bytes | None, out: bytes | None) -> str:
+    text = ((err or b"") + (out or b"")).decode(errors="backslashreplace").strip()
+    return text[:_SHOWN]
