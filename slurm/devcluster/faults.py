@@ -1,0 +1,49 @@
+"""Faults made on purpose: daemons killed, stopped and started again, nodes cut off.
+
+Always by the recorded process, never by name; jobs on the node are not touched.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import daemons
+import network
+from failure import DevclusterError
+from layout import Cluster
+from processes import alive, send, wait_for
+
+OF_NODES = ("kill-slurmd", "stop-slurmd", "cont-slurmd", "start-slurmd", "cut", "join")
+OF_THE_CONTROLLER = ("kill", "stop", "cont", "start")
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
+
+
+def inject(cluster: Cluster, where: str, what: str) -> str:
+    """Does `what` at a node or the controller; returns a line that says what was done."""
+    controller = where == "controller"
+    if what not in (OF_THE_CONTROLLER if controller else OF_NODES):
+        possible = ", ".join(OF_THE_CONTROLLER if controller else OF_NODES)
+        raise DevclusterError(f"no fault {what!r} for {where}: {possible}", exit_code=2)
+    if what in ("cut", "join"):
+        network.set_cable(cluster, where, plugged=what == "join")
+        return f"{where}: network {'joined' if what == 'join' else 'cut'}"
+    daemon = "slurmctld" if controller else f"slurmd-{where}"
+    action = what.removesuffix("-slurmd")
+    if action == "start":
+        return _start(cluster, where, daemon)
+    process = daemons.process(cluster, daemon)
+    if process is None or not send(process, _SIGNALS[action]):
+        raise DevclusterError(f"{daemon} does not run")
+    if action == "kill":
+        wait_for(lambda: not alive(process), seconds=10, what=f"{daemon} to end")
+    return f"{daemon} (pid {process.pid}): {_SIGNALS[action].name} sent"
+
+
+def _start(cluster: Cluster, where: str, daemon: str) -> str:
+    if alive(daemons.process(cluster, daemon)):
+        return f"{daemon} runs already"
+    if where == "controller":
+        daemons.start_slurmctld(cluster)
+    else:
+        daemons.start_slurmd(cluster, where)
+    return f"{daemon} started"
