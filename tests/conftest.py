@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import devcluster
+from tests.devcluster import DevCluster
 from tests.horovod_build import why_no_horovod
 from tests.processes import Descendants, stand_guard
 
@@ -60,3 +63,59 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs"
     monkeypatch.setenv("CLUSTERSEG_RUNS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[DevCluster]:
+    """A Slurm of 4 nodes with 2 cores, partitions low and high; preemption gives no notice."""
+    yield from _shared_cluster("slurm", preempt_signal=False)
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster_signal() -> Iterator[DevCluster]:
+    """The same, where a preempted job gets the signal of its --signal option first."""
+    yield from _shared_cluster("signal", preempt_signal=True)
+
+
+@pytest.fixture
+def make_devcluster() -> Iterator[Callable[..., DevCluster]]:
+    """make_devcluster(nodes=2, accounting=True, conf=["low.GraceTime=5"]): one of your own."""
+    names: list[str] = []
+
+    def make(**options: Any) -> DevCluster:
+        name = devcluster.session_name(f"own{len(names)}")
+        names.append(name)  # before it is up: half of one is taken down too
+        try:
+            return DevCluster.start(name, **options)
+        except devcluster.Unable as why:
+            pytest.skip(f"no Slurm on this machine: {why}")
+
+    yield make
+    for name in names:
+        devcluster.stop(name)
+
+
+@pytest.fixture(autouse=True)
+def _clean_shared_clusters(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test that used a shared cluster: its jobs are gone, faults mended, nodes idle."""
+    yield
+    for name in ("slurm_cluster", "slurm_cluster_signal"):
+        if name in request.fixturenames and name in _shared:
+            _shared[name].clean()
+
+
+_shared: dict[str, DevCluster] = {}
+
+
+def _shared_cluster(what: str, *, preempt_signal: bool) -> Iterator[DevCluster]:
+    devcluster.remove_stale()
+    fixture = "slurm_cluster_signal" if preempt_signal else "slurm_cluster"
+    name = devcluster.session_name(what)
+    try:
+        _shared[fixture] = DevCluster.start(name, preempt_signal=preempt_signal)
+        yield _shared[fixture]
+    except devcluster.Unable as why:
+        pytest.skip(f"no Slurm on this machine: {why}")
+    finally:
+        _shared.pop(fixture, None)
+        devcluster.stop(name)

@@ -25,7 +25,8 @@ _PROGRAM = "devcluster"
 
 
 def main(argv: list[str]) -> int:
-    """Exit codes: 0 done, 1 not done (the reason on stderr), 2 wrong usage, 130 interrupted."""
+    """Exit codes: 0 done, 1 not done (the reason on stderr), 2 wrong usage, 3 not possible on
+    this machine, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.do(arguments) or 0)
@@ -94,8 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     on_node.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
 
     fault = command("fault", _fault, "Break something on purpose, or mend it.")
-    fault.add_argument("where", metavar="NODE|controller")
-    fault.add_argument("what", choices=sorted({*faults.OF_NODES, *faults.OF_THE_CONTROLLER}))
+    fault.add_argument("where", metavar="NODE|controller|all")
+    fault.add_argument(
+        "what",
+        help=f"of a node: {', '.join(faults.OF_NODES)}; of the controller: "
+        f"{', '.join(faults.OF_THE_CONTROLLER)}; of all: {', '.join(faults.OF_EVERYTHING)}",
+    )
     return parser
 
 
@@ -249,7 +254,7 @@ def _exec(arguments: argparse.Namespace) -> None:
 
 def _fault(arguments: argparse.Namespace) -> None:
     cluster = _existing(arguments.name)
-    if arguments.where != "controller":
+    if arguments.where not in (faults.CONTROLLER, faults.EVERYWHERE):
         _check_node(cluster, arguments.where)
     requirements.must_be_root()
     with layout.locked(cluster.name):

@@ -13,21 +13,24 @@ from failure import DevclusterError
 from layout import Cluster
 from processes import alive, send, wait_for
 
+CONTROLLER, EVERYWHERE = "controller", "all"
 OF_NODES = ("kill-slurmd", "stop-slurmd", "cont-slurmd", "start-slurmd", "cut", "join")
 OF_THE_CONTROLLER = ("kill", "stop", "cont", "start")
+OF_EVERYTHING = ("mend",)
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
 
 
 def inject(cluster: Cluster, where: str, what: str) -> str:
     """Does `what` at a node or the controller; returns a line that says what was done."""
-    controller = where == "controller"
-    if what not in (OF_THE_CONTROLLER if controller else OF_NODES):
-        possible = ", ".join(OF_THE_CONTROLLER if controller else OF_NODES)
-        raise DevclusterError(f"no fault {what!r} for {where}: {possible}", exit_code=2)
+    possible = {CONTROLLER: OF_THE_CONTROLLER, EVERYWHERE: OF_EVERYTHING}.get(where, OF_NODES)
+    if what not in possible:
+        raise DevclusterError(f"no fault {what!r} for {where}: {', '.join(possible)}", exit_code=2)
+    if where == EVERYWHERE:
+        return _mend(cluster)
     if what in ("cut", "join"):
         network.set_cable(cluster, where, plugged=what == "join")
         return f"{where}: network {'joined' if what == 'join' else 'cut'}"
-    daemon = "slurmctld" if controller else f"slurmd-{where}"
+    daemon = "slurmctld" if where == CONTROLLER else f"slurmd-{where}"
     action = what.removesuffix("-slurmd")
     if action == "start":
         return _start(cluster, where, daemon)
@@ -39,10 +42,24 @@ def inject(cluster: Cluster, where: str, what: str) -> str:
     return f"{daemon} (pid {process.pid}): {_SIGNALS[action].name} sent"
 
 
+def _mend(cluster: Cluster) -> str:
+    """Joins, continues and starts whatever is cut, stopped or dead; jobs stay as they are."""
+    for node in cluster.node_names:
+        network.set_cable(cluster, node, plugged=True)
+    for name in daemons.expected(cluster):
+        process = daemons.process(cluster, name)
+        if process:
+            send(process, signal.SIGCONT)
+    _start(cluster, CONTROLLER, "slurmctld")
+    for node in cluster.node_names:
+        _start(cluster, node, f"slurmd-{node}")
+    return "every daemon runs, every node is joined"
+
+
 def _start(cluster: Cluster, where: str, daemon: str) -> str:
     if alive(daemons.process(cluster, daemon)):
         return f"{daemon} runs already"
-    if where == "controller":
+    if where == CONTROLLER:
         daemons.start_slurmctld(cluster)
     else:
         daemons.start_slurmd(cluster, where)

@@ -12,6 +12,8 @@ from failure import DevclusterError
 from layout import MAX_NODES, Options
 from processes import run
 
+# Exit code: this machine can't have a cluster (the tests that need one are skipped).
+UNABLE = 3
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PACKAGES = {
     "slurmctld": "slurmctld",
@@ -30,6 +32,7 @@ _ACCOUNTING = {
 }
 # Slurm's PMIx plug-in opens this very name, which only the development package has.
 _PMIX = ("/usr/lib/*/libpmix.so", "/usr/lib/*/pmix2/lib/libpmix.so")
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 1 << 12, 1 << 21  # linux/capability.h
 
 
 def check(options: Options) -> None:
@@ -47,18 +50,30 @@ def check(options: Options) -> None:
         raise DevclusterError(
             f"missing programs: {', '.join(missing)}",
             help=f"on Debian or Ubuntu: apt-get install --no-install-recommends {packages}",
+            exit_code=UNABLE,
         )
     if re.fullmatch(r"n\d+", controller_host()):
         raise DevclusterError(
             f"this machine is called {controller_host()}, as a node of the cluster would be",
             help="give it another name: hostname NAME",
+            exit_code=UNABLE,
         )
 
 
 def must_be_root() -> None:
     if os.geteuid() != 0:
         raise DevclusterError(
-            "only root may do this: it makes network namespaces", help="run it with sudo"
+            "only root may do this: it makes network namespaces",
+            help="run it with sudo",
+            exit_code=UNABLE,
+        )
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    if match and ~int(match[1], 16) & (_CAP_NET_ADMIN | _CAP_SYS_ADMIN):
+        raise DevclusterError(
+            "this root may not make networks and mounts (an unprivileged container?)",
+            help="run it on the machine itself, or in a container with --privileged",
+            exit_code=UNABLE,
         )
 
 

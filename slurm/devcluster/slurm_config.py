@@ -137,6 +137,8 @@ def _settings(cluster: Cluster) -> dict[str, str]:
         settings["AccountingStorageType"] = "accounting_storage/slurmdbd"
         settings["AccountingStorageHost"] = cluster.controller_address
         settings["AccountingStoragePort"] = str(ports["slurmdbd"])
+        # Despite its name: the munge socket for what is said to slurmdbd.
+        settings["AccountingStoragePass"] = str(cluster.munge_socket)
         settings["AccountingStorageEnforce"] = "associations"
         settings["JobAcctGatherType"] = "jobacct_gather/linux"
         settings["JobAcctGatherFrequency"] = "5"
