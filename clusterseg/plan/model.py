@@ -1,7 +1,8 @@
 """The plan: the very request that `submit` executes, and what `render` prints.
 
 Host names and the run directory may be symbolic: `{run_dir}`, `{hostfile}` and host names such
-as `{host0}` are filled in by `clusterseg.plan.planner.fill` when they are known.
+as `{host0}` are filled in by `clusterseg.plan.planner.fill` when they are known. So may be the
+folder of a snapshot in `Plan.directory`, `{run_dir}/code/…`.
 """
 
 from __future__ import annotations
@@ -107,6 +108,16 @@ class Geometry(Struct, frozen=True, kw_only=True):
     oversubscribed: bool = False
 
 
+class CodeSource(Struct, frozen=True, kw_only=True):
+    """What a snapshot is taken of: the git repository at `top`, submitted from `directory` in it.
+
+    Both are absolute and without links. Relative paths of data in job.yaml start at `directory`.
+    """
+
+    top: str
+    directory: str
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything that will be done, as values.
 
@@ -115,7 +126,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds.
+    `time_limit` is in seconds. `code` is set for `code: snapshot`; `directory` then lies in the
+    run directory's copy.
     """
 
     name: str
@@ -139,3 +151,4 @@ class Plan(Struct, frozen=True, kw_only=True):
     time_limit: int | None
     warnings: tuple[str, ...]
     spec: JobSpec
+    code: CodeSource | None = None

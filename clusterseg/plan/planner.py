@@ -9,7 +9,15 @@ from msgspec.structs import replace
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.geometry import solve
-from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, Host, LauncherPair, Plan
+from clusterseg.plan.model import (
+    HOSTFILE,
+    RUN_DIR,
+    CodeSource,
+    Geometry,
+    Host,
+    LauncherPair,
+    Plan,
+)
 from clusterseg.plan.placement import (
     binding,
     check_hosts,
@@ -18,6 +26,7 @@ from clusterseg.plan.placement import (
     far_warnings,
 )
 from clusterseg.plan.script import batch_script, rank_length
+from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
 from clusterseg.plan.variables import (
     ATTEMPT_VARIABLES,
     OUTER_JOB,
@@ -39,12 +48,14 @@ def make_plan(
     as_root: bool,
     directory: str,
     horovod: bool = False,
+    code: CodeSource | None = None,
 ) -> Plan:
     """The plan of `spec` for the local scheduler, with the run directory symbolic.
 
     `hosts` are the hosts that can be had, in order; `program` is the absolute argv prefix of
     clusterseg; `directory` is where the ranks run; `horovod` says that Horovod is installed and
-    was built for `pair`. Raises ClustersegError for what cannot be planned.
+    was built for `pair`; with `code` the ranks run in a copy of it. Raises ClustersegError for
+    what cannot be planned.
     """
     require_ready(spec)
     geometry = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe)
@@ -102,10 +113,11 @@ def make_plan(
         communicator=_communicator(spec, geometry, pair, horovod),
         threads=geometry.cpus_per_rank,
         program=tuple(program),
-        directory=directory,
+        directory=directory if code is None else directory_in_copy(code),
         time_limit=spec.resources.time,
         warnings=tuple(warnings),
-        spec=spec,
+        spec=spec if code is None else with_data_in_place(spec, code),
+        code=code,
     )
     return replace(plan, script=batch_script(plan, RUN_DIR))
 
@@ -137,6 +149,7 @@ def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None)
             name: value if name in own else symbols.get(value, value)
             for name, value in plan.environment.items()
         },
+        directory=filled_directory(plan, run_dir),
     )
     shown = plan.argv[len(plan.argv) - rank_length(plan) + len(plan.program) + 1]
     return replace(filled, script=batch_script(filled, run_dir or shown))

@@ -40,6 +40,16 @@ class SubmissionPaths:
         return self.folder / "job_id"
 
     @property
+    def git(self) -> Path:
+        """The commit, the branch and what was changed, where git knew it."""
+        return self.folder / "git.json"
+
+    @property
+    def diff(self) -> Path:
+        """What differed from that commit; absent if nothing did."""
+        return self.folder / "git.diff"
+
+    @property
     def output(self) -> Path:
         """stdout and stderr of the batch script, before an attempt is claimed."""
         return self.folder / "output.log"

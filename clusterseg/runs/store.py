@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -35,12 +35,17 @@ _SUBMISSION = re.compile(r"\d{3,9}")
 
 
 class SubmissionFiles(Struct, frozen=True):
-    """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script."""
+    """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script.
+
+    `git` (JSON) and `diff` are what git knew of the code; None: nothing.
+    """
 
     job_yaml: str
     plan: bytes
     script: str
     intent: Intent
+    git: bytes | None = None
+    diff: bytes | None = None
 
 
 def runs_root(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -62,9 +67,15 @@ def choose_run(root: Path, name: str, now: float) -> RunPaths:
             return RunPaths(folder)
 
 
-def create_run(run: RunPaths, identity: Identity, files: SubmissionFiles) -> SubmissionPaths:
+def create_run(
+    run: RunPaths,
+    identity: Identity,
+    files: SubmissionFiles,
+    copy_code: Callable[[Path], None] | None = None,
+) -> SubmissionPaths:
     """Makes the run directory with its first submission, durably and at once.
 
+    `copy_code` makes and fills, durably, the folder that it is given: the run's `code`.
     Raises ClustersegError if it can't be written.
     """
     with _explained(run.root.parent):
@@ -75,6 +86,8 @@ def create_run(run: RunPaths, identity: Identity, files: SubmissionFiles) -> Sub
             _make_folder(folder)
         _put(new.identity, msgspec.json.encode(identity))
         _write_submission(new.submission(files.intent.submission), files)
+        if copy_code is not None:
+            copy_code(new.code)
         for folder in (new.submissions, new.root):
             sync_folder(folder)
         # Its name is taken by no one: the second of two equal ids would have failed above.
@@ -240,6 +253,9 @@ def _write_submission(submission: SubmissionPaths, files: SubmissionFiles) -> No
     _put(submission.plan, files.plan)
     _put(submission.batch_script, files.script.encode())
     _put(submission.intent, msgspec.json.encode(files.intent))
+    for path, data in ((submission.git, files.git), (submission.diff, files.diff)):
+        if data is not None:
+            _put(path, data)
     sync_folder(submission.folder)
 
 
