@@ -16,14 +16,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from clusterseg.cluster.slurm.answers import Garbled, queue_format, read_detail, read_queue
 from clusterseg.cluster.slurm.environment import scrubbed
-from clusterseg.cluster.slurm.jobs import (
-    QUEUE_FORMAT,
-    JobDetail,
-    JobFacts,
-    read_detail,
-    read_queue,
-)
+from clusterseg.cluster.slurm.jobs import JobDetail, JobFacts
 from clusterseg.errors import ClustersegError, ExitCode
 
 _LARGEST = 64 << 20  # bytes of an answer
@@ -66,7 +61,7 @@ class Slurm:
 
     def __init__(self, environ: Mapping[str, str] = os.environ, *, patience: float = 20.0) -> None:
         """`patience`: seconds for an answer; sbatch itself waits for longer."""
-        self._environ = {**scrubbed(environ), "LC_ALL": "C"}
+        self._environ = scrubbed(environ)
         self._patience = patience
 
     def has(self, program: str) -> bool:
@@ -84,9 +79,13 @@ class Slurm:
 
     def mine(self) -> list[JobFacts]:
         """All jobs of this user that Slurm remembers, by one call; tasks of arrays one by one."""
-        user = f"--user={os.getuid()}"
-        said = self.run("squeue", user, "-h", "-r", "-t", "all", "-o", QUEUE_FORMAT)
-        return list(read_queue(said.splitlines()))
+        uid, mark = os.getuid(), random_mark()
+        # With its header: an answer without any line of its own is none.
+        said = self.run("squeue", f"--user={uid}", "-r", "-t", "all", "-o", queue_format(mark))
+        try:
+            return read_queue(said, mark, uid)
+        except Garbled as error:
+            raise SlurmUnreachable("squeue", str(error)) from None
 
     def show(self, job_id: str) -> JobDetail | None:
         """One job; None if Slurm answers that it does not know it."""
@@ -96,7 +95,8 @@ class Slurm:
             if "Invalid job id" in error.said:
                 return None
             raise
-        found = [detail for line in said.splitlines() if (detail := read_detail(line)) is not None]
+        records = re.split(r"\n(?=JobId=\d)", said)  # several for an array
+        found = [detail for text in records if (detail := read_detail(text)) is not None]
         return next((one for one in found if job_id in (one.id, str(one.number))), None)
 
     def release(self, job_id: str) -> None:
@@ -146,7 +146,8 @@ class Slurm:
                 help="submit from a login node of the cluster, or load its module",
             )
         try:
-            return _run([path, *arguments], self._environ, directory, patience or self._patience)
+            environ = {**self._environ, **_PLAIN} if program in _LISTING else self._environ
+            return _run([path, *arguments], environ, directory, patience or self._patience)
         except subprocess.TimeoutExpired as late:
             raise SlurmUnreachable(program, f"silent for {late.timeout:.0f} s") from None
         except subprocess.CalledProcessError as failed:
@@ -163,6 +164,15 @@ class Slurm:
     def _which(self, program: str) -> str | None:
         return shutil.which(program, path=self._environ.get("PATH", os.defpath))
 
+
+def random_mark() -> str:
+    """A word that parts fields, and that nobody could put into a name before."""
+    return f"~{os.urandom(8).hex()}~"
+
+
+# Programs that only talk; sbatch would hand these variables on to the job.
+_LISTING = frozenset({"squeue", "sacct", "scontrol", "sinfo", "scancel"})
+_PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}  # times in unix seconds, whatever the zone
 
 # What Slurm's programs say when the controller did not answer; the request may have arrived.
 _NO_ANSWER = re.compile(

@@ -1,17 +1,18 @@
-"""Slurm's jobs as values: states, and what squeue and scontrol print. Pure.
+"""Slurm's jobs as values: states, their order, and how a job is known as ours. Pure.
 
 A job is (submission key, uid, id), never an id alone: after a crash of the controller an id that
-was just acknowledged is given to somebody else's job. The key stands in the job's comment.
+was just acknowledged is given to somebody else's job. The key stands in the job's comment, and
+its first digits in the job's name.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from msgspec import Struct
+
+KEY_IN_NAME = 12  # hex digits
 
 
 class JobState(StrEnum):
@@ -58,23 +59,19 @@ OVER = frozenset(
         JobState.REVOKED,
     }
 )
-WAITING = frozenset(
-    {
-        JobState.PENDING,
-        JobState.REQUEUED,
-        JobState.REQUEUE_HOLD,
-        JobState.REQUEUE_FED,
-        JobState.SPECIAL_EXIT,
-        JobState.RESV_DEL_HOLD,
-    }
-)
+# States in which a job waits only until a person (or its program) lets it go on.
+_HELD = frozenset({JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT, JobState.RESV_DEL_HOLD})
+_QUEUED_AGAIN = frozenset({JobState.REQUEUED, JobState.REQUEUE_FED, *_HELD})
+WAITING = frozenset({JobState.PENDING, *_QUEUED_AGAIN})
+_ENDING = frozenset({JobState.COMPLETING, JobState.STAGE_OUT})
 
 
 class JobFacts(Struct, frozen=True, kw_only=True):
     """A job as one line of squeue has it.
 
     `id` is what Slurm's commands take: "12", or "12_3" for a task of an array. `key` is that of
-    the submission, None for a job that is not ours. Times are unix seconds, None if not known.
+    the submission, None for a job that is not ours. Times are unix seconds, None if not known;
+    the `start` of a job that waits is what Slurm expects.
     """
 
     id: str
@@ -97,11 +94,23 @@ class JobFacts(Struct, frozen=True, kw_only=True):
 
     @property
     def is_held(self) -> bool:
-        return self.state in WAITING and self.reason.startswith("JobHeld")
+        """Whether nothing will happen until somebody releases it."""
+        if self.state in _HELD:
+            return True
+        return self.state in WAITING and "held" in self.reason.lower()
+
+    @property
+    def progress(self) -> Progress:
+        started = self.start if self.state not in WAITING else None
+        return Progress(self.state, self.submitted, started)
 
 
 class JobDetail(Struct, frozen=True, kw_only=True):
-    """A job as `scontrol show job` has it; times in unix seconds, `time_limit` in seconds."""
+    """A job as `scontrol show job` has it; times in unix seconds, `time_limit` in seconds.
+
+    `uid` and `key` are None where free text in it looks like these fields: such a job is
+    nobody's whom we know.
+    """
 
     id: str
     number: int
@@ -125,10 +134,61 @@ class JobDetail(Struct, frozen=True, kw_only=True):
     def is_over(self) -> bool:
         return self.state in OVER
 
+    @property
+    def held(self) -> bool:
+        """Whether nothing will happen until somebody releases it."""
+        if self.state in _HELD:
+            return True
+        return self.state in WAITING and "held" in self.reason.lower()
+
+
+class Progress(Struct, frozen=True):
+    """How far a job has come. `submitted` changes with each requeue; `start` is of this life."""
+
+    state: JobState
+    submitted: float | None = None
+    start: float | None = None
+
+
+def later(known: Progress, said: Progress | None) -> Progress:
+    """What to believe after `known`, if an answer says `said` (None: it knows nothing of it).
+
+    A partial order: an answer that is old, empty or not understood never moves a job back, and
+    an end is final. What moves a job back is a requeue, told by a newer submission or start.
+    """
+    if said is None or said.state is JobState.UNKNOWN:
+        return known
+    if known.state is JobState.UNKNOWN:
+        return said
+    for before, now in ((known.submitted, said.submitted), (known.start, said.start)):
+        if before is not None and now is not None and before != now:
+            return said if now > before else known
+    if known.state in _QUEUED_AGAIN or said.state in _QUEUED_AGAIN:
+        return said  # between two lives
+    if _stage(said.state) == _stage(known.state):
+        return known if known.state in OVER else said
+    return said if _stage(said.state) > _stage(known.state) else known
+
+
+def _stage(state: JobState) -> int:
+    """The way of one life of a job."""
+    if state in WAITING:
+        return 0
+    if state is JobState.CONFIGURING:
+        return 1
+    if state in _ENDING:
+        return 3
+    return 4 if state in OVER else 2
+
+
+def is_over(state: JobState) -> bool:
+    """Whether nothing runs any more; a requeue may still follow."""
+    return state in OVER
+
 
 def job_state(text: str) -> JobState:
     """Slurm's word for a state, with what it may add ("CANCELLED by 1000", "CANCELLED+")."""
-    word = text.strip().split(" ", 1)[0].rstrip("+")
+    word = text.strip().partition(" ")[0].rstrip("+")
     try:
         return JobState(word)
     except ValueError:
@@ -137,7 +197,7 @@ def job_state(text: str) -> JobState:
 
 def job_name(name: str, key: str) -> str:
     """The job's name: for people, and a second place for the key."""
-    return f"{name}.{key[:12]}"
+    return f"{name}.{key[:KEY_IN_NAME]}"
 
 
 def job_comment(key: str) -> str:
@@ -150,96 +210,14 @@ def key_of(comment: str) -> str | None:
     return found[1] if found else None
 
 
+def carries(facts: JobFacts, key: str) -> bool:
+    """Whether a job of this user is that of the submission with this key.
+
+    Sites rewrite comments; the name then is the witness.
+    """
+    if facts.key is not None:
+        return facts.key == key
+    return facts.name.endswith(f".{key[:KEY_IN_NAME]}") and len(key) >= KEY_IN_NAME
+
+
 _COMMENT = re.compile(r"clusterseg:([0-9a-f]{32})")
-
-# The fields of one line of squeue. The name and the comment are free text and stand last.
-QUEUE_FORMAT = "%A|%i|%T|%V|%S|%e|%Q|%P|%D|%r|%N|%k|%j"
-_QUEUE_FIELDS = QUEUE_FORMAT.count("|") + 1
-_ID = re.compile(r"\d+(?:_\d+)?")
-
-
-def read_queue(lines: Iterable[str]) -> Iterator[JobFacts]:
-    """The jobs in squeue's lines (`QUEUE_FORMAT`); what is none is passed over."""
-    for line in lines:
-        fields = line.rstrip("\n").split("|", _QUEUE_FIELDS - 1)
-        if len(fields) != _QUEUE_FIELDS or not fields[0].isdigit() or not _ID.fullmatch(fields[1]):
-            continue
-        number, job_id, state, submitted, start, end, priority, partition, nodes = fields[:9]
-        reason, node_list, comment, name = fields[9:]
-        yield JobFacts(
-            id=job_id,
-            number=int(number),
-            state=job_state(state),
-            reason=reason.strip(),
-            key=key_of(comment),
-            name=name,
-            partition=partition,
-            nodes=int(nodes) if nodes.isdigit() else 0,
-            node_list=node_list,
-            submitted=unix_time(submitted),
-            start=unix_time(start),
-            end=unix_time(end),
-            priority=int(priority) if priority.isdigit() else None,
-        )
-
-
-def read_detail(text: str) -> JobDetail | None:
-    """The job in one line of `scontrol -o show job`; None if there is none in it."""
-    fields = _fields(text)
-    number = fields.get("JobId", "")
-    if not number.isdigit():
-        return None
-    array, task = fields.get("ArrayJobId", ""), fields.get("ArrayTaskId", "")
-    uid = re.search(r"\((\d+)\)", fields.get("UserId", ""))
-    restarts = fields.get("Restarts", "")
-    return JobDetail(
-        id=f"{array}_{task}" if array and task.isdigit() else number,
-        number=int(number),
-        state=job_state(fields.get("JobState", "")),
-        reason=fields.get("Reason", ""),
-        key=key_of(fields.get("Comment", "")),
-        comment=fields.get("Comment", ""),
-        uid=int(uid[1]) if uid else None,
-        submitted=unix_time(fields.get("SubmitTime", "")),
-        start=unix_time(fields.get("StartTime", "")),
-        end=unix_time(fields.get("EndTime", "")),
-        preempt=unix_time(fields.get("PreemptTime", "")),
-        time_limit=time_limit(fields.get("TimeLimit", "")),
-        restarts=int(restarts) if restarts.isdigit() else 0,
-        requeue=fields.get("Requeue") == "1",
-        batch_host=fields.get("BatchHost", ""),
-        node_list=_named(fields.get("NodeList", "")),
-        excluded=_named(fields.get("ExcNodeList", "")),
-    )
-
-
-def unix_time(text: str) -> float | None:
-    """A time as Slurm prints it without SLURM_TIME_FORMAT (local time, ISO 8601)."""
-    try:
-        return time.mktime(time.strptime(text.strip(), "%Y-%m-%dT%H:%M:%S"))
-    except (ValueError, OverflowError):
-        return None
-
-
-def time_limit(text: str) -> int | None:
-    """Seconds of `[days-]hours:minutes:seconds`; None for UNLIMITED and what is no time."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text.strip())
-    if not found:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _fields(text: str) -> dict[str, str]:
-    """`Name=value` pairs; the first of a name counts, for free text (a comment) comes later."""
-    found: dict[str, str] = {}
-    for name, value in _FIELD.findall(text.strip()):
-        found.setdefault(name, value.strip())
-    return found
-
-
-_FIELD = re.compile(r"(?:^|\s)([A-Z][A-Za-z/:]*)=(.*?)(?=\s+[A-Z][A-Za-z/:]*=|\s*$)", re.DOTALL)
-
-
-def _named(nodes: str) -> str:
-    return "" if nodes in ("(null)", "None") else nodes
