@@ -95,11 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     on_node.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
 
     fault = command("fault", _fault, "Break something on purpose, or mend it.")
-    fault.add_argument("where", metavar="NODE|controller|all")
+    fault.add_argument(
+        "where", metavar="WHERE", help="a node, controller, accounting, munge, or all"
+    )
     fault.add_argument(
         "what",
-        help=f"of a node: {', '.join(faults.OF_NODES)}; of the controller: "
-        f"{', '.join(faults.OF_THE_CONTROLLER)}; of all: {', '.join(faults.OF_EVERYTHING)}",
+        metavar="WHAT",
+        help=f"at a node: {', '.join(faults.OF_NODES)}; at controller, accounting, munge: "
+        f"{', '.join(faults.OF_CENTRAL)}; at all: {', '.join(faults.OF_EVERYTHING)}",
     )
     return parser
 
@@ -132,7 +135,7 @@ def _up(arguments: argparse.Namespace) -> None:
         except BaseException:
             lifecycle.take_down(arguments.name)
             raise
-    for note in requirements.notes():
+    for note in requirements.notes(cluster):
         print(f"note: {note}", file=sys.stderr)
     name = "" if cluster.name == "dev" else f" --name {cluster.name}"
     print(f"cluster {cluster.name!r} is up: {options.nodes} nodes of {options.cores} cores")
@@ -254,7 +257,7 @@ def _exec(arguments: argparse.Namespace) -> None:
 
 def _fault(arguments: argparse.Namespace) -> None:
     cluster = _existing(arguments.name)
-    if arguments.where not in (faults.CONTROLLER, faults.EVERYWHERE):
+    if arguments.where not in (*faults.CENTRAL, faults.EVERYWHERE):
         _check_node(cluster, arguments.where)
     requirements.must_be_root()
     with layout.locked(cluster.name):

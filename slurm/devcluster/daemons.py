@@ -56,8 +56,11 @@ def expected(cluster: Cluster) -> list[str]:
 def start_munged(cluster: Cluster) -> None:
     folder = cluster.munge_socket.parent
     key = folder / "key"
-    key.touch(0o400)
-    key.write_bytes(os.urandom(1024))
+    if not key.exists():
+        key.touch(0o400)
+        key.write_bytes(os.urandom(1024))
+    # One that was killed leaves its socket behind.
+    cluster.munge_socket.unlink(missing_ok=True)
     options = {
         "socket": cluster.munge_socket,
         "key-file": key,

@@ -13,16 +13,20 @@ from failure import DevclusterError
 from layout import Cluster
 from processes import alive, send, wait_for
 
-CONTROLLER, EVERYWHERE = "controller", "all"
+# What is not on a node, by the name that a user gives it.
+CENTRAL = {"munge": "munged", "accounting": "slurmdbd", "controller": "slurmctld"}
+EVERYWHERE = "all"
 OF_NODES = ("kill-slurmd", "stop-slurmd", "cont-slurmd", "start-slurmd", "cut", "join")
-OF_THE_CONTROLLER = ("kill", "stop", "cont", "start")
+OF_CENTRAL = ("kill", "stop", "cont", "start")
 OF_EVERYTHING = ("mend",)
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
 
 
 def inject(cluster: Cluster, where: str, what: str) -> str:
-    """Does `what` at a node or the controller; returns a line that says what was done."""
-    possible = {CONTROLLER: OF_THE_CONTROLLER, EVERYWHERE: OF_EVERYTHING}.get(where, OF_NODES)
+    """Does `what` at a node, a central daemon or all; returns a line that says what was done."""
+    possible = OF_CENTRAL if where in CENTRAL else OF_NODES
+    if where == EVERYWHERE:
+        possible = OF_EVERYTHING
     if what not in possible:
         raise DevclusterError(f"no fault {what!r} for {where}: {', '.join(possible)}", exit_code=2)
     if where == EVERYWHERE:
@@ -30,10 +34,12 @@ def inject(cluster: Cluster, where: str, what: str) -> str:
     if what in ("cut", "join"):
         network.set_cable(cluster, where, plugged=what == "join")
         return f"{where}: network {'joined' if what == 'join' else 'cut'}"
-    daemon = "slurmctld" if where == CONTROLLER else f"slurmd-{where}"
+    daemon = CENTRAL.get(where, f"slurmd-{where}")
+    if daemon not in daemons.expected(cluster):
+        raise DevclusterError(f"cluster {cluster.name!r} has no {daemon}")
     action = what.removesuffix("-slurmd")
     if action == "start":
-        return _start(cluster, where, daemon)
+        return _start(cluster, daemon)
     process = daemons.process(cluster, daemon)
     if process is None or not send(process, _SIGNALS[action]):
         raise DevclusterError(f"{daemon} does not run")
@@ -50,17 +56,24 @@ def _mend(cluster: Cluster) -> str:
         process = daemons.process(cluster, name)
         if process:
             send(process, signal.SIGCONT)
-    _start(cluster, CONTROLLER, "slurmctld")
+    for name in CENTRAL.values():
+        if name in daemons.expected(cluster):
+            _start(cluster, name)
     for node in cluster.node_names:
-        _start(cluster, node, f"slurmd-{node}")
+        _start(cluster, f"slurmd-{node}")
     return "every daemon runs, every node is joined"
 
 
-def _start(cluster: Cluster, where: str, daemon: str) -> str:
+def _start(cluster: Cluster, daemon: str) -> str:
     if alive(daemons.process(cluster, daemon)):
         return f"{daemon} runs already"
-    if where == CONTROLLER:
-        daemons.start_slurmctld(cluster)
+    starts = {
+        "munged": daemons.start_munged,
+        "slurmdbd": daemons.start_slurmdbd,
+        "slurmctld": daemons.start_slurmctld,
+    }
+    if start := starts.get(daemon):
+        start(cluster)
     else:
-        daemons.start_slurmd(cluster, where)
+        daemons.start_slurmd(cluster, daemon.removeprefix("slurmd-"))
     return f"{daemon} started"

@@ -62,6 +62,11 @@ class Cluster:
         return [f"n{number}" for number in range(1, self.options.nodes + 1)]
 
     @property
+    def can_bind(self) -> bool:
+        """Whether the machine has the cores that a node says it has, so that ranks can be bound."""
+        return self.options.cores <= (os.cpu_count() or 1)
+
+    @property
     def bridge(self) -> str:
         return bridge_name(self.taken_index)
 

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from failure import DevclusterError
-from layout import MAX_NODES, Options
+from layout import MAX_NODES, Cluster, Options
 from processes import run
 
 # Exit code: this machine can't have a cluster (the tests that need one are skipped).
@@ -77,11 +77,18 @@ def must_be_root() -> None:
         )
 
 
-def notes() -> list[str]:
+def notes(cluster: Cluster) -> list[str]:
     """What will not work on this cluster, with the remedy."""
-    if any(any(Path("/").glob(pattern[1:])) for pattern in _PMIX):
-        return []
-    return ["`srun --mpi=pmix` will not work: apt-get install --no-install-recommends libpmix-dev"]
+    found = []
+    if not any(any(Path("/").glob(pattern[1:])) for pattern in _PMIX):
+        install = "apt-get install --no-install-recommends libpmix-dev"
+        found.append(f"`srun --mpi=pmix` will not work: {install}")
+    if not cluster.can_bind:
+        found.append(
+            f"ranks can't be bound to cores: a node has {cluster.options.cores}, "
+            f"this machine {os.cpu_count()}"
+        )
+    return found
 
 
 def find(program: str) -> str | None:

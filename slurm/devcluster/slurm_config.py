@@ -105,7 +105,7 @@ def _settings(cluster: Cluster) -> dict[str, str]:
         # system would fight for the same names.
         "TmpFS": str(cluster.node_tmp),
         "ProctrackType": "proctrack/linuxproc",
-        "TaskPlugin": "task/affinity",
+        "TaskPlugin": "task/affinity" if cluster.can_bind else "task/none",
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core",
         # Each node may claim cores of the machine, though together they claim more than it has.
