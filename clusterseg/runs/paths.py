@@ -159,3 +159,13 @@ class RunPaths:
     @property
     def plot(self) -> Path:
         return self.root / "summary.png"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores of checkpoints, as `evaluate` found them."""
+        return self.root / "evaluation.json"
+
+    @property
+    def fanout(self) -> Path:
+        """One folder a fan-out; only while it is at work, or if something failed in it."""
+        return self.root / "fanout"

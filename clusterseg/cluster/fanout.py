@@ -1,0 +1,259 @@
+"""Fans independent Python work out over the cores of this host or over Slurm, through submitit.
+
+A function is named (`package.module:function`), its arguments and its value are JSON: neither
+closures nor pickled objects cross processes. Results come back in the order of the tasks;
+what failed is tried once more, each task in a job of its own, and then named.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from msgspec import Struct
+
+from clusterseg.cluster.fanout_folder import Folder, Outcome, Task, Work
+from clusterseg.cluster.fanout_jobs import Executor, Job
+from clusterseg.errors import ClustersegError
+from clusterseg.runs.paths import RunPaths
+
+__all__ = ["Executor", "Failure", "FanOut", "Progress", "Task", "fan_out"]
+
+_TRIES = 2  # at a task
+_LOOK = 1.0  # s
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A task without a value. `last_lines` are those of its traceback or of its log."""
+
+    number: int
+    name: str
+    error: str
+    last_lines: tuple[str, ...] = ()
+    tries: int = 0
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Tasks: `done` have a value, `failed` have none after their last try; `again` are tried
+    once more. `note` says what is waited for, where that is known."""
+
+    total: int
+    done: int
+    failed: int
+    again: int
+    note: str = ""
+
+
+class FanOut(Struct, frozen=True, kw_only=True):
+    """`values` by task, None for those in `failures`. `folder`: kept where something failed.
+
+    `problem`: jobs may still run, since they could not be cancelled, and why.
+    """
+
+    values: tuple[Any, ...]
+    failures: tuple[Failure, ...] = ()
+    interrupted: bool = False
+    folder: str | None = None
+    problem: str | None = None
+
+
+def fan_out(
+    run: RunPaths,
+    function: str,
+    tasks: Sequence[Task],
+    executor: Executor,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> FanOut:
+    """Calls `function` for each task and returns what came of it; never raises for a task.
+
+    Ctrl-C (and SIGTERM, SIGHUP) cancels what is left and returns what there is. Raises
+    ClustersegError if the run directory is not ours alone, if an argument is no JSON, or if no
+    job could be started at all; nothing is left behind then.
+    """
+    if not _FUNCTION.fullmatch(function):
+        raise ValueError(f"{function!r} is not `package.module:function`")
+    folder = Folder.make(run, Work(function=function, tasks=tuple(tasks)))
+    work = _Work(folder, tasks, executor, progress)
+    interrupted = False
+    try:
+        with _interruptible():
+            work.run()
+    except KeyboardInterrupt:
+        interrupted = True
+        work.cancel()
+    except BaseException:
+        work.cancel()
+        folder.remove()
+        raise
+    failures = work.failures()
+    if not failures and not work.problem:
+        folder.remove()
+    return FanOut(
+        values=tuple(outcome.value if outcome else None for outcome in work.outcomes),
+        failures=tuple(failures),
+        interrupted=interrupted,
+        folder=str(folder.path) if failures else None,
+        problem=work.problem,
+    )
+
+
+class _Work:
+    """The tasks of one fan-out on their way. `outcomes` by task: the last try's, None before one.
+
+    `problem`: why jobs could not be cancelled.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        tasks: Sequence[Task],
+        executor: Executor,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.outcomes: list[Outcome | None] = [None] * len(tasks)
+        self.problem: str | None = None
+        self._tries = [0] * len(tasks)  # that have ended
+        self._folder = folder
+        self._tasks = tasks
+        self._executor = executor
+        self._progress = progress
+        self._waiting: list[tuple[int, ...]] = []  # tasks, by the job to come
+        self._live: list[Job] = []
+        self._said: Progress | None = None
+
+    def run(self) -> None:
+        """Raises ClustersegError if the very first jobs can't be started."""
+        everything = range(len(self._tasks))
+        count = min(self._executor.slots, len(everything))
+        # Shares rather than a job a task: each process pays its start (TensorFlow: seconds) once.
+        self._waiting = [tuple(everything[first::count]) for first in range(count)]
+        while self._waiting or self._live:
+            self._start()
+            self._tell()
+            if self._live:
+                time.sleep(_LOOK)
+                self._look()
+        self._tell()
+
+    def cancel(self) -> None:
+        """Ends what runs; results that were written before count."""
+        try:
+            self._executor.cancel(self._live)
+        except ClustersegError as error:
+            self.problem = error.message
+        for job in self._live:
+            self._collect(job)
+
+    def failures(self) -> list[Failure]:
+        """The tasks without a value; what was never tried or not finished counts as cancelled."""
+        return [
+            Failure(
+                number=number,
+                name=task.name,
+                error=outcome.error if outcome and outcome.error else "cancelled",
+                last_lines=outcome.trace if outcome else (),
+                tries=self._tries[number],
+            )
+            for number, (task, outcome) in enumerate(zip(self._tasks, self.outcomes, strict=True))
+            if outcome is None or outcome.error is not None
+        ]
+
+    def _start(self) -> None:
+        free = self._executor.slots - len(self._live)
+        begun, self._waiting = self._waiting[:free], self._waiting[free:]
+        if not begun:
+            return
+        shares = [tuple((number, self._tries[number]) for number in numbers) for numbers in begun]
+        try:
+            self._live += self._executor.start(self._folder, shares)
+        except ClustersegError as error:
+            if not self._live and not any(self.outcomes):
+                raise
+            # What there is counts, and what failed before keeps its reason.
+            self._waiting = []
+            for number in (number for numbers in begun for number in numbers):
+                self.outcomes[number] = self.outcomes[number] or Outcome(error=error.message)
+
+    def _look(self) -> None:
+        for job in self._live:
+            self._collect(job)
+        ended = self._executor.ended(self._live)
+        over = [job for job in self._live if job.id in ended]
+        self._live = [job for job in self._live if job.id not in ended]
+        for job in over:
+            self._collect(job)
+            self._settle(job, ended[job.id])
+
+    def _collect(self, job: Job) -> None:
+        """Takes the results that a job has written so far."""
+        for number, turn in job.share:
+            outcome = self._folder.outcome(number, turn)
+            if outcome is not None:
+                self.outcomes[number] = outcome
+                self._tries[number] = turn + 1
+
+    def _settle(self, job: Job, how: str) -> None:
+        """The job has ended: what it left undone has failed, or was never its turn; what failed
+        is tried again alone, so that nothing else dies with it."""
+        began = [self._folder.has_begun(number, turn) for number, turn in job.share]
+        for (number, turn), begun in zip(job.share, began, strict=True):
+            if self._tries[number] == turn and (begun or not any(began)):
+                self._tries[number] = turn + 1
+                self.outcomes[number] = Outcome(
+                    error=f"no result: {how or 'it was killed, or ended by itself'}",
+                    trace=job.last_lines(),
+                )
+            if self._has_failed(number) and self._tries[number] < _TRIES:
+                self._waiting.append((number,))
+
+    def _has_failed(self, number: int) -> bool:
+        outcome = self.outcomes[number]
+        return outcome is None or outcome.error is not None
+
+    def _tell(self) -> None:
+        failed = [
+            tries
+            for tries, outcome in zip(self._tries, self.outcomes, strict=True)
+            if outcome is not None and outcome.error is not None
+        ]
+        now = Progress(
+            total=len(self._tasks),
+            done=sum(1 for one in self.outcomes if one is not None and one.error is None),
+            failed=sum(1 for tries in failed if tries >= _TRIES),
+            again=sum(1 for tries in failed if tries < _TRIES),
+            note=self._executor.note,
+        )
+        if now != self._said:
+            self._said = now
+            self._progress(now)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP do what Ctrl-C does, unless they are ignored (nohup) or handled."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ours = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
