@@ -77,6 +77,7 @@ def resume(
     """
     from clusterseg.cluster.look import look
     from clusterseg.submit.resumption import (
+        planned_code,
         planned_directory,
         refuse_unless_own,
         refuse_unless_resumable,
@@ -102,7 +103,8 @@ def resume(
         every = [*_earlier_overrides(submission), *(overrides or ())]
         directory = planned_directory(submission)
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():
-            plan = read_request(submission.job_yaml, every, os.environ)
+            code = planned_code(submission)
+            plan = read_request(submission.job_yaml, every, os.environ, code=code)
         for warning in plan.warnings:
             note(f"warning: {warning}")
         text = submission.job_yaml.read_text(encoding="utf-8")

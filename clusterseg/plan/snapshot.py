@@ -8,6 +8,7 @@ from clusterseg.plan.model import RUN_DIR, CodeSource, Plan
 from clusterseg.spec.model import JobSpec
 
 COPY = "code"  # the folder in the run directory (clusterseg.runs.paths)
+_IMAGES = (".sif", ".simg", ".img", ".sqsh")  # files; other images are names in a registry
 
 
 def directory_in_copy(code: CodeSource) -> str:
@@ -26,8 +27,12 @@ def filled_directory(plan: Plan, run_dir: str | None) -> str:
 def with_data_in_place(spec: JobSpec, code: CodeSource) -> JobSpec:
     """`spec` with its relative paths of files starting where the job was submitted.
 
-    Data is no code: it is seldom tracked, and not copied.
+    Data is no code: it is seldom tracked, and not copied. Nor is an image.
     """
+    image = spec.environment.container
+    if image is not None and image.endswith(_IMAGES):
+        environment = replace(spec.environment, container=_absolute(image, code))
+        spec = replace(spec, environment=environment)
     if spec.train is None:
         return spec
     train = spec.train
@@ -38,6 +43,6 @@ def with_data_in_place(spec: JobSpec, code: CodeSource) -> JobSpec:
 
 
 def _absolute(path: str, code: CodeSource) -> str:
-    if path.startswith(("/", "~")):  # whoever opens it fills in a home
+    if path.startswith(("/", "~")) or "://" in path:  # whoever opens it fills in a home
         return path
     return f"{code.directory.rstrip('/')}/{path}"

@@ -37,7 +37,6 @@ _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scheduler": (lambda name: name != "slurm", "Slurm"),
     **{f"slurm.{key}": (lambda value: not value, "Slurm") for key in SlurmSpec.__struct_fields__},
     "environment.container": (lambda image: image is None, "containers"),
-    "code": (lambda where: where == "in-place", "snapshots of the code"),
 }
 
 # key of a name -> its table in clusterseg.spec.tables

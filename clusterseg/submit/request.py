@@ -7,13 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from clusterseg.cluster.mpi import Sighting, horovod_fits, look_around
 from clusterseg.cluster.topology import this_host
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.dialect_reader import read_dialect
 from clusterseg.plan.geometry import solve
-from clusterseg.plan.model import Host, LauncherPair, Plan
+from clusterseg.plan.model import CodeSource, Host, LauncherPair, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.shipped import search_path
 from clusterseg.spec.model import JobSpec
@@ -24,11 +26,16 @@ _LARGEST = 2**20  # bytes of a launcher definition
 
 
 def read_request(
-    path: Path | str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+    *,
+    code: CodeSource | None = None,
 ) -> Plan:
     """The plan of the job described by `path`, for this machine as it is now.
 
-    `overrides` are `--set` arguments. Raises SpecError for a job that can't be read or planned,
+    `overrides` are `--set` arguments; `code` is what the snapshot of a run was taken of, where
+    there is one already. Raises SpecError for a job that can't be read or planned,
     and ClustersegError (exit code 3) where the launcher that it needs is missing.
     """
     file = open_job(path, overrides=overrides, environ=environ)
@@ -40,19 +47,39 @@ def read_request(
     except ClustersegError as error:
         raise file.placed(error) from None
     dialect, pair = _launcher(spec, ranks, environ)
+    directory = _directory()
+    if spec.code == "snapshot":
+        code, code_warnings = _code(spec, code, directory, environ)
+    else:
+        code, code_warnings = None, ()
     try:
-        return make_plan(
+        plan = make_plan(
             spec,
             dialect=dialect,
             pair=pair,
             hosts=hosts,
             program=own_program(),
             as_root=os.geteuid() == 0,
-            directory=_directory(),
+            directory=directory,
             horovod=_asks_for_horovod(spec) and horovod_fits(pair),
+            code=code,
         )
     except ClustersegError as error:
         raise file.placed(error) from None
+    return replace(plan, warnings=(*plan.warnings, *code_warnings))
+
+
+def _code(
+    spec: JobSpec, known: CodeSource | None, directory: str, environ: Mapping[str, str]
+) -> tuple[CodeSource, Sequence[str]]:
+    """What a snapshot is taken of, and what will not be in it."""
+    from clusterseg.submit.code import find_code, snapshot_warnings  # noqa: PLC0415 (seldom)
+
+    if known is not None:
+        return known, ()
+    code = find_code(Path(directory), environ)
+    seen = {**environ, **spec.environment.variables}
+    return code, snapshot_warnings(code, spec.command or (), seen)
 
 
 def own_program() -> tuple[str, ...]:

@@ -11,11 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from clusterseg.errors import ClustersegError
-from clusterseg.plan.model import Plan
+from clusterseg.plan.model import CodeSource, Plan
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import State
 from clusterseg.runs.snapshot import Snapshot, next_attempt_number
+from clusterseg.submit.code import gather_again
 from clusterseg.submit.submission import Submitted, new_intent, start, submission_files
 
 LARGEST_PLAN = 16 << 20  # bytes
@@ -37,7 +38,8 @@ def resume(
     number = snapshot.submission.number + 1 if snapshot.submission else 0
     intent = new_intent(plan, submission=number, overrides=overrides, now=time.time())
     _withdraw_stop(run)
-    submission = store.add_submission(run, submission_files(run, plan, text, intent))
+    code = gather_again(run, plan, environ)
+    submission = store.add_submission(run, submission_files(run, plan, text, intent, code))
     return start(run, submission, environ)
 
 
@@ -71,14 +73,13 @@ def refuse_unless_own(run: RunPaths) -> None:
 
 
 def planned_directory(submission: SubmissionPaths) -> Path | None:
-    """Where the ranks of a submission ran: relative paths in its job.yaml start there."""
-    try:
-        plan = msgspec.json.decode(
-            files.read_capped(submission.plan, LARGEST_PLAN), type=_Directory
-        )
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    """Where a submission was made: relative paths in its job.yaml start there."""
+    plan = _planned(submission)
+    if plan is None:
         return None
     directory = Path(plan.directory)
+    if plan.code is not None and Path(plan.code.directory).is_dir():
+        directory = Path(plan.code.directory)
     if not directory.is_dir():
         raise ClustersegError(
             f"{directory}, where {submission.folder} was submitted, is gone",
@@ -88,8 +89,24 @@ def planned_directory(submission: SubmissionPaths) -> Path | None:
     return directory
 
 
-class _Directory(Struct):
+def planned_code(submission: SubmissionPaths) -> CodeSource | None:
+    """What the snapshot of a submission was taken of; None if it had none."""
+    plan = _planned(submission)
+    return None if plan is None else plan.code
+
+
+def _planned(submission: SubmissionPaths) -> _Place | None:
+    try:
+        return msgspec.json.decode(files.read_capped(submission.plan, LARGEST_PLAN), type=_Place)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+class _Place(Struct):
+    """What plan.json says of the place (`clusterseg.plan.model.Plan`)."""
+
     directory: str
+    code: CodeSource | None = None
 
 
 def _withdraw_stop(run: RunPaths) -> None:

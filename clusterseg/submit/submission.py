@@ -26,6 +26,7 @@ from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent
+from clusterseg.submit.code import Code, gather
 
 
 class Submitted(Struct, frozen=True):
@@ -50,7 +51,9 @@ def submit(
     identity = Identity(
         key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
     )
-    submission = store.create_run(run, identity, submission_files(run, plan, text, intent))
+    code = gather(plan, environ)
+    written = submission_files(run, plan, text, intent, code)
+    submission = store.create_run(run, identity, written, code.copy)
     return start(run, submission, environ)
 
 
@@ -74,7 +77,9 @@ def start(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]
     return Submitted(run.run_id, run.root, job_id)
 
 
-def submission_files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> store.SubmissionFiles:
+def submission_files(
+    run: RunPaths, plan: Plan, text: str, intent: Intent, code: Code
+) -> store.SubmissionFiles:
     """What is written for a plan, with the run directory filled in."""
     filled = fill(plan, run_dir=str(run.root))
     return store.SubmissionFiles(
@@ -82,6 +87,8 @@ def submission_files(run: RunPaths, plan: Plan, text: str, intent: Intent) -> st
         plan=msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n",
         script=filled.script,
         intent=intent,
+        git=code.git,
+        diff=code.diff,
     )
 
 

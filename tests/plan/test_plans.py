@@ -77,10 +77,10 @@ def test_as_root_the_flag_is_added_and_said_or_refused():
 
 def test_what_comes_later_is_refused_all_at_once():
     with pytest.raises(ClustersegError) as caught:
-        plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\ncode: snapshot\n")
+        plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\nenvironment: {container: a}\n")
     said = caught.value.render()
     assert caught.value.exit_code == ExitCode.USAGE
-    for key in ("resources.memory", "resources.accelerator", "code"):
+    for key in ("resources.memory", "resources.accelerator", "environment.container"):
         assert key in said
     assert said.count("not there yet") == 3
 

@@ -62,7 +62,7 @@ def test_keys_that_can_only_be_left_alone_are_marked() -> None:
     marked = {key for key, (_, later) in documented().items() if later}
     assert marked <= set(_LATER)
     partly = {"train.loss.class_weights", "train.precision", "train.on_nan", "checkpoint.every"}
-    assert set(_LATER) - marked == {*partly, "resources.accelerator", "scheduler", "code"}
+    assert set(_LATER) - marked == {*partly, "resources.accelerator", "scheduler"}
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))

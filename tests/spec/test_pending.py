@@ -39,7 +39,6 @@ def test_what_is_there_is_not_named() -> None:
         ("slurm.extra=[--exclusive]", "slurm.extra"),
         ("launcher=mpich", "launcher"),
         ("environment.container=a.sif", "environment.container"),
-        ("code=snapshot", "code"),
     ],
 )
 def test_what_comes_later_is_named(override: str, key: str) -> None:
