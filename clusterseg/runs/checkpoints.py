@@ -1,8 +1,8 @@
-"""Checkpoint files in a run directory: names, headers, verification, which one to resume from.
+"""Checkpoint files in a run directory: names, headers, verification, which ones count.
 
-Everything here works without TensorFlow: the supervisor chooses with it, the trainer writes.
-A checkpoint counts for attempt N+1 if claim N accepted it or if attempt N itself wrote it;
-order is by the header's (attempt, step), never by name or time.
+Everything here works without TensorFlow: the supervisor chooses with it (`runs.choice`), the
+trainer writes. A checkpoint counts for attempt N+1 if claim N accepted it or if attempt N itself
+wrote it; order is by the header's (attempt, step), never by name or time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from clusterseg.runs import files
 from clusterseg.runs.checkpoint_file import (
@@ -32,12 +31,15 @@ from clusterseg.runs.records import CheckpointHeader, Claim
 __all__ = [
     "CheckpointError",
     "CheckpointInfo",
-    "Choice",
     "checkpoint_name",
     "commit_checkpoint",
+    "counting_checkpoints",
+    "counts",
     "list_checkpoints",
-    "newest_acceptable",
+    "listed",
     "reject",
+    "remove_temporaries",
+    "superseded",
     "unfinished_bytes",
     "verify",
 ]
@@ -62,14 +64,6 @@ class CheckpointInfo:
         return (self.header.attempt, self.header.step, self.header.validated)
 
 
-class Choice(NamedTuple):
-    """What a new attempt builds on. `accepted` is {file: sha256} for its claim."""
-
-    newest: CheckpointInfo | None
-    accepted: dict[str, str]
-    messages: list[str]
-
-
 def checkpoint_name(epoch: int, val_accuracy: float, step: int | None = None) -> str:
     """`weights-0003-0.8123.safetensors`; with `-step-000000420` for a save inside an epoch.
 
@@ -81,7 +75,10 @@ def checkpoint_name(epoch: int, val_accuracy: float, step: int | None = None) ->
 
 
 def list_checkpoints(
-    folder: Path, on_unreadable: Callable[[Path, CheckpointError], None] | None = None
+    folder: Path,
+    on_unreadable: Callable[[Path, CheckpointError], None] | None = None,
+    *,
+    read: Callable[[Path], Layout] = read_layout,
 ) -> list[CheckpointInfo]:
     """The checkpoints of a folder from oldest to newest, by their headers alone.
 
@@ -90,70 +87,34 @@ def list_checkpoints(
     found = []
     for path in _files(folder, _NAME):
         try:
-            found.append(_info(path, read_layout(path)))
+            layout = read(path)
         except CheckpointError as error:
-            if not path.exists():
+            if isinstance(error.__cause__, FileNotFoundError):
                 continue  # pruned since the folder was listed
             if on_unreadable is not None:
                 on_unreadable(path, error)
+        else:
+            found.append(_info(path, layout))
     return sorted(found, key=lambda one: one.order)
 
 
-def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
-    """Chooses what the attempt after `previous` resumes from, and tidies what counts no more.
+def listed(folder: Path) -> list[Path]:
+    """What a folder lists by a checkpoint's name, whether it can be found or not."""
+    return _names(folder, _NAME)
 
-    Call it only when attempt `previous` is known to have ended. The newest candidate is
-    verified whole; a bad one is moved to `rejected/` and the one before it is tried. Files of
-    attempts up to `previous` that no claim accepts are moved there too, and unfinished
-    temporary files of theirs are removed. Files of later attempts are left alone: somebody
-    else holds the next claim. Raises CheckpointError if there were checkpoints but none is good.
+
+def counts(info: CheckpointInfo, claim: Claim) -> bool:
+    """Whether a file counts while `claim` is the last one: it wrote it, or accepts it.
+
+    Anything else comes from an attempt that had lost the run when it wrote it.
     """
-    messages: list[str] = []
-    if previous is None:
-        return Choice(None, {}, messages)
-    _remove_temporaries(paths.checkpoints, previous.attempt)
-    bad = 0
+    own = info.header.attempt == claim.attempt
+    return own or claim.accepted.get(info.name) == info.sha256
 
-    def set_aside(path: Path, why: str) -> None:
-        place = reject(path, why, folder=paths.rejected)
-        messages.append(f"{path.name} moved to {place.parent.name}/{place.name}: {why}")
 
-    def unreadable(path: Path, error: CheckpointError) -> None:
-        nonlocal bad
-        bad += 1
-        set_aside(path, error.message)
-
-    candidates = []
-    for info in list_checkpoints(paths.checkpoints, unreadable):
-        if info.header.attempt > previous.attempt:
-            messages.append(f"{info.name} was written by attempt {info.header.attempt}: left alone")
-        elif (
-            info.header.attempt == previous.attempt
-            or previous.accepted.get(info.name) == info.sha256
-        ):
-            candidates.append(info)
-        else:
-            set_aside(info.path, f"no claim accepts it (attempt {info.header.attempt})")
-
-    while candidates:
-        newest = candidates[-1]
-        try:
-            verify(newest.path, newest.sha256)
-        except CheckpointError as error:
-            bad += 1
-            set_aside(newest.path, error.message)
-            candidates.pop()
-        else:
-            return Choice(newest, {one.name: one.sha256 for one in candidates}, messages)
-    missing = sorted(name for name in previous.accepted if not (paths.checkpoints / name).exists())
-    if bad or missing:
-        gone = [f"{name} is missing" for name in missing if not _mentions(messages, name)]
-        raise CheckpointError(
-            f"no checkpoint of {paths.run_id} can be used: " + "; ".join(messages + gone),
-            code="no-good-checkpoint",
-            help="put a good checkpoint back into checkpoints/, or submit the job anew",
-        )
-    return Choice(None, {}, messages)
+def counting_checkpoints(paths: RunPaths, claim: Claim) -> list[CheckpointInfo]:
+    """The checkpoints of a run whose last claim is `claim`, from oldest to newest; by headers."""
+    return [info for info in list_checkpoints(paths.checkpoints) if counts(info, claim)]
 
 
 def unfinished_bytes(folder: Path, attempt: int) -> int | None:
@@ -167,11 +128,24 @@ def unfinished_bytes(folder: Path, attempt: int) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def reject(path: Path, why: str, *, folder: Path | None = None) -> Path:
+def remove_temporaries(folder: Path, attempt: int) -> None:
+    """Removes unfinished files of attempts up to `attempt`.
+
+    Safe even if one of them still writes: its link() then fails, and it was not to count.
+    """
+    for path in _files(folder, _TEMPORARY):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and int(match[1]) <= attempt:
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def reject(path: Path, why: str, *, folder: Path | None = None, sha256: str | None = None) -> Path:
     """Moves a checkpoint to `rejected/` beside it and returns where it is now.
 
     Nothing there is overwritten; `why` stands in a small text file beside it. A file that has
-    gone meanwhile is no error.
+    gone meanwhile is no error. `sha256` is that of the file that was judged, by its header: if
+    another has taken its name since (we were paused), that one is put back.
     """
     folder = path.parent / "rejected" if folder is None else folder
     files.make_private_dir(folder)
@@ -182,6 +156,11 @@ def reject(path: Path, why: str, *, folder: Path | None = None) -> Path:
         place = folder / f"{path.name}.{number}"
     with suppress(FileNotFoundError):
         path.rename(place)
+    if sha256 is not None and _has_other_content(place, sha256):
+        files.link_new(place, path)
+        place.unlink()
+        files.sync_folder(path.parent)
+        return path
     with suppress(OSError):  # the reason is a comfort, moving the file is what matters
         descriptor = os.open(
             place.with_name(place.name + ".txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
@@ -198,8 +177,11 @@ def commit_checkpoint(
     tensors: Iterable[Tensor],
     *,
     accepted: dict[str, str],
+    holds: Callable[[], bool] = lambda: True,
 ) -> CheckpointInfo:
     """Writes a checkpoint durably: temporary file, fsync, link(), fsync of the folder.
+
+    `holds` is asked last: writing may have taken long, and the run may be another's by now.
 
     Never replaces a file. What stands under `name` already is, in this order: identical, then
     all is done; from an earlier attempt and not in `accepted` (this attempt's claim), then it is
@@ -216,10 +198,14 @@ def commit_checkpoint(
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if not holds():
+            raise superseded(header.attempt)
         try:
             os.link(temporary, target)
-        except FileExistsError:
+        except OSError as error:
             if not _is_ours(target, sha256):
+                if not isinstance(error, FileExistsError):
+                    raise
                 _make_room(target, header.attempt, accepted)
                 os.link(temporary, target)
     finally:
@@ -227,6 +213,15 @@ def commit_checkpoint(
             temporary.unlink()
     files.sync_folder(folder)
     return CheckpointInfo(name, target, header, sha256, size)
+
+
+def superseded(attempt: int) -> CheckpointError:
+    """What an attempt that lost the run says instead of saving."""
+    return CheckpointError(
+        f"attempt {attempt + 1} was claimed while this one still runs",
+        code="superseded",
+        help="this attempt was given up by its supervisor; it ends without saving",
+    )
 
 
 def _is_ours(target: Path, sha256: str) -> bool:
@@ -252,7 +247,15 @@ def _make_room(target: Path, attempt: int, accepted: dict[str, str]) -> None:
         )
     if standing.header.attempt == attempt or accepted.get(target.name) == standing.sha256:
         raise CheckpointError(f"{target.name} exists already with other content")
-    reject(target, f"no claim accepts it (attempt {standing.header.attempt})")
+    why = f"no claim accepts it (attempt {standing.header.attempt})"
+    reject(target, why, sha256=standing.sha256)
+
+
+def _has_other_content(path: Path, sha256: str) -> bool:
+    try:
+        return read_layout(path).sha256 != sha256
+    except CheckpointError:
+        return False  # gone, or not readable: not what anybody would want back
 
 
 def _info(path: Path, layout: Layout) -> CheckpointInfo:
@@ -260,29 +263,18 @@ def _info(path: Path, layout: Layout) -> CheckpointInfo:
 
 
 def _files(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """The plain files whose names fit, by name; one that goes meanwhile is left out."""
+    found = []
+    for path in _names(folder, pattern):
+        with suppress(FileNotFoundError):
+            if stat.S_ISREG(path.lstat().st_mode):
+                found.append(path)
+    return found
+
+
+def _names(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:
-            return [
-                Path(entry.path)
-                for entry in sorted(entries, key=lambda one: one.name)
-                if pattern.fullmatch(entry.name)
-                and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
-            ]
+        names = os.listdir(folder)  # noqa: PTH208 (names only)
     except FileNotFoundError:
         return []
-
-
-def _remove_temporaries(folder: Path, attempt: int) -> None:
-    """Removes unfinished files of attempts up to `attempt`.
-
-    Safe even if one of them still writes: its link() then fails, and it was not to count.
-    """
-    for path in _files(folder, _TEMPORARY):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and int(match[1]) <= attempt:
-            with suppress(FileNotFoundError):
-                path.unlink()
-
-
-def _mentions(messages: list[str], name: str) -> bool:
-    return any(message.startswith(name) for message in messages)
+    return [folder / name for name in sorted(names) if pattern.fullmatch(name)]

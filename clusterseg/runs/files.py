@@ -5,13 +5,15 @@ of its own under a temporary name, is fsynced, gets its real name by `link` or `
 then the folder is fsynced. Folders are 0700 and files 0600 whatever the umask says. Nothing is
 removed but the temporary file that the call itself made.
 
-These rules hold on NFS too: `link` is the only exclusive creation to trust there, and its
-answer can be lost, so that success is told by the link count. After a failed fsync the file is
-thrown away, because a second fsync of it would report success without the data.
+These rules hold on NFS too: `link` is the only exclusive creation to trust there. Its answer and
+that of `rename` can be lost, so that an error is believed only after a look at what stands there
+now. After a failed fsync the file is thrown away, because a second fsync of it would report
+success without the data.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +23,8 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK = 1 << 20  # bytes compared at a time
+# A handle that the server no longer knows (NFS): looking the name up again gives a good one.
+_STALE_TRIES = 3
 
 
 def commit_new(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -32,7 +36,7 @@ def commit_new(path: Path, data: bytes | Iterable[bytes]) -> None:
     """
     with _temporary(path) as temporary:
         _write_durably(temporary, data)
-        _link(temporary, path)
+        link_new(temporary, path)
     sync_folder(path.parent)
 
 
@@ -40,7 +44,7 @@ def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes `path` anew, durable when this returns; a reader sees the old file or the new one."""
     with _temporary(path) as temporary:
         _write_durably(temporary, data)
-        temporary.rename(path)
+        _rename(temporary, path)
     sync_folder(path.parent)
 
 
@@ -74,12 +78,13 @@ def overwrite(path: Path, data: bytes) -> None:
     """Overwrites an existing file in its place and fsyncs it; not atomic, for tiny files.
 
     In place, so that a reader on another host whose look-up cache still holds the old inode
-    sees it on its next open. Its readers must bear an empty or a torn file.
+    sees it on its next open. Its readers must bear a torn file; one that was not empty and is
+    not to become so is never empty in between, even if this is killed.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        os.ftruncate(descriptor, 0)
         _write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -90,15 +95,29 @@ def read_capped(path: Path, limit: int) -> bytes:
 
     Raises FileNotFoundError, or another OSError.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    for _ in range(_STALE_TRIES - 1):
+        try:
+            return _read_capped(path, limit)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return _read_capped(path, limit)
+
+
+def link_new(temporary: Path, path: Path) -> None:
+    """Gives a finished file its real name, which nothing may have yet.
+
+    Raises FileExistsError if something else stands there (the same content means: done before),
+    or another OSError; `path` then is as it was.
+    """
     try:
-        pieces = []
-        while limit > 0 and (piece := os.read(descriptor, limit)):
-            pieces.append(piece)
-            limit -= len(piece)
-        return b"".join(pieces)
-    finally:
-        os.close(descriptor)
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError:
+        # NFS repeats a request whose answer was lost, and the second one fails (EEXIST); or the
+        # answer is an error though the server did it. What stands there tells, not the error.
+        # The link count is the quick way; it may come from a cache, the content does not.
+        if temporary.stat().st_nlink != 2 and not _same_content(temporary, path):
+            raise
 
 
 def sync_folder(path: Path) -> None:
@@ -106,6 +125,18 @@ def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_capped(path: Path, limit: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while limit > 0 and (piece := os.read(descriptor, limit)):
+            pieces.append(piece)
+            limit -= len(piece)
+        return b"".join(pieces)
     finally:
         os.close(descriptor)
 
@@ -140,24 +171,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _link(temporary: Path, path: Path) -> None:
+def _rename(temporary: Path, path: Path) -> None:
     try:
-        os.link(temporary, path, follow_symlinks=False)
-        return
-    except OSError as error:
-        # NFS repeats a request whose answer was lost, and the second one fails: the link
-        # count of our own file tells what happened, not the error.
-        if temporary.stat().st_nlink == 2:
-            return
-        if not isinstance(error, FileExistsError) or not _same_content(temporary, path):
+        temporary.rename(path)
+    except OSError:  # or it was done, and the answer was lost
+        if temporary.exists() or not path.exists():
             raise
 
 
 def _same_content(one: Path, other: Path) -> bool:
-    with one.open("rb") as first, other.open("rb") as second:
+    """Whether two files hold the same; False if the other is not there or can't be read."""
+    with suppress(OSError), one.open("rb") as first, other.open("rb") as second:
         while True:
             piece = first.read(_CHUNK)
             if piece != second.read(_CHUNK):
                 return False
             if not piece:
                 return True
+    return False

@@ -8,9 +8,10 @@ from contextlib import suppress
 from clusterseg.runs.checkpoints import (
     CheckpointError,
     commit_checkpoint,
-    list_checkpoints,
+    counting_checkpoints,
+    superseded,
 )
-from clusterseg.runs.claims import is_superseded
+from clusterseg.runs.claims import is_superseded, may_prune
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.files import make_private_dir
 from clusterseg.runs.paths import RunPaths
@@ -94,11 +95,8 @@ class Saver:
         )
 
     def _write(self, progress: Progress, begin: float) -> None:
-        if is_superseded(self._paths, self._claim):
-            raise CheckpointError(
-                f"attempt {self._claim.attempt + 1} was claimed while this one still runs",
-                code="superseded",
-            )
+        if not self._holds():  # before the work; asked again before the file gets its name
+            raise superseded(self._claim.attempt)
         make_private_dir(self._paths.checkpoints)
         tensors = self._state.tensors()
         if bad := not_finite(tensors):
@@ -120,6 +118,7 @@ class Saver:
             header,
             tensors,
             accepted=self._claim.accepted,
+            holds=self._holds,
         )
         self._own.add(info.name)
         end = time.perf_counter()
@@ -138,9 +137,18 @@ class Saver:
         )
         self._prune()
 
+    def _holds(self) -> bool:
+        return not is_superseded(self._paths, self._claim)
+
     def _prune(self) -> None:
-        """Deletes what the keep rules let go; a file that is gone already is no error."""
-        folder = self._paths.checkpoints
-        for name in to_delete(list_checkpoints(folder), self._spec, own=frozenset(self._own)):
+        """Deletes what the keep rules let go; a file that is gone already is no error.
+
+        The rules see only what counts: a file that an attempt wrote after it had lost the run
+        must not take the place of a good one.
+        """
+        if not may_prune(self._paths, self._claim):
+            return
+        counting = counting_checkpoints(self._paths, self._claim)
+        for name in to_delete(counting, self._spec, own=frozenset(self._own)):
             with suppress(FileNotFoundError):
-                (folder / name).unlink()
+                (self._paths.checkpoints / name).unlink()

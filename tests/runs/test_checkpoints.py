@@ -20,9 +20,9 @@ from clusterseg.runs.checkpoints import (
     checkpoint_name,
     commit_checkpoint,
     list_checkpoints,
-    newest_acceptable,
     verify,
 )
+from clusterseg.runs.choice import newest_acceptable
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from clusterseg.runs.checkpoints import newest_acceptable
+from clusterseg.runs.choice import newest_acceptable
 from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim, Steps

@@ -1,0 +1,136 @@
+"""Which checkpoint the next attempt builds on, and what it may count on besides.
+
+Called by whoever is about to claim. It decides by what files hold, never by a file system's bad
+moment: a good checkpoint that can't be read just now must neither be set aside nor passed over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from clusterseg.runs.checkpoint_file import CheckpointError, Layout, read_layout, verify
+from clusterseg.runs.checkpoints import (
+    CheckpointInfo,
+    counts,
+    list_checkpoints,
+    listed,
+    reject,
+    remove_temporaries,
+)
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Claim
+
+_TRIES = 3  # a second apart, for what may be a file system's bad moment
+_LONGEST_CACHE = 90  # seconds that a name may stay unseen: 60 s of an NFS client, and slack
+_Read = TypeVar("_Read")
+
+
+class Choice(NamedTuple):
+    """What a new attempt builds on. `accepted` is {file: sha256} for its claim."""
+
+    newest: CheckpointInfo | None
+    accepted: dict[str, str]
+    messages: list[str]
+
+
+def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
+    """Chooses what the attempt after `previous` resumes from, and tidies what counts no more.
+
+    Call it only when attempt `previous` is known to have ended. The newest candidate is
+    verified whole; a bad one is moved to `rejected/` and the one before it is tried. Files of
+    attempts up to `previous` that no claim accepts are moved there too, and unfinished
+    temporary files of theirs are removed. Files of later attempts are left alone: somebody
+    else holds the next claim. Raises CheckpointError if there were checkpoints but none is good.
+    """
+    messages: list[str] = []
+    if previous is None:
+        return Choice(None, {}, messages)
+    remove_temporaries(paths.checkpoints, previous.attempt)
+    bad = 0
+
+    def set_aside(path: Path, why: str, sha256: str | None = None) -> None:
+        place = reject(path, why, folder=paths.rejected, sha256=sha256)
+        messages.append(f"{path.name} moved to {place.parent.name}/{place.name}: {why}")
+
+    def unreadable(path: Path, error: CheckpointError) -> None:
+        nonlocal bad
+        bad += 1
+        set_aside(path, error.message)
+
+    _wait_for_names(paths.checkpoints)
+    candidates = []
+    for info in list_checkpoints(paths.checkpoints, unreadable, read=_read):
+        if info.header.attempt > previous.attempt:
+            messages.append(f"{info.name} was written by attempt {info.header.attempt}: left alone")
+        elif counts(info, previous):
+            candidates.append(info)
+        else:
+            why = f"no claim accepts it (attempt {info.header.attempt})"
+            set_aside(info.path, why, info.sha256)
+
+    while candidates:
+        newest = candidates[-1]
+        try:
+            _patiently(lambda one: verify(one.path, one.sha256), newest)
+        except CheckpointError as error:
+            bad += 1
+            set_aside(newest.path, error.message)
+            candidates.pop()
+        else:
+            return Choice(newest, {one.name: one.sha256 for one in candidates}, messages)
+    missing = sorted(name for name in previous.accepted if not (paths.checkpoints / name).exists())
+    if bad or missing:
+        gone = [f"{name} is missing" for name in missing if not _mentions(messages, name)]
+        raise CheckpointError(
+            f"no checkpoint of {paths.run_id} can be used: " + "; ".join(messages + gone),
+            code="no-good-checkpoint",
+            help="put a good checkpoint back into checkpoints/, or submit the job anew",
+        )
+    return Choice(None, {}, messages)
+
+
+def _wait_for_names(folder: Path) -> None:
+    """Returns when every name that is listed is also found.
+
+    A host's cache may say "there is no such file" of one that another host has made since: it
+    must not be taken for pruned. Raises OSError if that stays so.
+    """
+    for _ in range(_LONGEST_CACHE):
+        if all(os.path.lexists(path) for path in listed(folder)):
+            return
+        time.sleep(1.0)
+    raise OSError(errno.ESTALE, "lists checkpoints that can't be found", str(folder))
+
+
+def _read(path: Path) -> Layout:
+    return _patiently(read_layout, path)
+
+
+def _patiently(read: Callable[[_Read], Layout], what: _Read) -> Layout:
+    """Reads; what the file system's bad moment made fail is tried again.
+
+    Raises CheckpointError for a file that is bad (EIO that stays: its blocks are), or not there;
+    OSError for what says nothing about the file (ESTALE, ETIMEDOUT, EACCES, EMFILE, …).
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return read(what)
+        except CheckpointError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError):
+                raise
+            if not left:
+                if cause.errno == errno.EIO:
+                    raise
+                raise cause from None
+        time.sleep(1.0)
+    raise AssertionError("unreachable")
+
+
+def _mentions(messages: list[str], name: str) -> bool:
+    return any(message.startswith(name) for message in messages)
