@@ -181,8 +181,8 @@ class _Supervisor:
             direct=not self._plan.mpirun,
         )
 
-    def _end(self, claim: Claim, found: Conclusion) -> Decision:
-        """Decides what follows, and records both."""
+    def _end(self, claim: Claim, found: Conclusion) -> Decision | None:
+        """Decides what follows, and records both; None if the run was lost meanwhile."""
         cancelled_now = found.stop is not None and found.stop.now
         decision = decide(
             Ended(
@@ -211,7 +211,11 @@ class _Supervisor:
             will_restart=decision.action is not Action.END,
         )
         try:
-            write_end(self._run, end)
+            if not write_end(self._run, end):  # we slept; what follows is not ours to decide
+                self._journal.say(
+                    f"attempt {claim.attempt + 1} was claimed by another process: this one ends"
+                )
+                return None
         except OSError as error:  # readers take a missing end for a kill, which is what it was
             self._journal.say(f"the end of attempt {claim.attempt} can't be written: {error}")
         if found.error:
