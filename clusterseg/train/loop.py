@@ -9,22 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from clusterseg.data.dataset import Part
-from clusterseg.data.pipeline import batches, explain
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Epoch, Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
 from clusterseg.train.assembly import Assembly
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
+from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.progress import Progress
-from clusterseg.train.sampling import training_indices, validation_indices
+from clusterseg.train.sampling import training_indices
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate
 from clusterseg.train.state import check_agreement, generator_seeds
@@ -168,7 +166,12 @@ class Loop:
         val_loss = val_accuracy = val_mean_iou = None
         if len(self._assembly.dataset.validation):
             result = validate(
-                self._validation_batches(),
+                validation_batches(
+                    self._spec,
+                    self._assembly,
+                    rank=self._communicator.rank,
+                    world_size=self._communicator.size,
+                ),
                 self._assembly.evaluation_step,
                 self._communicator,
                 classes=self._assembly.classes,
@@ -227,43 +230,15 @@ class Loop:
             rank=self._communicator.rank,
             world_size=self._communicator.size,
         )
-        elements = self._elements(
-            self._assembly.dataset.train, indices, epoch=epoch, augment=self._spec.augment
+        elements = feed(
+            self._assembly.dataset.train,
+            indices,
+            self._spec,
+            self._assembly,
+            epoch=epoch,
+            augment=self._spec.augment,
         )
         for row in indices:
             began = time.perf_counter()
             images, labels, _ = next(elements)
             yield _Batch(images, labels, int((row >= 0).sum()), time.perf_counter() - began)
-
-    def _validation_batches(self) -> Iterator[Any]:
-        part = self._assembly.dataset.validation
-        indices = validation_indices(
-            count=len(part),
-            batch=self._spec.batch_size,
-            rank=self._communicator.rank,
-            world_size=self._communicator.size,
-        )
-        return self._elements(part, indices, epoch=0, augment=())
-
-    def _elements(
-        self, part: Part, indices: NDArray[np.int64], *, epoch: int, augment: tuple[Any, ...]
-    ) -> Iterator[Any]:
-        """(images, labels, valid) a row of `indices`; errors name the file."""
-        elements = iter(
-            batches(
-                part,
-                indices,
-                seed=self._spec.seed,
-                epoch=epoch,
-                augment=augment,
-                size=self._assembly.size,
-                ignore=self._spec.loss.ignore,
-                threads=self._assembly.threads,
-            )
-        )
-        for row in indices:
-            try:
-                element = next(elements)
-            except tf.errors.OpError as error:
-                raise explain(error, part, row) from error
-            yield element
