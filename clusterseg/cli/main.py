@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("run_commands", "Wait for a run to end, and end with its exit code."),
     "cancel": ("run_commands", "Stop a run resumably, or at once with --now."),
     "collect": ("collect_commands", "Merge the ranks' logs into accuracy and throughput."),
+    "evaluate": ("evaluate_commands", "Score checkpoints on the validation data."),
     "data": ("data_commands", "Make data sets."),
     "train": ("rank_commands", "Run one rank; started by the launcher."),
     "attempt": ("rank_commands", "Supervise one attempt; started by the batch script."),

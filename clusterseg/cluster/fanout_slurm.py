@@ -44,8 +44,8 @@ _ENDINGS = {
 class SlurmJobs:
     """`options` are sbatch's, by long name (`cpus-per-task`); True is a flag without a value.
 
-    `name` is that of the jobs. `grace`: seconds until a result that was written on another host
-    is surely seen here.
+    `name` is that of the jobs, `setup` are lines of bash before the work. `grace`: seconds until
+    a result that was written on another host is surely seen here.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class SlurmJobs:
         name: str,
         options: Mapping[str, str | bool],
         *,
+        setup: Sequence[str] = (),
         grace: float = GRACE,
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
@@ -65,6 +66,7 @@ class SlurmJobs:
         beaten = {f"SBATCH_{key.upper().replace('-', '_')}" for key in options}
         self._environ = {k: v for k, v in scrubbed(environ).items() if k not in beaten}
         self._slurm = Slurm(environ)
+        self._setup = tuple(setup)
         self._key = os.urandom(16).hex()
         self._watch = Watch(grace, clock)
 
@@ -90,6 +92,7 @@ class SlurmJobs:
                     # Slurm 22.05 to 23.02: srun would give the task one core of the job's.
                     use_srun=False,
                     array_parallelism=len(calls),
+                    setup=list(self._setup) or None,
                     additional_parameters={
                         **self._options,
                         "comment": job_comment(self._key),

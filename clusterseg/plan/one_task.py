@@ -1,0 +1,53 @@
+"""What Slurm is asked for a job of one rank's work beside a run: where and as long as the run."""
+
+from __future__ import annotations
+
+from clusterseg.plan.model import Plan
+from clusterseg.plan.script import quote
+
+# Of the run's options those that say who pays, where it may run, and for how long.
+_INHERITED = (
+    "account", "clusters", "constraint", "exclude", "partition", "qos", "reservation", "time",
+)  # fmt: skip
+_MEGABYTE = 1 << 20
+
+
+def one_task_options(plan: Plan) -> dict[str, str]:
+    """Options of sbatch by long name: those of the run, with the cores and the share of a node's
+    memory that one of its ranks has."""
+    inherited = _of_job_yaml(plan)
+    if plan.slurm is not None:
+        words = (word.removeprefix("--").partition("=") for word in plan.slurm.options)
+        inherited |= {name: value for name, _, value in words if name in _INHERITED}
+    memory = plan.spec.resources.memory
+    if memory is not None:
+        share = -(-memory // max(plan.geometry.hosts.values()))
+        inherited["mem"] = f"{-(-share // _MEGABYTE)}M"
+    return {**inherited, "cpus-per-task": str(plan.threads)}
+
+
+def one_task_setup(plan: Plan) -> list[str]:
+    """Lines of bash that make the run's environment, to stand before the work."""
+    environment = plan.spec.environment
+    return [
+        *(f"export {name}={quote(value)}" for name, value in environment.variables.items()),
+        f"export OMP_NUM_THREADS={plan.threads}",
+        *(f"module load {quote(name)}" for name in _modules(plan)),
+        *(plan.slurm.setup if plan.slurm else environment.setup),
+    ]
+
+
+def _modules(plan: Plan) -> tuple[str, ...]:
+    return plan.slurm.modules if plan.slurm else plan.spec.environment.modules
+
+
+def _of_job_yaml(plan: Plan) -> dict[str, str]:
+    wanted = plan.spec.slurm
+    options = {
+        "account": wanted.account,
+        "constraint": wanted.constraint,
+        "partition": wanted.partition,
+        "qos": wanted.qos,
+        "time": None if plan.time_limit is None else str(-(-plan.time_limit // 60)),  # minutes
+    }
+    return {name: value for name, value in options.items() if value is not None}
