@@ -1,0 +1,270 @@
+"""Gets a submission's job into Slurm's queue, once: acts on what `slurm_protocol` decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from clusterseg.cluster.slurm.commands import SlurmMissing, SlurmRefused, SlurmUnreachable
+from clusterseg.cluster.slurm.jobs import JobDetail, JobFacts, job_comment, job_name
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.submit.slurm_protocol import (
+    QUIET,
+    Ask,
+    Cancel,
+    Done,
+    Known,
+    Record,
+    Refuse,
+    Release,
+    Sighting,
+    Submit,
+    next_step,
+    sightings,
+)
+
+PATIENCE = 300.0  # seconds in all, while Slurm does not answer
+FRESH = 1.0  # seconds for which an answer of the queue may be acted on
+SHORT = 5.0  # seconds for a release: it is repeated at will, and must not wait for a new controller
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds between tries; the last one again and again
+MOST_RELEASES = 6  # of a job that stays held
+MOST_LOST = 5  # jobs that sbatch acknowledged and the queue never showed
+
+
+class Controller(Protocol):
+    """What is asked of Slurm (`clusterseg.cluster.slurm.commands.Slurm`)."""
+
+    def submit(self, options: Sequence[str], script: Path, *, directory: Path) -> str: ...
+    def mine(self) -> list[JobFacts]: ...
+    def show(self, job_id: str) -> JobDetail | None: ...
+    def release(self, job_id: str, *, patience: float | None = None) -> None: ...
+    def cancel(self, *job_ids: str, pending_only: bool = False) -> None: ...
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What is submitted. `name` is the job's for people, `directory` where sbatch is called.
+
+    `recorded` is the id that an earlier client noted; `doubt`: one may have called sbatch.
+    """
+
+    name: str
+    key: str
+    options: tuple[str, ...]
+    script: Path
+    directory: Path
+    recorded: str | None = None
+    doubt: bool = False
+
+
+class NotSubmitted(ClustersegError):
+    """It ended without a job. `clean`: surely none of this submission exists, nor will."""
+
+    def __init__(self, error: ClustersegError, *, clean: bool) -> None:
+        self.clean = clean
+        super().__init__(error.message, code=error.code, help=error.help, exit_code=error.exit_code)
+
+
+class OutOfPatience(ClustersegError):
+    """Slurm did not answer for so long; the same call goes on where this one ended."""
+
+
+def have_queued(
+    wanted: Wanted,
+    slurm: Controller,
+    record: Callable[[str], None],
+    *,
+    patience: float = PATIENCE,
+    say: Callable[[str], None] = lambda text: None,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> str:
+    """Submits and releases the job; returns its id (of an array without a task).
+
+    May be called again and by several processes at once, under the same key. `record` notes
+    the id durably. Raises NotSubmitted, OutOfPatience, and what `record` raises; the job
+    is held then, if there is one.
+    """
+    return _Queueing(wanted, slurm, record, clock() + patience, say, clock, pause).run()
+
+
+class _Queueing:
+    def __init__(
+        self,
+        wanted: Wanted,
+        slurm: Controller,
+        record: Callable[[str], None],
+        deadline: float,
+        say: Callable[[str], None],
+        clock: Callable[[], float],
+        pause: Callable[[float], None],
+    ) -> None:
+        self._wanted, self._slurm, self._record = wanted, slurm, record
+        self._deadline, self._clock, self._pause = deadline, clock, pause
+        self._say, self._said = say, ""
+        self._known = Known(doubt=wanted.doubt, recorded=wanted.recorded)
+        self._asked_at = 0.0
+        self._acknowledged: str | None = None  # by the last sbatch, not seen in the queue yet
+        self._lost = 0
+        self._refusal: SlurmRefused | None = None
+        self._tries = 0  # in a row, without an answer
+        self._releases, self._unreleased = 0, "it is held again at once"
+
+    def run(self) -> str:
+        while True:
+            if self._clock() - self._asked_at > FRESH:
+                self._learn(jobs=None)
+            step = next_step(self._known)
+            if isinstance(step, Done):
+                return step.job_id
+            if isinstance(step, Refuse):
+                assert self._refusal is not None
+                raise NotSubmitted(self._refusal, clean=step.clean)
+            try:
+                self._do(step)
+            except SlurmUnreachable as error:
+                if self._refusal is not None and not self._known.doubt:
+                    raise NotSubmitted(self._refusal, clean=False) from None
+                self._learn(jobs=None)
+                self._wait(error)
+
+    def _do(self, step: Submit | Ask | Record | Cancel | Release) -> None:
+        match step:
+            case Submit():
+                self._submit()
+            case Ask(after):
+                if after:
+                    self._pause(after)
+                self._ask()
+            case Record(job_id):
+                self._record(job_id)
+                self._learn(recorded=job_id)
+            case Cancel(job_ids):
+                self._cancel(job_ids)
+            case Release(job_id):
+                self._release(job_id)
+
+    def _submit(self) -> None:
+        wanted = self._wanted
+        options = (
+            *wanted.options,
+            "--hold",
+            f"--job-name={job_name(wanted.name, wanted.key)}",
+            f"--comment={job_comment(wanted.key)}",
+        )
+        doubted = self._known.doubt
+        # Before the call: whatever ends it, the job may be there.
+        self._known = replace(self._known, doubt=True, refused=False, jobs=None, quiet=0)
+        try:
+            self._acknowledged = self._slurm.submit(
+                options, wanted.script, directory=wanted.directory
+            )
+        except SlurmRefused as error:
+            self._refusal = error
+            self._learn(refused=True, doubt=doubted)
+        except SlurmMissing as error:
+            raise NotSubmitted(error, clean=not doubted) from None
+
+    def _ask(self) -> None:
+        try:
+            found = sightings(self._slurm.mine(), self._wanted.name, self._wanted.key)
+        except SlurmRefused as error:
+            raise SlurmUnreachable("squeue", error.said) from None
+        except SlurmMissing as error:
+            raise NotSubmitted(error, clean=False) from None
+        if any(job.id == self._acknowledged for job in found):
+            self._acknowledged = None
+        for job_id in dict.fromkeys((self._acknowledged, self._known.recorded)):
+            if not found and job_id is not None:
+                found = self._second_witness(job_id)
+        if not found and self._known.quiet + 1 == QUIET:
+            self._count_loss()
+        self._asked_at = self._clock()
+        self._tries = 0
+        self._learn(jobs=found, quiet=0 if found else self._known.quiet + 1)
+
+    def _second_witness(self, job_id: str) -> tuple[Sighting, ...]:
+        """The job, if it is there although squeue shows nothing: its answer may be empty or cut."""
+        try:
+            detail = self._slurm.show(job_id)
+        except SlurmRefused:
+            return ()
+        if detail is None or detail.key != self._wanted.key:
+            return ()
+        return sightings([_facts(detail)], self._wanted.name, self._wanted.key)
+
+    def _count_loss(self) -> None:
+        """The controller has lost what sbatch acknowledged, or the queue shows us nothing ever."""
+        if self._acknowledged is None:
+            return
+        self._acknowledged = None
+        self._lost += 1
+        if self._lost >= MOST_LOST:
+            raise NotSubmitted(_never_shown(self._lost), clean=False)
+
+    def _cancel(self, job_ids: tuple[str, ...]) -> None:
+        self._say(f"cancelling {', '.join(job_ids)}, submitted twice and held")
+        try:
+            self._slurm.cancel(*job_ids, pending_only=True)
+        except SlurmRefused as error:  # held as they are, they harm nobody
+            self._say(error.message)
+        self._learn(jobs=None, left=self._known.left.union(job_ids))
+
+    def _release(self, job_id: str) -> None:
+        self._learn(jobs=None)
+        if self._releases:
+            self._pause(PAUSES[min(self._releases, len(PAUSES)) - 1])
+        if self._releases > MOST_RELEASES:
+            raise _not_released(job_id, self._unreleased)
+        self._releases += 1
+        try:
+            self._slurm.release(job_id, patience=SHORT)
+        except SlurmRefused as error:  # it ended, the id is gone, or we may not: the queue tells
+            self._unreleased = error.said
+
+    def _learn(self, **what: object) -> None:
+        self._known = replace(self._known, **what)
+
+    def _wait(self, error: SlurmUnreachable) -> None:
+        """After no answer: waits for longer and longer, up to the end of the patience."""
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise OutOfPatience(error.message, code=error.code, exit_code=ExitCode.CLUSTER)
+        if error.said != self._said:
+            self._said = error.said
+            self._say(f"{error.message}\ntrying again, for {left:.0f} s at most")
+        self._pause(min(PAUSES[min(self._tries, len(PAUSES) - 1)], left))
+        self._tries += 1
+
+
+def _facts(detail: JobDetail) -> JobFacts:
+    return JobFacts(
+        id=detail.id,
+        number=detail.number,
+        state=detail.state,
+        reason=detail.reason,
+        key=detail.key,
+        node_list=detail.node_list,
+    )
+
+
+def _not_released(job_id: str, said: str) -> ClustersegError:
+    return ClustersegError(
+        f"job {job_id} is in the queue, but is not released: {said}",
+        code="not-released",
+        help=f"scontrol release {job_id}; or ask the cluster's staff",
+        exit_code=ExitCode.CLUSTER,
+    )
+
+
+def _never_shown(times: int) -> ClustersegError:
+    return ClustersegError(
+        f"sbatch acknowledged {times} jobs, and the queue shows none of them",
+        code="jobs-lost",
+        help="jobs that appear later stay held; `squeue --me` shows them",
+        exit_code=ExitCode.CLUSTER,
+    )
