@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from clusterseg.cluster.slurm.jobs import JobFacts, JobState, job_name
+from clusterseg.cluster.slurm.jobs import JobFacts, JobState, carries
 
 QUIET = 2  # answers in a row without the job that mean: it is not there
 SETTLE = 2.0  # seconds between them: a request that waited in a socket is served meanwhile
@@ -119,14 +119,11 @@ def next_step(known: Known) -> Step:
     return Release(chosen.id) if chosen.held else Done(chosen.id)
 
 
-def sightings(jobs: Iterable[JobFacts], name: str, key: str) -> tuple[Sighting, ...]:
-    """The jobs of a submission among those of the user; `name` is the run's.
-
-    A site may overwrite comments (job_submit plugins do): then the job's name has the key.
-    """
+def sightings(jobs: Iterable[JobFacts], key: str) -> tuple[Sighting, ...]:
+    """The jobs of a submission among those of the user."""
     tasks: dict[str, list[JobFacts]] = {}
     for job in jobs:
-        if job.key == key or (job.key is None and job.name == job_name(name, key)):
+        if carries(job, key):
             tasks.setdefault(job.id.partition("_")[0], []).append(job)
     return tuple(
         Sighting(

@@ -171,7 +171,7 @@ class _Queueing:
 
     def _ask(self) -> None:
         try:
-            found = sightings(self._slurm.mine(), self._wanted.name, self._wanted.key)
+            found = sightings(self._slurm.mine(), self._wanted.key)
         except SlurmRefused as error:
             raise SlurmUnreachable("squeue", error.said) from None
         except SlurmMissing as error:
@@ -195,7 +195,7 @@ class _Queueing:
             return ()
         if detail is None or detail.key != self._wanted.key:
             return ()
-        return sightings([_facts(detail)], self._wanted.name, self._wanted.key)
+        return sightings([_facts(detail)], self._wanted.key)
 
     def _count_loss(self) -> None:
         """The controller has lost what sbatch acknowledged, or the queue shows us nothing ever."""

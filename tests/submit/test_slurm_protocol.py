@@ -216,14 +216,14 @@ def test_whose_jobs_are_ours() -> None:
         job("3", key=KEY),
         job("4", key=other, name=f"name.{KEY[:12]}"),
         job("5", name=f"name.{KEY[:12]}"),  # the site has put something else into the comment
-        job("6", name=f"other.{KEY[:12]}"),
+        job("6", name=f"name.{other[:12]}"),
         job("7_0", key=KEY, state=JobState.RUNNING, reason="None"),
         job("7_1", key=KEY),
         job("8", key=KEY, state=JobState.CANCELLED, reason="None"),
         job("9", key=KEY, state=JobState.CANCELLED, reason="None", node_list="n1"),
         job("11", key=KEY, state=JobState.UNKNOWN, reason="None"),
     ]
-    assert sightings(jobs, "name", KEY) == (
+    assert sightings(jobs, KEY) == (
         Sighting("3", held=True),
         Sighting("5", held=True),
         Sighting("7", live=True, held=True),

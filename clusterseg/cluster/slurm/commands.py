@@ -99,9 +99,9 @@ class Slurm:
         found = [detail for text in records if (detail := read_detail(text)) is not None]
         return next((one for one in found if job_id in (one.id, str(one.number))), None)
 
-    def release(self, job_id: str) -> None:
-        """Lets a held job run."""
-        self.run("scontrol", "release", job_id)
+    def release(self, job_id: str, *, patience: float | None = None) -> None:
+        """Lets a held job run. `patience`: seconds for the answer."""
+        self.run("scontrol", "release", job_id, patience=patience)
 
     def requeue(self, job_id: str) -> None:
         """Queues a running job again; of an array give one task, else all of it is queued."""
