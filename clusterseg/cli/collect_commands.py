@@ -63,15 +63,12 @@ def show_summary(run: RunPaths) -> None:
 
 
 def _collect(run: RunPaths, timeline: bool) -> Collected:
-    from clusterseg.cluster.local import LocalLives
+    from clusterseg.cluster.look import look
     from clusterseg.collect.summarize import collect
-    from clusterseg.runs import snapshot
     from clusterseg.runs.state import Life
 
-    lives = LocalLives()
-    now = snapshot.take(run, lives)
-    claim = now.attempt.claim if now.attempt else None
-    alive = not now.verdict.over and claim is not None and lives.holder(claim) is Life.ALIVE
+    now = look(run)
+    alive = not now.verdict.over and now.holder is Life.ALIVE
     return collect(run, now.verdict.state, alive=alive, timeline=timeline)
 
 

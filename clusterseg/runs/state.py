@@ -25,18 +25,27 @@ class Life(StrEnum):
 
 
 class SubmissionFacts(Struct, frozen=True):
-    """One submission. `started`: it has a job id. `job`: the life of that job."""
+    """One submission. `started`: it has a job id. `job`: the life of that job.
+
+    The rest is what a scheduler says. `cause`: why the job is over. `held`: the job waits until
+    `resume` releases it. `lost`: the scheduler answers, and does not know the job. `note`
+    explains it to a person.
+    """
 
     number: int
     started: bool
     job: Life = Life.DEAD
+    cause: Cause | None = None
+    held: bool = False
+    lost: bool = False
+    note: str | None = None
 
 
 class AttemptFacts(Struct, frozen=True):
     """One claimed attempt. `holder`: the life of the supervisor that claimed it.
 
     `submission` is that of the claim, None if the claim can't be read. `stop` is the reason in
-    its stop file, None if nobody asked it to stop.
+    its stop file, None if nobody asked it to stop. `note` explains why `holder` is believed.
     """
 
     number: int
@@ -44,6 +53,7 @@ class AttemptFacts(Struct, frozen=True):
     holder: Life = Life.DEAD
     end: End | None = None
     stop: str | None = None
+    note: str | None = None
 
 
 class Verdict(Struct, frozen=True):
@@ -107,10 +117,11 @@ def judge(
         if attempt.end is None and attempt.holder is Life.ALIVE:
             return Verdict(State.RUNNING)
         return _unclaimed(submission, next_stop)
-    job = submission.job if submission is not None else attempt.holder
+    if submission is None:
+        submission = SubmissionFacts(0, started=True, job=attempt.holder)
     if attempt.end is None:
-        return _unended(attempt, job)
-    return _ended(attempt, attempt.end, job)
+        return _unended(attempt, submission)
+    return _ended(attempt, attempt.end, submission)
 
 
 def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
@@ -119,42 +130,61 @@ def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
 
 def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     """A submission that no attempt belongs to yet."""
-    started = submission is not None and submission.started
-    if submission is not None and started and submission.job is not Life.DEAD:
-        return Verdict(State.QUEUED)
+    submission = submission or SubmissionFacts(0, started=False)
+    waits = submission.job is Life.ALIVE or (submission.started and submission.job is Life.UNKNOWN)
+    if waits:
+        return Verdict(State.QUEUED, note=submission.note, not_started=submission.held)
     if stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
     if stop is not None:
         return _final(State.STOPPED, Cause.CANCELLED)
-    if not started:
-        return Verdict(State.QUEUED, note="it was never started", not_started=True)
-    return _final(
-        State.FAILED, Cause.UNKNOWN, note="the batch script ended before it started an attempt"
-    )
+    if not submission.started or submission.lost:
+        note = submission.note or "it was never started"
+        return Verdict(State.QUEUED, note=note, not_started=True)
+    note = _joined("the batch script ended before it started an attempt", submission.note)
+    if submission.cause in (None, Cause.DONE):
+        return _final(State.FAILED, Cause.UNKNOWN, note=note)
+    return _killed(submission.cause, stop, note)
 
 
-def _unended(attempt: AttemptFacts, job: Life) -> Verdict:
+def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
     """The last attempt has no end record: it runs, or was killed."""
     if attempt.holder is not Life.DEAD:
-        return Verdict(State.RUNNING)
-    if job is not Life.DEAD:  # requeued by the scheduler: the same job will claim again
-        return Verdict(State.QUEUED, cause=Cause.UNKNOWN)
+        return Verdict(State.RUNNING, note=attempt.note)
+    if submission.job is not Life.DEAD:  # requeued by the scheduler: it will claim again
+        note = attempt.note or submission.note
+        return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note)
     if attempt.stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
-    return _final(State.FAILED, Cause.UNKNOWN, note="its supervisor was killed")
+    note = _joined("its supervisor was killed", submission.note or attempt.note)
+    if submission.cause in (None, Cause.DONE):
+        return _final(State.FAILED, Cause.UNKNOWN, note=note)
+    return _killed(submission.cause, attempt.stop, note)
 
 
-def _ended(attempt: AttemptFacts, end: End, job: Life) -> Verdict:
+def _ended(attempt: AttemptFacts, end: End, submission: SubmissionFacts) -> Verdict:
     if not end.will_restart:
         cancelled_now = end.cause is Cause.CANCELLED and attempt.stop == StopReason.CANCEL_NOW
         return _final(State.CANCELLED if cancelled_now else _AFTER[end.cause], end.cause)
     if attempt.holder is Life.ALIVE:  # the supervisor is about to claim the next attempt
         return Verdict(State.RUNNING, cause=end.cause)
-    if job is not Life.DEAD or attempt.holder is Life.UNKNOWN:
-        return Verdict(State.QUEUED, cause=end.cause)
+    if submission.job is not Life.DEAD or attempt.holder is Life.UNKNOWN:
+        return Verdict(State.QUEUED, cause=end.cause, note=attempt.note or submission.note)
     if attempt.stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
-    return _final(_AFTER[end.cause], end.cause, note="its supervisor was killed before a restart")
+    note = _joined("its supervisor was killed before a restart", submission.note)
+    return _final(_AFTER[end.cause], end.cause, note=note)
+
+
+def _killed(cause: Cause, stop: str | None, note: str) -> Verdict:
+    """After a job that its scheduler ended, without a word from the supervisor."""
+    if cause is Cause.CANCELLED and stop is None:  # nobody asked for a stop: nothing was saved
+        return _final(State.CANCELLED, cause, note=note)
+    return _final(_AFTER[cause], cause, note=note)
+
+
+def _joined(note: str, why: str | None) -> str:
+    return f"{note}; {why}" if why else note
 
 
 def _final(state: State, cause: Cause, note: str | None = None) -> Verdict:

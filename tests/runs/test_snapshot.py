@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from clusterseg.runs import files
 from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End, Identity, Intent, State
-from clusterseg.runs.snapshot import NobodyKnows, take
+from clusterseg.runs.snapshot import JobKey, NobodyKnows, Sight, take
 from clusterseg.runs.state import Life
 from clusterseg.runs.store import SubmissionFiles, add_submission, create_run
 
@@ -66,13 +67,16 @@ class Lives:
         self.asked = 0
         self.meanwhile = lambda: None
 
-    def job(self, job_id: str) -> Life:
-        self._ask()
-        return self.answers[0]
+    def expect(self, jobs: Iterable[JobKey]) -> None:
+        self.expected = list(jobs)
 
-    def holder(self, claim: Claim) -> Life:
+    def job(self, run: RunPaths, job: JobKey) -> Sight:
         self._ask()
-        return self.answers[1]
+        return Sight(self.answers[0])
+
+    def holder(self, run: RunPaths, claim: Claim) -> Sight:
+        self._ask()
+        return Sight(self.answers[1])
 
     def _ask(self) -> None:
         self.asked += 1
