@@ -77,6 +77,22 @@ class Slurm:
                 return found[1]
         raise SlurmUnreachable("sbatch", f"no job id in {said[:200]!r}")
 
+    def test_only(
+        self, options: Sequence[str], script: Path, *, patience: float | None = None
+    ) -> str | None:
+        """What sbatch says of when such a job would start; None if it would not be taken."""
+        # It submits nothing, so that no job can get the format of times for its own.
+        form = {"SLURM_TIME_FORMAT": "%s"}
+        try:
+            return self.run(
+                *("sbatch", "--test-only", *options, str(script)),
+                patience=patience,
+                variables=form,
+                complaints=True,
+            )
+        except SlurmRefused:
+            return None
+
     def mine(self) -> list[JobFacts]:
         """All jobs of this user that Slurm remembers, by one call; tasks of arrays one by one."""
         uid, mark = os.getuid(), random_mark()
@@ -136,8 +152,10 @@ class Slurm:
         *arguments: str,
         directory: Path | None = None,
         patience: float | None = None,
+        variables: Mapping[str, str] = {},
+        complaints: bool = False,
     ) -> str:
-        """What a program prints to stdout. Raises SlurmError."""
+        """What a program prints to stdout, with `complaints` to stderr, too. Raises SlurmError."""
         path = self._which(program)
         if path is None:
             raise SlurmMissing(
@@ -146,8 +164,10 @@ class Slurm:
                 help="submit from a login node of the cluster, or load its module",
             )
         try:
-            environ = {**self._environ, **_PLAIN} if program in _LISTING else self._environ
-            return _run([path, *arguments], environ, directory, patience or self._patience)
+            plain = _PLAIN if program in _LISTING else {}
+            environ = {**self._environ, **plain, **variables}
+            out, err = _run([path, *arguments], environ, directory, patience or self._patience)
+            return out + err if complaints else out
         except subprocess.TimeoutExpired as late:
             raise SlurmUnreachable(program, f"silent for {late.timeout:.0f} s") from None
         except subprocess.CalledProcessError as failed:
@@ -186,7 +206,8 @@ _NO_ANSWER = re.compile(
 
 def _run(
     argv: Sequence[str], environ: Mapping[str, str], directory: Path | None, patience: float
-) -> str:
+) -> tuple[str, str]:
+    """What it printed to stdout and to stderr."""
     with subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -205,7 +226,7 @@ def _run(
             raise
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, argv, out, err)
-    return out[:_LARGEST].decode(errors="backslashreplace")
+    return out[:_LARGEST].decode(errors="backslashreplace"), _said(err, None)
 
 
 def _said(err: bytes | None, out: bytes | None) -> str:

@@ -1,0 +1,91 @@
+"""What a job could ask for in its place, so as to start sooner. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+MOST = 5  # changes: Slurm has to work for each answer
+_LEAST_TIME = 600  # seconds: halving less gains nothing
+_PARTITIONS = 2
+# Options that pin a job to certain nodes, or give each of them a number of ranks of its own.
+_PINNED = ("--nodelist", "--nodefile", "--exclusive-user", "--reservation", "--distribution")
+
+
+class Change(Struct, frozen=True):
+    """`text` completes "with …"; `options` are further ones for sbatch, the last one wins."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+def changes(options: Sequence[str], partitions: Iterable[str] = ()) -> list[Change]:
+    """What could be asked for in place of `options` (words such as `--nodes=4`), best guess first.
+
+    `partitions` are names of those that there are.
+    """
+    given = _given(options)
+    nodes = int(given["--nodes"]) if given.get("--nodes", "").isdigit() else 1
+    found: list[Change] = []
+    if nodes > 1 and not any(name in given for name in _PINNED):
+        found += [_fewer(given, nodes, fewer) for fewer in dict.fromkeys((nodes // 2, 1))]
+    seconds = _seconds(given.get("--time", ""))
+    if seconds is not None and seconds > _LEAST_TIME:
+        minutes = math.ceil(seconds / 120)
+        text = f"a time limit of {_limit(minutes * 60)} in place of {_limit(seconds)}"
+        found.append(Change(text, (f"--time={minutes}",)))
+    own = given.get("--partition", "").split(",")
+    others = [name for name in dict.fromkeys(partitions) if name not in own]
+    if own != [""]:
+        elsewhere = [_elsewhere(name) for name in others[:_PARTITIONS]]
+        found = found[: MOST - len(elsewhere)] + elsewhere
+    return found[:MOST]
+
+
+def read_start(said: str) -> float | None:
+    """When `sbatch --test-only` says that the job would start, in unix seconds.
+
+    It was asked with SLURM_TIME_FORMAT=%s (sbatch 22.05: "Job 5 to start at …, using …").
+    """
+    found = re.search(r"Job \d+ to start at (\d{1,12}) using ", said)
+    return float(found[1]) if found else None
+
+
+def _given(options: Sequence[str]) -> dict[str, str]:
+    """Options by name; one without a value has an empty one."""
+    pairs = (word.partition("=") for word in options if word.startswith("--"))
+    return {name: value for name, _, value in pairs}
+
+
+def _fewer(given: dict[str, str], nodes: int, fewer: int) -> Change:
+    options = [f"--nodes={fewer}"]
+    if given.get("--ntasks", "").isdigit():
+        per_node = given.get("--ntasks-per-node", "")
+        each = int(per_node) if per_node.isdigit() else math.ceil(int(given["--ntasks"]) / nodes)
+        options.append(f"--ntasks={each * fewer}")
+    return Change(f"{fewer} node{'s' * (fewer != 1)} in place of {nodes}", tuple(options))
+
+
+def _elsewhere(partition: str) -> Change:
+    return Change(f"partition {partition}", (f"--partition={partition}",))
+
+
+def _seconds(text: str) -> int | None:
+    """A time limit as sbatch takes it (its manual, --time): m, m:s, h:m:s, d-h, d-h:m, d-h:m:s."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if found is None:
+        return None
+    days, first, second, third = (None if part is None else int(part) for part in found.groups())
+    if days is not None:
+        return ((days * 24 + (first or 0)) * 60 + (second or 0)) * 60 + (third or 0)
+    if third is not None:
+        return ((first or 0) * 60 + (second or 0)) * 60 + third
+    return (first or 0) * 60 + (second or 0)
+
+
+def _limit(seconds: int) -> str:
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02d} h" if hours else f"{minutes} min"
