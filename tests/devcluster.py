@@ -193,34 +193,42 @@ class DevCluster:
 
     def clean(self) -> None:
         """Mends every fault, ends every job and its processes, and waits for idle nodes."""
-        tool("fault", "--name", self.name, "all", "mend")
-
-        def said(*argv: str) -> str:
-            done = self.run(*argv, check=False)
-            return done.stdout.strip() if done.returncode == 0 else "no answer"
-
-        deadline = time.monotonic() + 60
-        asked = 0
-        while True:
-            queue = said("squeue", "-h", "-o", "%A %T")
-            states = said("sinfo", "-h", "-N", "-p", "low", "-o", "%N %t").splitlines()
-            busy = [line.split()[0] for line in states if line.split()[1:] != ["idle"]]
-            if not queue and states and not busy:
-                return
-            assert time.monotonic() < deadline, f"jobs and nodes are left: {queue} {states}"
-            if queue and asked % 20 == 0:
-                # KILL: a job that traps TERM would take its KillWait.
-                ids = {line.split()[0] for line in queue.splitlines() if line[0].isdigit()}
-                if ids:
-                    said("scancel", *ids)
-                    said("scancel", "--signal=KILL", "--full", *ids)
-            if asked % 10 == 0:
-                for line in states:
-                    name, _, state = line.partition(" ")
-                    if state.startswith(("down", "drain", "drng", "fail", "unk")):
-                        said("scontrol", "update", f"nodename={name}", "state=resume")
-            asked += 1
+        self._on_all("mend")
+        start = asked = time.monotonic()
+        self._cancel_all()
+        while not self._is_idle():
+            now = time.monotonic()
+            assert now < start + 60, f"left behind: {self._said('squeue')} {self._said('sinfo')}"
+            if now > asked + 1:
+                asked = now
+                self._cancel_all()
+                # What slurmctld has forgotten, or can't end.
+                self._on_all("kill-jobs")
             time.sleep(0.1)
+        self._on_all("kill-jobs")
+
+    def _cancel_all(self) -> None:
+        """Ends jobs as hard as can be (one that traps TERM would take its KillWait)."""
+        me = ["--user", str(os.getuid())]
+        self._said("scancel", *me, "--state=PENDING")
+        self._said("scancel", *me, "--state=RUNNING", "--signal=KILL", "--full")
+        self._said("scancel", *me)
+
+    def _is_idle(self) -> bool:
+        """No job and only idle nodes; those that were down are told to come back."""
+        nodes = [line.split() for line in self._said("sinfo", "-h", "-N", "-plow", "-o%N %t")]
+        for name, state in (words for words in nodes if len(words) == 2):
+            if state.startswith(("down", "drain", "drng", "fail")):
+                self._said("scontrol", "update", f"nodename={name}", "state=resume")
+        states = [words[-1] for words in nodes]
+        return states == ["idle"] * len(self.nodes) and self._said("squeue", "-h") == []
+
+    def _on_all(self, what: str) -> None:
+        tool("fault", "--name", self.name, "all", what)
+
+    def _said(self, *argv: str) -> list[str]:
+        done = self.run(*argv, check=False)
+        return done.stdout.splitlines() if done.returncode == 0 else ["no answer"]
 
 
 def tool(*argv: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:

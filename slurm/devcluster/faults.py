@@ -1,6 +1,6 @@
 """Faults made on purpose: daemons killed, stopped and started again, nodes cut off.
 
-Always by the recorded process, never by name; jobs on the node are not touched.
+Always by the recorded process, never by name; jobs are touched by kill-jobs only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import daemons
 import network
 from failure import DevclusterError
 from layout import Cluster
-from processes import alive, send, wait_for
+from processes import Process, alive, end, send, wait_for
 
 # What is not on a node, by the name that a user gives it.
 CENTRAL = {"munge": "munged", "accounting": "slurmdbd", "controller": "slurmctld"}
 EVERYWHERE = "all"
-OF_NODES = ("kill-slurmd", "stop-slurmd", "cont-slurmd", "start-slurmd", "cut", "join")
+OF_NODES = ("kill-slurmd", "stop-slurmd", "cont-slurmd", "start-slurmd", "cut", "join", "kill-jobs")
 OF_CENTRAL = ("kill", "stop", "cont", "start")
-OF_EVERYTHING = ("mend",)
+OF_EVERYTHING = ("mend", "kill-jobs")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCONT}
 
 
@@ -29,8 +29,10 @@ def inject(cluster: Cluster, where: str, what: str) -> str:
         possible = OF_EVERYTHING
     if what not in possible:
         raise DevclusterError(f"no fault {what!r} for {where}: {', '.join(possible)}", exit_code=2)
-    if where == EVERYWHERE:
+    if what == "mend":
         return _mend(cluster)
+    if what == "kill-jobs":
+        return _kill_jobs(cluster, cluster.node_names if where == EVERYWHERE else [where])
     if what in ("cut", "join"):
         network.set_cable(cluster, where, plugged=what == "join")
         return f"{where}: network {'joined' if what == 'join' else 'cut'}"
@@ -62,6 +64,20 @@ def _mend(cluster: Cluster) -> str:
     for node in cluster.node_names:
         _start(cluster, f"slurmd-{node}")
     return "every daemon runs, every node is joined"
+
+
+def _kill_jobs(cluster: Cluster, nodes: list[str]) -> str:
+    """Kills all that runs on nodes but their slurmd: jobs, their slurmstepds, their orphans."""
+    names = [f"{kind}-{node}" for node in nodes for kind in ("node", "slurmd")]
+    spared = {process.pid for name in names if (process := daemons.process(cluster, name))}
+
+    def others() -> list[Process]:
+        found = (process for node in nodes for process in network.processes_on(cluster, node))
+        return [process for process in found if process.pid not in spared]
+
+    count = len(others())
+    end(others, patience=0)
+    return f"{count} processes killed"
 
 
 def _start(cluster: Cluster, daemon: str) -> str:

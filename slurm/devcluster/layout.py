@@ -94,7 +94,7 @@ class Cluster:
 
     def port(self, node: str) -> str:
         """The host's end of the node's network cable."""
-        return f"csv{self.taken_index}-{node_number(node)}"
+        return f"{port_prefix(self.taken_index)}{node_number(node)}"
 
     @property
     def etc(self) -> Path:
@@ -163,6 +163,10 @@ class Cluster:
 
 def bridge_name(index: int) -> str:
     return f"csdev{index}"
+
+
+def port_prefix(index: int) -> str:
+    return f"csv{index}-"
 
 
 def node_number(node: str) -> int:

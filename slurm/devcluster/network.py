@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from failure import DevclusterError
-from layout import Cluster, bridge_name
+from layout import Cluster, bridge_name, port_prefix
 from processes import Process, identify, run
 
 INDEXES = range(100)
@@ -19,7 +19,7 @@ INDEXES = range(100)
 def take_index(mark: str) -> int:
     """Makes a bridge with the first free index and returns the index."""
     for index in INDEXES:
-        if _bridge(index).exists() or _namespaces(index) or _routes(index):
+        if _bridge(index).exists() or leftovers(index) or _routes(index):
             continue
         try:
             _add_bridge(index, mark)
@@ -74,26 +74,34 @@ def set_cable(cluster: Cluster, node: str, *, plugged: bool) -> None:
 
 def processes(index: int) -> list[Process]:
     """All that runs on the nodes of a network: daemons, jobs, and what jobs left behind."""
-    found = []
-    for space in _namespaces(index):
-        for pid in run("ip", "netns", "pids", space).split():
-            if process := identify(int(pid)):
-                found.append(process)
-    return found
+    return [process for space in _namespaces(index) for process in _processes_in(space)]
+
+
+def processes_on(cluster: Cluster, node: str) -> list[Process]:
+    """The same of one node."""
+    return _processes_in(cluster.namespace(node))
+
+
+def _processes_in(space: str) -> list[Process]:
+    pids = run("ip", "netns", "pids", space).split()
+    return [process for pid in pids if (process := identify(int(pid)))]
 
 
 def remove(index: int, mark: str) -> None:
-    """Removes the namespaces (the nodes' cables go with them), and the bridge last."""
+    """Removes cables and namespaces, and the bridge last."""
     if not _bridge(index).exists():
         _add_bridge(index, mark)  # someone removed it by hand; the index is ours again
+    # The kernel would remove a namespace's cable with it, but only some time later.
+    for port in _ports(index):
+        run("ip", "link", "delete", port)
     for space in _namespaces(index):
         run("ip", "netns", "delete", space)
     run("ip", "link", "delete", bridge_name(index), "type", "bridge")
 
 
 def leftovers(index: int) -> bool:
-    """Whether namespaces of the index remain though its bridge is gone."""
-    return not _bridge(index).exists() and bool(_namespaces(index))
+    """Whether something of the index remains though its bridge is gone."""
+    return not _bridge(index).exists() and bool(_namespaces(index) or _ports(index))
 
 
 def _add_bridge(index: int, mark: str) -> None:
@@ -110,6 +118,10 @@ def _namespaces(index: int) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith(prefix))
+
+
+def _ports(index: int) -> list[str]:
+    return [path.name for path in Path("/sys/class/net").glob(f"{port_prefix(index)}*")]
 
 
 def _routes(index: int) -> bool:

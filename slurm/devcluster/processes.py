@@ -146,7 +146,7 @@ def end(find: Callable[[], Iterable[Process]], *, patience: float) -> None:
             left = ", ".join(f"{process.name or 'pid'} {process.pid}" for process in living)
             raise DevclusterError(f"can't end: {left}")
         for process in living:
-            if waited > patience:
+            if waited >= patience:
                 send(process, signal.SIGKILL)
             elif process not in asked:
                 asked.add(process)
