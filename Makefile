@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick horovod lint format bench lock clean
+.PHONY: help setup demo test test-quick proof horovod lint format bench lock clean
 
 # The embedded mpirun is the one on the PATH, whatever else the machine has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -39,6 +39,11 @@ test: ## the whole suite, and everything it needs
 test-quick: ## the tests that take seconds
 	@tools/setup.sh dev
 	@pytest -m "not slow and not horovod"
+
+proof: ## every fault, on a real Slurm: both launchers, the real trainer (half an hour)
+	@tools/system_packages.sh
+	@tools/setup.sh dev
+	@pytest -m proof
 
 lint: ## ruff, mypy, and the rules of who imports whom
 	@tools/setup.sh dev

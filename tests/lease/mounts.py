@@ -1,0 +1,57 @@
+"""Hosts that share a file system as NFS shares one: each sees the others' changes late.
+
+Every host has a bindfs mount of one folder, whose kernel caches attributes, names and the absence
+of names for a while. That is worse than NFS, which asks for a file's size at every open.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+
+@contextmanager
+def stale_mounts(folder: Path, hosts: int, stale: float) -> Iterator[list[Path]]:
+    """One folder, mounted once for each host; what a host has looked up it believes for `stale` s.
+
+    Skips the test, with the reason, where such mounts can't be made.
+    """
+    if which("bindfs") is None:
+        pytest.skip("needs bindfs")
+    real = folder / "real"
+    real.mkdir(parents=True)
+    options = f"attr_timeout={stale},entry_timeout={stale},negative_timeout={stale}"
+    points = [folder / f"host{number}" for number in range(hosts)]
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for point in points:
+            point.mkdir()
+            running.append(_mount(real, point, options))
+        yield points
+    finally:
+        for point, process in zip(points, running, strict=False):
+            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+            process.terminate()
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
+
+
+def _mount(real: Path, point: Path, options: str) -> subprocess.Popen[str]:
+    before = point.stat().st_dev
+    process = subprocess.Popen(
+        ["bindfs", "-f", "-o", options, str(real), str(point)], stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 10
+    while point.stat().st_dev == before:
+        if process.poll() is not None or time.monotonic() > until:
+            process.terminate()
+            pytest.skip(f"bindfs can't mount here: {process.communicate()[1].strip()}")
+        time.sleep(0.02)
+    return process
