@@ -44,10 +44,12 @@ def status(reference: RunArgument, as_json: AsJson = False, runs_dir: RunsDir = 
     """Show one run: state, attempts, progress, ranks."""
     from clusterseg.cli.ending import advise
     from clusterseg.cli.status_view import status_lines, status_view
-    from clusterseg.cluster.look import look
+    from clusterseg.cli.waiting_view import why_it_waits
+    from clusterseg.cluster.look import Eyes
 
-    snapshot = look(_run(reference, runs_dir))
-    view = status_view(snapshot)
+    eyes = Eyes()
+    snapshot = eyes.look(_run(reference, runs_dir))
+    view = status_view(snapshot, why_it_waits(snapshot, eyes.job(snapshot)))
     if as_json:
         out_json(view)
         return

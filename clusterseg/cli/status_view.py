@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from clusterseg.cli.ending import end_sentence, last_words, next_hints
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
+from clusterseg.cli.waiting_view import waiting_facts
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
 from clusterseg.runs.heartbeat import read_heartbeat
@@ -15,6 +17,9 @@ from clusterseg.runs.progress import Progress, look_at, read_goal
 from clusterseg.runs.records import Cause, State
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.runs.store import read_identity
+
+if TYPE_CHECKING:
+    from clusterseg.cluster.slurm.waiting import Waiting
 
 SHOWN_RANKS = 16
 
@@ -86,10 +91,11 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     last_words: list[str]
     problems: list[str]
     next: list[str]
+    waiting: Waiting | None = None
 
 
-def status_view(snapshot: Snapshot) -> StatusView:
-    """All that `status` says about a run."""
+def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusView:
+    """All that `status` says about a run; `waiting`: why its job does not start."""
     run, verdict, last = snapshot.run, snapshot.verdict, snapshot.attempt
     problems: list[str] = []
     try:
@@ -123,6 +129,7 @@ def status_view(snapshot: Snapshot) -> StatusView:
         last_words=last_words(snapshot),
         problems=problems,
         next=[command for command, _ in next_hints(snapshot)],
+        waiting=waiting,
     )
 
 
@@ -149,6 +156,8 @@ def _facts(view: StatusView) -> list[str]:
     facts = [("directory", view.run_dir), ("job", view.job_id or "-")]
     if view.created is not None:
         facts.append(("submitted", clock(view.created)))
+    if view.waiting is not None:
+        facts += waiting_facts(view.waiting)
     if view.heartbeat_age is not None:
         facts.append(("heartbeat", f"{duration(view.heartbeat_age)} ago"))
     if (progress := view.progress) is not None and progress.step:
