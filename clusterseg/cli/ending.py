@@ -7,7 +7,7 @@ import time
 
 from clusterseg.cli.hints import Hint, live_hints, reference, show_hints
 from clusterseg.cli.output import note, safe
-from clusterseg.cluster.look import look
+from clusterseg.cluster.look import NOW_AND_THEN, Eyes, look
 from clusterseg.errors import ExitCode
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, End, State
@@ -16,6 +16,7 @@ from clusterseg.runs.text import last_lines
 
 LOOK = 1.0  # seconds between two looks
 NEVER_STARTED = 10.0  # seconds that a client gets to start what it has written
+NEVER_STARTED_SLURM = 60.0  # the same, where sbatch may have to be repeated
 OUTPUT_LINES = 15
 NEWLINE = "\n"
 
@@ -42,14 +43,29 @@ def advise(snapshot: Snapshot) -> None:
 
 def wait_for_end(run: RunPaths) -> Snapshot:
     """Looks at a run until nothing more will happen by itself."""
-    patience = time.monotonic() + NEVER_STARTED
+    eyes, patience = Eyes(max_age=NOW_AND_THEN), Patience()
     while True:
-        snapshot = look(run)
-        if snapshot.verdict.over:
-            return snapshot
-        if snapshot.verdict.not_started and time.monotonic() > patience:
+        snapshot = eyes.look(run)
+        if patience.is_over(snapshot):
             return snapshot
         time.sleep(LOOK)
+
+
+class Patience:
+    """How long to stay with a run: until its end, or until nobody seems to start it."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None  # when it was first seen not to be started
+
+    def is_over(self, snapshot: Snapshot) -> bool:
+        """Whether nothing more will happen by itself; asked at each look."""
+        if not snapshot.verdict.not_started:
+            self._since = None
+            return snapshot.verdict.over
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        is_local = snapshot.job is None or snapshot.job.is_local
+        return now - self._since > (NEVER_STARTED if is_local else NEVER_STARTED_SLURM)
 
 
 def attend(run: RunPaths, *, follow: bool, quiet: bool) -> tuple[Snapshot, int]:

@@ -1,7 +1,8 @@
 """The live view of a run: a bar on a terminal, plain lines into a pipe.
 
-Only files are read, each from where it was left, no more than twice a second and less often
-the longer a reading takes. It goes on over restarts until the run is over.
+Files are read, each from where it was left, no more than twice a second and less often the
+longer a reading takes; Slurm is asked now and then whether the job still lives. It goes on over
+restarts until the run is over.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol, TextIO
 
-from clusterseg.cli.ending import NEVER_STARTED, NEWLINE
+from clusterseg.cli.ending import NEWLINE, Patience
 from clusterseg.cli.log_follow import LogFollower
 from clusterseg.cli.log_view import LogChoice, LogPrinter
 from clusterseg.cli.output import number, safe
-from clusterseg.cluster.look import look
+from clusterseg.cluster.look import NOW_AND_THEN, Eyes
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.paths import RunPaths
@@ -45,14 +46,13 @@ class View(Protocol):
 def follow_run(run: RunPaths, stream: TextIO) -> Snapshot:
     """Shows a run on `stream` until nothing more will happen by itself; the last look at it."""
     watch = Watch(run)
-    patience = time.monotonic() + NEVER_STARTED
+    eyes, patience = Eyes(max_age=NOW_AND_THEN), Patience()
     with _view(stream) as view:
         while True:
             began = time.monotonic()
-            snapshot = look(run)  # before the reading: what is over is read to its end
+            snapshot = eyes.look(run)  # before the reading: what is over is read to its end
             view.show(watch, watch.read(snapshot))
-            started = not snapshot.verdict.not_started or began < patience
-            if snapshot.verdict.over or not started:
+            if patience.is_over(snapshot):
                 watch.finish()
                 return snapshot
             time.sleep(max(LOOK, SHARE * (time.monotonic() - began)))

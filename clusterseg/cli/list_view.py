@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.cli.output import clock, table
-from clusterseg.cluster.look import look
+from clusterseg.cluster.look import look_at
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.records import Cause, State
 from clusterseg.runs.store import find_runs, read_identity
@@ -37,12 +37,11 @@ def list_rows(root: Path, limit: int | None) -> tuple[list[RunRow], list[str]]:
         except ClustersegError as error:
             problems.append(error.message)
     identities.sort(key=lambda entry: (entry[1].created, entry[0].run_id), reverse=True)
+    shown = identities[:limit]
     rows = []
-    for run, identity in identities[:limit]:
-        try:
-            snapshot = look(run)
-        except ClustersegError as error:
-            problems.append(error.message)
+    for (run, identity), snapshot in zip(shown, look_at([run for run, _ in shown]), strict=True):
+        if isinstance(snapshot, ClustersegError):
+            problems.append(snapshot.message)
             continue
         attempt = snapshot.attempt
         claim = attempt.claim if attempt else None

@@ -1,4 +1,8 @@
-"""Following the logs of a run as they grow: files only, never the scheduler."""
+"""Following the logs of a run as they grow.
+
+Files are followed, over restarts and requeues. The scheduler is asked once a minute only, and
+only while the records don't say that the run is over: for a job that was killed without a word.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,14 @@ from clusterseg.cli.log_view import (
     split_lines,
 )
 from clusterseg.cli.output import note, safe_lines
-from clusterseg.cluster.look import look
+from clusterseg.cluster.look import Eyes
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import ByteStream, open_regular
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.store import iter_submissions
 
 LOOK = 0.5  # seconds between two looks at growing files
+SCHEDULER = 60.0  # seconds between two questions to the scheduler
 
 
 def follow_logs(run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
@@ -32,8 +37,9 @@ def follow_logs(run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
     """
     printer.named = not choice.supervisor
     follower = LogFollower(run, choice, printer)
+    eyes = Eyes(max_age=SCHEDULER)
     while True:
-        verdict = look(run).verdict  # before the reading: what is over is read to its end
+        verdict = eyes.look(run).verdict  # before the reading: what is over is read to its end
         over = verdict.over or verdict.not_started or _has_ended(run, choice.attempt)
         follower.read()
         if over:
@@ -60,9 +66,10 @@ class LogFollower:
     def read(self) -> None:
         numbers = attempt_numbers(self._run)
         if self._first is None:
+            # Once more with the first attempt: what the set-up said last stands before it.
+            self._read_batch_output()
             self._first = min(numbers, default=None)
         if self._first is None:
-            self._read_batch_output()
             return
         for number in numbers:
             later = self._choice.attempt is None and number > self._first

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clusterseg.cli import follow
+from clusterseg.cli import ending, follow
 from clusterseg.cli.follow import PlainView, Watch, follow_run, step_line
 from clusterseg.cli.live import LiveView, picture
 from clusterseg.cluster.look import look
@@ -134,7 +134,7 @@ def test_it_ends_with_the_run_and_says_everything(run: RunPaths) -> None:
 def test_it_does_not_wait_for_what_was_never_started(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "NEVER_STARTED", 0.0)
+    monkeypatch.setattr(ending, "NEVER_STARTED", 0.0)
     run = synthetic.make_run(runs_dir, "demo-z", started=False)
     assert follow_run(run, io.StringIO()).verdict.not_started
 

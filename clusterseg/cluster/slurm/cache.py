@@ -18,17 +18,14 @@ from typing import TypeVar
 
 import msgspec
 
+from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
+
 LARGEST = 64 << 20  # bytes; ten thousand jobs are some three million
 
 Value = TypeVar("Value")
 
-# Where Slurm itself looks for its configuration (slurm.conf(5)); Debian's old place; configless.
-_CONFIGURATIONS = (
-    "/etc/slurm/slurm.conf",
-    "/etc/slurm-llnl/slurm.conf",
-    "/run/slurm/conf/slurm.conf",
-)
-_IDENTITY = re.compile(r"(?im)^[ \t]*(?:ClusterName|SlurmctldHost|ControlMachine)[ \t]*=.*$")
+# Clusters of one name (the documentation's example) are told apart by their controllers.
+_CONTROLLER = re.compile(r"(?im)^[ \t]*(?:SlurmctldHost|ControlMachine)[ \t]*=[ \t]*([^\s#]+)")
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path | None:
@@ -59,17 +56,11 @@ def cluster_mark(environ: Mapping[str, str]) -> str:
 
     Of several clusters that share a home, each has its own ids of jobs.
     """
-    named = environ.get("SLURM_CONF", "")
-    said = [named, environ.get("SLURM_CLUSTERS", "")]
-    for path in [named] if named else _CONFIGURATIONS:
-        try:
-            with Path(path).open(encoding="utf-8", errors="replace") as file:
-                said += [line.strip() for line in _IDENTITY.findall(file.read(1 << 20))]
-            break
-        except OSError:
-            continue
-    else:
-        said.append(socket.gethostname())
+    file = configuration_file(environ)
+    said = [environ.get("SLURM_CLUSTERS", ""), cluster_name(file) or socket.gethostname()]
+    if file is not None:
+        with suppress(OSError), file.open(encoding="utf-8", errors="replace") as stream:
+            said += _CONTROLLER.findall(stream.read(1 << 20))
     return hashlib.sha256("\0".join(said).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
