@@ -28,17 +28,15 @@ def one_task_options(plan: Plan) -> dict[str, str]:
 
 def one_task_setup(plan: Plan) -> list[str]:
     """Lines of bash that make the run's environment, to stand before the work."""
-    environment = plan.spec.environment
+    own, site = plan.spec.environment, plan.slurm
+    modules = (*(site.modules if site else ()), *own.modules)
     return [
-        *(f"export {name}={quote(value)}" for name, value in environment.variables.items()),
+        "set -e",
+        *(f"export {name}={quote(value)}" for name, value in own.variables.items()),
         f"export OMP_NUM_THREADS={plan.threads}",
-        *(f"module load {quote(name)}" for name in _modules(plan)),
-        *(plan.slurm.setup if plan.slurm else environment.setup),
+        *(f"module load {quote(name)}" for name in modules),
+        *(line.rstrip("\n") for line in (*(site.setup if site else ()), *own.setup)),
     ]
-
-
-def _modules(plan: Plan) -> tuple[str, ...]:
-    return plan.slurm.modules if plan.slurm else plan.spec.environment.modules
 
 
 def _of_job_yaml(plan: Plan) -> dict[str, str]:

@@ -43,13 +43,15 @@ def evaluate_checkpoint(
     if the file is damaged or no longer the one with `sha256`, does not fit the job, or if there
     is nothing to validate on.
     """
+    file = Path(path)
+    layout, data = read_verified(file, sha256)  # before TensorFlow's seconds
+    spec, assembly = _assembled(run_dir, submission)
     from clusterseg.train.communicator.solo import SoloCommunicator
     from clusterseg.train.feeding import validation_batches
     from clusterseg.train.identity import check_fits
     from clusterseg.train.progress import finite
     from clusterseg.train.validation import validate
 
-    spec, assembly = _assembled(run_dir, submission)
     if not len(assembly.dataset.validation):
         raise ClustersegError(
             f"the data of {RunPaths(Path(run_dir)).run_id} have no validation part",
@@ -57,8 +59,6 @@ def evaluate_checkpoint(
             help="train.data.validation_split takes one from the training part",
             exit_code=ExitCode.FAILED,
         )
-    file = Path(path)
-    layout, data = read_verified(file, sha256)
     header = layout.header
     check_fits(file.name, header, assembly.identity, global_batch=header.global_batch)
     assembly.state.load(file.name, layout, data)
@@ -92,15 +92,26 @@ def _assembled(run_dir: str, submission: int) -> tuple[TrainSpec, Assembly]:
     if spec is None:
         raise ClustersegError("the job has `command:`, not `train:`", code="no-training")
     os.chdir(plan.directory)  # relative paths in job.yaml start there
-    from clusterseg.train.devices import prepare_tensorflow, rank_threads
+    threads = _prepared()
+    if spec.deterministic:
+        import tensorflow as tf
 
-    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
-    prepare_tensorflow(threads, deterministic=spec.deterministic)
+        tf.config.experimental.enable_op_determinism()
     from clusterseg.train.assembly import assemble
     from clusterseg.train.communicator.solo import SoloCommunicator
 
     # No step is trained here: the flags that ranks agree on in it are of no account.
     return spec, assemble(spec, SoloCommunicator(), flags=0, threads=threads)
+
+
+@lru_cache(maxsize=1)  # TensorFlow's threads can be set once
+def _prepared() -> int:
+    """Gives TensorFlow the threads of a rank; returns their number."""
+    from clusterseg.train.devices import prepare_tensorflow, rank_threads
+
+    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
+    prepare_tensorflow(threads, deterministic=False)
+    return threads
 
 
 def _plan(path: Path) -> _PlanPart:

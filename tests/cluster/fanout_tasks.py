@@ -1,0 +1,55 @@
+"""What the tests let jobs do; imported by the jobs themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def double(n: int) -> dict[str, int]:
+    return {"twice": 2 * n}
+
+
+def interval(seconds: float) -> list[float]:
+    begin = time.monotonic()
+    time.sleep(seconds)
+    return [begin, time.monotonic()]
+
+
+def behave(n: int, how: str, marks: str) -> int:
+    """`how`: good; raise or die, at the first try alone (once) or always."""
+    mark = Path(marks, str(n))
+    again = mark.exists()
+    mark.touch()
+    kind, _, when = how.partition(" ")
+    if kind != "good" and not (again and when == "once"):
+        print(f"task {n} is about to {kind}", file=sys.stderr, flush=True)
+        if kind == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError(f"task {n} is no good")
+    return n
+
+
+def sleep_unless_first(n: int) -> int:
+    if n:
+        time.sleep(600)
+    return n
+
+
+def no_json() -> object:
+    return object()
+
+
+def environment() -> dict[str, Any]:
+    return {**os.environ, "cpus": len(os.sched_getaffinity(0))}
+
+
+def cancel_itself() -> None:
+    """Has its own Slurm job cancelled."""
+    subprocess.run(["scancel", "--full", os.environ["SLURM_JOB_ID"]], check=True)
+    time.sleep(600)
