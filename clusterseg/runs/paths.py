@@ -40,6 +40,20 @@ class SubmissionPaths:
         return self.folder / "job_id"
 
     @property
+    def array_script(self) -> Path:
+        """What sbatch is given for a job array whose tasks are runs; only in one of the runs."""
+        return self.folder / "array.sh"
+
+    @property
+    def array_record(self) -> Path:
+        """Options of that array, and which run each task is."""
+        return self.folder / "array.json"
+
+    def array_output(self, pattern: str) -> Path:
+        """What Slurm itself prints about the tasks of that array; `pattern` as sbatch has it."""
+        return self.folder / f"array-{pattern}.log"
+
+    @property
     def git(self) -> Path:
         """The commit, the branch and what was changed, where git knew it."""
         return self.folder / "git.json"

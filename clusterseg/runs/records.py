@@ -53,7 +53,12 @@ class Identity(_Record, frozen=True, kw_only=True):
 
 
 class Intent(_Record, frozen=True, kw_only=True):
-    """submissions/NNN/intent.json: fsynced before the scheduler or a process is asked."""
+    """submissions/NNN/intent.json: fsynced before the scheduler or a process is asked.
+
+    Of a job array, every task is a run and all of them are submitted under one key: `task` is
+    this run's, `leader` the id of the run (in the same folder) that holds what they share. A
+    task that is submitted by itself has no leader.
+    """
 
     t: float
     key: str
@@ -62,6 +67,8 @@ class Intent(_Record, frozen=True, kw_only=True):
     host: str
     uid: int
     overrides: list[str] = []
+    task: int | None = None
+    leader: str | None = None
 
 
 class Claim(_Record, frozen=True, kw_only=True):

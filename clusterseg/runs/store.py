@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,10 +36,18 @@ _NEW = ".new-"  # what is being made, or was when its maker was killed
 _SUBMISSION = re.compile(r"\d{3,9}")
 
 
+class ArrayFiles(Struct, frozen=True):
+    """What the runs of one job array share: the script of all tasks, and who is which (JSON)."""
+
+    script: str
+    record: bytes
+
+
 class SubmissionFiles(Struct, frozen=True):
     """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script.
 
-    `git` (JSON) and `diff` are what git knew of the code; None: nothing.
+    `git` (JSON) and `diff` are what git knew of the code; None: nothing. `array`: see
+    `SubmissionPaths.array_script`.
     """
 
     job_yaml: str
@@ -46,6 +56,7 @@ class SubmissionFiles(Struct, frozen=True):
     intent: Intent
     git: bytes | None = None
     diff: bytes | None = None
+    array: ArrayFiles | None = None
 
 
 def runs_root(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -80,20 +91,43 @@ def create_run(
     """
     with _explained(run.root.parent):
         make_private_dir(run.root.parent)
-        new = RunPaths(run.root.with_name(_NEW + run.root.name))
-        # The first one fails if somebody else is making the very same run.
-        for folder in (new.root, new.submissions, new.control, new.checkpoints, new.attempts):
-            _make_folder(folder)
-        _put(new.identity, msgspec.json.encode(identity))
-        _write_submission(new.submission(files.intent.submission), files)
-        if copy_code is not None:
-            copy_code(new.code)
-        for folder in (new.submissions, new.root):
-            sync_folder(folder)
-        # Its name is taken by no one: the second of two equal ids would have failed above.
-        new.root.rename(run.root)
+        new = RunPaths(_aside(run.root))
+        with _undone(new.root):
+            for folder in (new.root, new.submissions, new.control, new.checkpoints, new.attempts):
+                _make_folder(folder)
+            _put(new.identity, msgspec.json.encode(identity))
+            _write_submission(new.submission(files.intent.submission), files)
+            if copy_code is not None:
+                copy_code(new.code)
+            for folder in (new.submissions, new.root):
+                sync_folder(folder)
+            new.root.rename(run.root)  # a folder with files in it is never replaced
         sync_folder(run.root.parent)
     return run.submission(files.intent.submission)
+
+
+def withdraw_run(run: RunPaths) -> None:
+    """Removes a run that the caller made just before, and of which nothing was ever started.
+
+    One that has an attempt or a second submission meanwhile is left. Raises OSError.
+    """
+    if attempted(run) or len(iter_submissions(run)) > 1:
+        return
+    gone = _aside(run.root)
+    run.root.rename(gone)  # from here on nobody finds it
+    shutil.rmtree(gone)
+
+
+def withdraw_submission(run: RunPaths, submission: SubmissionPaths) -> None:
+    """Removes a submission that the caller added just before and that nothing was started of.
+
+    Raises OSError.
+    """
+    if iter_submissions(run)[-1:] != [submission]:
+        return
+    gone = _aside(submission.folder)
+    submission.folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def add_submission(run: RunPaths, files: SubmissionFiles) -> SubmissionPaths:
@@ -103,8 +137,8 @@ def add_submission(run: RunPaths, files: SubmissionFiles) -> SubmissionPaths:
     can't be written.
     """
     submission = run.submission(files.intent.submission)
-    new = SubmissionPaths(run.submissions / f"{_NEW}{os.urandom(4).hex()}")
-    with _explained(run.submissions):
+    new = SubmissionPaths(_aside(submission.folder))
+    with _explained(run.submissions), _undone(new.folder):
         _write_submission(new, files)
         try:
             new.folder.rename(submission.folder)  # a folder with files in it is never replaced
@@ -241,6 +275,30 @@ def _is_number(name: str) -> bool:
     return _SUBMISSION.fullmatch(name) is not None
 
 
+def attempted(run: RunPaths) -> bool:
+    """Whether anything stands below the attempts of a run."""
+    try:
+        with os.scandir(run.attempts) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+
+
+def _aside(folder: Path) -> Path:
+    """A name beside `folder` that nobody else uses and that stands for nothing."""
+    return folder.with_name(f"{_NEW}{folder.name}-{os.urandom(4).hex()}")
+
+
+@contextmanager
+def _undone(folder: Path) -> Iterator[None]:
+    """Removes what is being made in `folder` if it can't be finished (a full disk)."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=FOLDER_MODE)
     folder.chmod(FOLDER_MODE)  # the umask may have taken bits away
@@ -256,6 +314,9 @@ def _write_submission(submission: SubmissionPaths, files: SubmissionFiles) -> No
     for path, data in ((submission.git, files.git), (submission.diff, files.diff)):
         if data is not None:
             _put(path, data)
+    if files.array is not None:
+        _put(submission.array_script, files.array.script.encode())
+        _put(submission.array_record, files.array.record)
     sync_folder(submission.folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from clusterseg.submit.code import gather_again
 from clusterseg.submit.submission import Submitted, new_intent, start, submission_files
 
 LARGEST_PLAN = 16 << 20  # bytes
+_LARGEST_REQUEST = 4096
 
 
 def resume(
@@ -28,6 +29,9 @@ def resume(
     text: str,
     overrides: Sequence[str],
     environ: Mapping[str, str],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    patience: float | None = None,
 ) -> Submitted:
     """Goes on with a run that is over (`refuse_unless_resumable`) by a new submission.
 
@@ -37,10 +41,18 @@ def resume(
     run = snapshot.run
     number = snapshot.submission.number + 1 if snapshot.submission else 0
     intent = new_intent(plan, submission=number, overrides=overrides, now=time.time())
-    _withdraw_stop(run)
     code = gather_again(run, plan, environ)
-    submission = store.add_submission(run, submission_files(run, plan, text, intent, code))
-    return start(run, submission, environ)
+    written = submission_files(run, plan, text, intent, code)
+    withdrawn = _withdraw_stop(run)
+    submission = store.add_submission(run, written)
+    try:
+        return start(run, submission, environ, fresh=True, say=say, patience=patience)
+    except ClustersegError as error:
+        if getattr(error, "clean", False):  # refused: the run is as it was
+            store.withdraw_submission(run, submission)
+            if withdrawn:
+                files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
+        raise
 
 
 def refuse_unless_resumable(snapshot: Snapshot) -> None:
@@ -109,8 +121,15 @@ class _Place(Struct):
     code: CodeSource | None = None
 
 
-def _withdraw_stop(run: RunPaths) -> None:
-    """An old request to stop what never started must not stop what is started now."""
+def _withdraw_stop(run: RunPaths) -> bytes:
+    """An old request to stop what never started must not stop what is started now.
+
+    Returns what the request was.
+    """
     stop_file = run.stop_file(next_attempt_number(run))
-    if stop_file.exists():
-        files.overwrite(stop_file, b"")
+    try:
+        request = files.read_capped(stop_file, _LARGEST_REQUEST)
+    except FileNotFoundError:
+        return b""
+    files.overwrite(stop_file, b"")
+    return request

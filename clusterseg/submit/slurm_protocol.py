@@ -104,16 +104,21 @@ def next_step(known: Known) -> Step:
     if known.jobs is None:
         return Ask() if known.doubt or known.refused else Submit()
     chosen = _chosen(known.jobs, known.recorded)
-    if chosen is None:
-        if known.refused and not known.doubt:
-            # Nothing of an sbatch that ended by itself is on its way any more.
-            return Refuse(clean=True)
-        if known.quiet < QUIET:
-            return Ask(SETTLE)
-        return Refuse(clean=False) if known.refused else Submit()
+    return _without_job(known) if chosen is None else _with_job(known, known.jobs, chosen)
+
+
+def _without_job(known: Known) -> Step:
+    if known.refused and not known.doubt:
+        return Refuse(clean=True)  # nothing of an sbatch that ended by itself is on its way
+    if known.quiet < QUIET:
+        return Ask(SETTLE)
+    return Refuse(clean=False) if known.refused else Submit()
+
+
+def _with_job(known: Known, jobs: Iterable[Sighting], chosen: Sighting) -> Step:
     if known.recorded != chosen.id:
         return Record(chosen.id)
-    twins = [job.id for job in known.jobs if job.held and job is not chosen]
+    twins = [job.id for job in jobs if job.held and job is not chosen]
     if rest := tuple(twin for twin in twins if twin not in known.left):
         return Cancel(rest)
     return Release(chosen.id) if chosen.held else Done(chosen.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from clusterseg.submit.slurm_protocol import (
     Refuse,
     Release,
     Sighting,
+    Step,
     Submit,
     next_step,
     sightings,
@@ -89,40 +91,42 @@ def have_queued(
     the id durably. Raises NotSubmitted, OutOfPatience, and what `record` raises; the job
     is held then, if there is one.
     """
-    return _Queueing(wanted, slurm, record, clock() + patience, say, clock, pause).run()
+    return _Queueing(
+        wanted, slurm, record, clock() + patience, say=say, clock=clock, pause=pause
+    ).run()
 
 
+@dataclass
 class _Queueing:
-    def __init__(
-        self,
-        wanted: Wanted,
-        slurm: Controller,
-        record: Callable[[str], None],
-        deadline: float,
-        say: Callable[[str], None],
-        clock: Callable[[], float],
-        pause: Callable[[float], None],
-    ) -> None:
-        self._wanted, self._slurm, self._record = wanted, slurm, record
-        self._deadline, self._clock, self._pause = deadline, clock, pause
-        self._say, self._said = say, ""
-        self._known = Known(doubt=wanted.doubt, recorded=wanted.recorded)
+    """One client's way to the job."""
+
+    wanted: Wanted
+    slurm: Controller
+    record: Callable[[str], None]
+    deadline: float
+    _: KW_ONLY
+    say: Callable[[str], None]
+    clock: Callable[[], float]
+    pause: Callable[[float], None]
+
+    def __post_init__(self) -> None:
+        self._known = Known(doubt=self.wanted.doubt, recorded=self.wanted.recorded)
         self._asked_at = 0.0
         self._acknowledged: str | None = None  # by the last sbatch, not seen in the queue yet
         self._lost = 0
-        self._refusal: SlurmRefused | None = None
+        self._refusal: ClustersegError | None = None
         self._tries = 0  # in a row, without an answer
+        self._complaint = ""  # the last one that was told
         self._releases, self._unreleased = 0, "it is held again at once"
 
     def run(self) -> str:
         while True:
-            if self._clock() - self._asked_at > FRESH:
+            if self.clock() - self._asked_at > FRESH:
                 self._learn(jobs=None)
             step = next_step(self._known)
             if isinstance(step, Done):
                 return step.job_id
-            if isinstance(step, Refuse):
-                assert self._refusal is not None
+            if isinstance(step, Refuse) and self._refusal is not None:
                 raise NotSubmitted(self._refusal, clean=step.clean)
             try:
                 self._do(step)
@@ -132,16 +136,16 @@ class _Queueing:
                 self._learn(jobs=None)
                 self._wait(error)
 
-    def _do(self, step: Submit | Ask | Record | Cancel | Release) -> None:
+    def _do(self, step: Step) -> None:
         match step:
             case Submit():
                 self._submit()
             case Ask(after):
                 if after:
-                    self._pause(after)
+                    self.pause(after)
                 self._ask()
             case Record(job_id):
-                self._record(job_id)
+                self.record(job_id)
                 self._learn(recorded=job_id)
             case Cancel(job_ids):
                 self._cancel(job_ids)
@@ -149,7 +153,7 @@ class _Queueing:
                 self._release(job_id)
 
     def _submit(self) -> None:
-        wanted = self._wanted
+        wanted = self.wanted
         options = (
             *wanted.options,
             "--hold",
@@ -160,7 +164,7 @@ class _Queueing:
         # Before the call: whatever ends it, the job may be there.
         self._known = replace(self._known, doubt=True, refused=False, jobs=None, quiet=0)
         try:
-            self._acknowledged = self._slurm.submit(
+            self._acknowledged = self.slurm.submit(
                 options, wanted.script, directory=wanted.directory
             )
         except SlurmRefused as error:
@@ -171,7 +175,7 @@ class _Queueing:
 
     def _ask(self) -> None:
         try:
-            found = sightings(self._slurm.mine(), self._wanted.key)
+            found = sightings(self.slurm.mine(), self.wanted.key)
         except SlurmRefused as error:
             raise SlurmUnreachable("squeue", error.said) from None
         except SlurmMissing as error:
@@ -183,19 +187,19 @@ class _Queueing:
                 found = self._second_witness(job_id)
         if not found and self._known.quiet + 1 == QUIET:
             self._count_loss()
-        self._asked_at = self._clock()
+        self._asked_at = self.clock()
         self._tries = 0
         self._learn(jobs=found, quiet=0 if found else self._known.quiet + 1)
 
     def _second_witness(self, job_id: str) -> tuple[Sighting, ...]:
         """The job, if it is there although squeue shows nothing: its answer may be empty or cut."""
         try:
-            detail = self._slurm.show(job_id)
+            detail = self.slurm.show(job_id)
         except SlurmRefused:
             return ()
-        if detail is None or detail.key != self._wanted.key:
+        if detail is None or detail.key != self.wanted.key:
             return ()
-        return sightings([_facts(detail)], self._wanted.key)
+        return sightings([_facts(detail)], self.wanted.key)
 
     def _count_loss(self) -> None:
         """The controller has lost what sbatch acknowledged, or the queue shows us nothing ever."""
@@ -207,22 +211,22 @@ class _Queueing:
             raise NotSubmitted(_never_shown(self._lost), clean=False)
 
     def _cancel(self, job_ids: tuple[str, ...]) -> None:
-        self._say(f"cancelling {', '.join(job_ids)}, submitted twice and held")
+        self.say(f"cancelling {', '.join(job_ids)}, submitted twice and held")
         try:
-            self._slurm.cancel(*job_ids, pending_only=True)
+            self.slurm.cancel(*job_ids, pending_only=True)
         except SlurmRefused as error:  # held as they are, they harm nobody
-            self._say(error.message)
+            self.say(error.message)
         self._learn(jobs=None, left=self._known.left.union(job_ids))
 
     def _release(self, job_id: str) -> None:
         self._learn(jobs=None)
         if self._releases:
-            self._pause(PAUSES[min(self._releases, len(PAUSES)) - 1])
+            self.pause(PAUSES[min(self._releases, len(PAUSES)) - 1])
         if self._releases > MOST_RELEASES:
             raise _not_released(job_id, self._unreleased)
         self._releases += 1
         try:
-            self._slurm.release(job_id, patience=SHORT)
+            self.slurm.release(job_id, patience=SHORT)
         except SlurmRefused as error:  # it ended, the id is gone, or we may not: the queue tells
             self._unreleased = error.said
 
@@ -231,13 +235,13 @@ class _Queueing:
 
     def _wait(self, error: SlurmUnreachable) -> None:
         """After no answer: waits for longer and longer, up to the end of the patience."""
-        left = self._deadline - self._clock()
+        left = self.deadline - self.clock()
         if left <= 0:
             raise OutOfPatience(error.message, code=error.code, exit_code=ExitCode.CLUSTER)
-        if error.said != self._said:
-            self._said = error.said
-            self._say(f"{error.message}\ntrying again, for {left:.0f} s at most")
-        self._pause(min(PAUSES[min(self._tries, len(PAUSES) - 1)], left))
+        if error.said != self._complaint:
+            self._complaint = error.said
+            self.say(f"{error.message}\ntrying again, for {left:.0f} s at most")
+        self.pause(min(PAUSES[min(self._tries, len(PAUSES) - 1)], left))
         self._tries += 1
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,27 +38,60 @@ class Submitted(Struct, frozen=True):
 
 
 def submit(
-    plan: Plan, text: str, overrides: Sequence[str], root: Path, environ: Mapping[str, str]
+    plan: Plan,
+    text: str,
+    overrides: Sequence[str],
+    root: Path,
+    environ: Mapping[str, str],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    patience: float | None = None,
 ) -> Submitted:
     """Makes a new run below `root` and starts it.
 
     `text` is the job.yaml as the user gave it, `overrides` the `--set` arguments that went into
-    `plan`. Raises ClustersegError if the run can't be written or the job can't be started.
+    `plan`. `patience`: seconds for a Slurm that does not answer. Raises ClustersegError if the
+    run can't be written or the job can't be started.
     """
     now = time.time()
     run = store.choose_run(root, plan.name, now)
     intent = new_intent(plan, submission=0, overrides=overrides, now=now)
-    identity = Identity(
-        key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
-    )
     code = gather(plan, environ)
     written = submission_files(run, plan, text, intent, code)
-    submission = store.create_run(run, identity, written, code.copy)
-    return start(run, submission, environ)
+    submission = store.create_run(run, new_identity(plan, intent, now), written, code.copy)
+    try:
+        return start(run, submission, environ, fresh=True, say=say, patience=patience)
+    except ClustersegError as error:
+        if getattr(error, "clean", False):  # refused: nothing came of this run
+            store.withdraw_run(run)
+        raise
 
 
-def start(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]) -> Submitted:
-    """Starts a submission that was written, once. Raises ClustersegError if it can't."""
+def start(
+    run: RunPaths,
+    submission: SubmissionPaths,
+    environ: Mapping[str, str],
+    *,
+    fresh: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    patience: float | None = None,
+) -> Submitted:
+    """Starts a submission that was written, once; finishes what a killed client began.
+
+    `fresh`: this process has just written it, and nobody else started it. Raises
+    ClustersegError if it can't.
+    """
+    intent = store.read_intent(submission)
+    if intent is not None and intent.scheduler == "slurm":
+        from clusterseg.submit.slurm_submission import start_in_slurm  # noqa: PLC0415 (Slurm's)
+
+        job_id = start_in_slurm(run, submission, environ, fresh=fresh, say=say, patience=patience)
+    else:
+        job_id = _start_here(run, submission, environ)
+    return Submitted(run.run_id, run.root, job_id)
+
+
+def _start_here(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]) -> str:
     bash = shutil.which("bash", path=environ.get("PATH"))
     if bash is None:
         raise ClustersegError(
@@ -73,15 +106,24 @@ def start(run: RunPaths, submission: SubmissionPaths, environ: Mapping[str, str]
         environ={name: value for name, value in environ.items() if name not in ATTEMPT_VARIABLES},
         output=submission.output,
     )
-    job_id = start_job(job, lambda name: files.commit_new(submission.job_id, f"{name}\n".encode()))
-    return Submitted(run.run_id, run.root, job_id)
+    return start_job(job, lambda name: files.commit_new(submission.job_id, f"{name}\n".encode()))
 
 
 def submission_files(
-    run: RunPaths, plan: Plan, text: str, intent: Intent, code: Code
+    run: RunPaths,
+    plan: Plan,
+    text: str,
+    intent: Intent,
+    code: Code,
+    *,
+    array: store.ArrayFiles | None = None,
 ) -> store.SubmissionFiles:
-    """What is written for a plan, with the run directory filled in."""
-    filled = fill(plan, run_dir=str(run.root))
+    """What is written for a plan, with everything filled in that is known now.
+
+    Raises ClustersegError if it can't wait for the run that it names.
+    """
+    output = str(run.submission(intent.submission).output)
+    filled = fill(plan, run_dir=str(run.root), output=output, after=_after(plan, run.root.parent))
     return store.SubmissionFiles(
         job_yaml=store.job_text(text, intent.overrides),
         plan=msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n",
@@ -89,6 +131,7 @@ def submission_files(
         intent=intent,
         git=code.git,
         diff=code.diff,
+        array=array,
     )
 
 
@@ -103,6 +146,22 @@ def new_intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: fl
         uid=os.getuid(),
         overrides=list(overrides),
     )
+
+
+def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
+    """Who a new run is: its key is that of its first submission."""
+    return Identity(
+        key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
+    )
+
+
+def _after(plan: Plan, root: Path) -> str:
+    """The id of the job that this one is to wait for; empty: of none."""
+    if plan.slurm is None or plan.spec.slurm.after is None:
+        return ""
+    from clusterseg.submit.chain import job_to_wait_for  # noqa: PLC0415 (seldom)
+
+    return job_to_wait_for(plan.spec.slurm.after, root)
 
 
 def _versions() -> dict[str, str]:

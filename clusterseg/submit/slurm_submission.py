@@ -1,0 +1,164 @@
+"""A submission that was written becomes a job of Slurm, exactly one (`slurm_protocol`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from clusterseg.cluster.slurm.commands import Slurm
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.variables import ATTEMPT_VARIABLES
+from clusterseg.runs import files, store
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.records import Intent
+from clusterseg.submit.slurm_queueing import (
+    PATIENCE,
+    NotSubmitted,
+    OutOfPatience,
+    Wanted,
+    have_queued,
+)
+
+_LARGEST = 16 << 20  # bytes of a plan or an array's record
+_T = TypeVar("_T")
+
+
+class ArrayRecord(Struct, frozen=True, kw_only=True):
+    """array.json: what a job array is submitted with, and the run id of each task."""
+
+    name: str
+    directory: str
+    options: tuple[str, ...]
+    tasks: dict[str, str]
+
+
+def start_in_slurm(
+    run: RunPaths,
+    submission: SubmissionPaths,
+    environ: Mapping[str, str],
+    *,
+    fresh: bool,
+    say: Callable[[str], None],
+    patience: float | None = None,
+) -> str:
+    """Has a submission queued and released; returns the job's id, of an array its task's.
+
+    Of an array, all of it is submitted. `fresh`: no sbatch was called for it yet. `patience` in
+    seconds. Raises NotSubmitted, and ClustersegError where it is not finished: `resume` does.
+    """
+    intent = _intent(submission)
+    members, wanted = _wanted(run, submission, intent, doubt=not fresh)
+
+    def record(base: str) -> None:
+        for member, task in members:
+            files.replace(member.job_id, f"{_task_id(base, task)}\n".encode())
+
+    # Of a job that submits another one, nothing may be taken for the new run's.
+    clean = {name: value for name, value in environ.items() if name not in ATTEMPT_VARIABLES}
+    try:
+        base = have_queued(
+            wanted,
+            Slurm(clean),
+            record,
+            patience=PATIENCE if patience is None else patience,
+            say=say,
+        )
+    except OutOfPatience as error:
+        raise ClustersegError(
+            f"{error.message}\n{run.run_id} is kept, and its job is not started",
+            code=error.code,
+            help=f"clusterseg resume {run.run_id} finishes it once Slurm answers",
+            exit_code=ExitCode.CLUSTER,
+        ) from None
+    except NotSubmitted as error:
+        if not error.clean:
+            error.help = f"clusterseg resume {run.run_id} tries again; {error.help or 'it is kept'}"
+        raise
+    except OSError as error:
+        raise ClustersegError(
+            f"{submission.folder} can't be written: {error.strerror or error}\n"
+            "the job is in the queue, held: it can't run",
+            code="run-dir",
+            help=f"make room, then: clusterseg resume {run.run_id}",
+            exit_code=ExitCode.FAILED,
+        ) from None
+    except KeyboardInterrupt:
+        say(f"\nnot finished: clusterseg resume {run.run_id} does, without a second job")
+        raise
+    return _task_id(base, intent.task)
+
+
+def _wanted(
+    run: RunPaths, submission: SubmissionPaths, intent: Intent, *, doubt: bool
+) -> tuple[list[tuple[SubmissionPaths, int | None]], Wanted]:
+    """The submissions that share the job, each with its task, and what is asked of Slurm."""
+    recorded = store.read_job_id(submission)
+    leader = None if intent.leader is None else RunPaths(run.root.with_name(intent.leader))
+    if leader is None:
+        plan = _read(submission.plan, _PlanPart)
+        members = [(submission, intent.task)]
+        script, options = submission.batch_script, plan.slurm.options
+        name, directory = plan.name, plan.directory
+    else:
+        first = leader.submission(0)
+        array = _read(first.array_record, ArrayRecord)
+        members = [
+            (RunPaths(run.root.with_name(name)).submission(0), int(task))
+            for task, name in array.tasks.items()
+        ]
+        script, options = first.array_script, array.options
+        name, directory = array.name, array.directory
+    return members, Wanted(
+        name=name,
+        key=intent.key,
+        options=options,
+        script=script,
+        directory=Path(directory) if Path(directory).is_dir() else submission.folder,
+        recorded=None if recorded is None else recorded.partition("_")[0],
+        doubt=doubt,
+    )
+
+
+def _task_id(base: str, task: int | None) -> str:
+    return base if task is None else f"{base}_{task}"
+
+
+class _Options(Struct, frozen=True):
+    options: tuple[str, ...]
+
+
+class _PlanPart(Struct, frozen=True):
+    """What is needed of a plan."""
+
+    name: str
+    directory: str
+    slurm: _Options
+
+
+def _intent(submission: SubmissionPaths) -> Intent:
+    intent = store.read_intent(submission)
+    if intent is None:
+        raise _damaged(submission.intent, "it is gone or damaged")
+    return intent
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(files.read_capped(path, _LARGEST), type=kind)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(path, f"damaged ({error})") from None
+
+
+def _damaged(path: Path, what: str) -> ClustersegError:
+    return ClustersegError(
+        f"{path} can't be read: {what}",
+        code="bad-run",
+        help="submit the job as a new run",
+        exit_code=ExitCode.FAILED,
+    )
