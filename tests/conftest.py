@@ -44,6 +44,7 @@ def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     base = tmp_path_factory.mktemp("session")
     os.environ["CLUSTERSEG_RUNS"] = str(base / "runs")
     os.environ["CLUSTERSEG_CONFIG"] = str(base / "config")
+    os.environ["XDG_CACHE_HOME"] = str(base / "cache")  # what is remembered of Slurm's answers
     yield
     left = _descendants.end_all(patience=5)
     if left:
