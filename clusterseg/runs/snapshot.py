@@ -116,7 +116,7 @@ def _decide(run: RunPaths, reading: _Reading, lives: Lives) -> Snapshot:
             return _judged(run, reading, _NOBODY, _NOBODY)
         job = lives.job(run, reading.job) if reading.job else _NOBODY
         holder = _holder(run, reading.attempt, job, lives)
-        if Life.DEAD not in (job.life, holder.life):
+        if Life.DEAD not in ((job.life, holder.life) if reading.attempt else (job.life,)):
             return _judged(run, reading, job, holder)
         # Who is dead by now may have written an end or another claim since the reading.
         again = _read(run)

@@ -18,14 +18,28 @@ def end(cause: Cause, *, will_restart: bool = False) -> End:
     return End(t=2.0, attempt=0, cause=cause, will_restart=will_restart)
 
 
-def submission(number: int = 0, *, started: bool = True, job: Life = DEAD) -> SubmissionFacts:
-    return SubmissionFacts(number, started, job)
+def submission(
+    number: int = 0,
+    *,
+    started: bool = True,
+    job: Life = DEAD,
+    cause: Cause | None = None,
+    held: bool = False,
+    lost: bool = False,
+    note: str | None = None,
+) -> SubmissionFacts:
+    return SubmissionFacts(number, started, job, cause, held, lost, note)
 
 
 def attempt(
-    *, of: int | None = 0, holder: Life = DEAD, ended: End | None = None, stop: str | None = None
+    *,
+    of: int | None = 0,
+    holder: Life = DEAD,
+    ended: End | None = None,
+    stop: str | None = None,
+    note: str | None = None,
 ) -> AttemptFacts:
-    return AttemptFacts(0, of, holder, ended, stop)
+    return AttemptFacts(0, of, holder, ended, stop, note)
 
 
 # The design's table: cause -> state afterwards, exit code of the run.
@@ -174,11 +188,85 @@ def test_an_older_attempt_that_still_runs_is_not_hidden_by_a_new_submission() ->
     assert verdict.state is State.RUNNING
 
 
+# What a scheduler says of a job -> state, exit code, cause: before any attempt, and after one that
+# has no end record and nobody who could still write one.
+ENDED_BY_SCHEDULER = [
+    (Cause.PREEMPTED, State.STOPPED, 75, Cause.PREEMPTED),
+    (Cause.TIME_LIMIT, State.STOPPED, 75, Cause.TIME_LIMIT),
+    (Cause.NODE_FAIL, State.FAILED, 1, Cause.NODE_FAIL),
+    (Cause.OUT_OF_MEMORY, State.FAILED, 1, Cause.OUT_OF_MEMORY),
+    (Cause.CANCELLED, State.CANCELLED, 1, Cause.CANCELLED),
+    (Cause.DONE, State.FAILED, 1, Cause.UNKNOWN),  # it says nothing of the run's own end
+    (None, State.FAILED, 1, Cause.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("said", "state", "code", "cause"), ENDED_BY_SCHEDULER)
+@pytest.mark.parametrize("attempts", [[], [attempt()]], ids=["unclaimed", "claimed"])
+def test_the_scheduler_says_why_a_job_ended_without_a_record(
+    attempts: list[AttemptFacts], said: Cause | None, state: State, code: int, cause: Cause
+) -> None:
+    verdict = judge([submission(cause=said, note="Slurm says X")], attempts)
+    assert (verdict.state, verdict.exit_code, verdict.cause) == (state, code, cause)
+    assert verdict.note is not None
+    assert verdict.note.endswith("; Slurm says X")
+
+
+def test_a_job_cancelled_after_a_request_to_stop_is_stopped() -> None:
+    facts = submission(cause=Cause.CANCELLED)
+    assert judge([facts], [attempt(stop=CANCEL)]).state is State.STOPPED
+    assert judge([facts], [attempt(stop=NOW)]).state is State.CANCELLED
+
+
+def test_a_job_cancelled_while_it_waits_to_go_on_keeps_what_its_attempt_said() -> None:
+    ended = end(Cause.PREEMPTED, will_restart=True)
+    verdict = judge([submission(cause=Cause.CANCELLED, note="scancel")], [attempt(ended=ended)])
+    assert (verdict.state, verdict.exit_code, verdict.cause) == (
+        State.STOPPED,
+        75,
+        Cause.PREEMPTED,
+    )
+
+
+def test_a_held_job_is_queued_and_finished_by_resume() -> None:
+    verdict = judge([submission(job=ALIVE, held=True, note="job 12 is held")], [])
+    assert verdict == Verdict(State.QUEUED, note="job 12 is held", not_started=True)
+    unrecorded = submission(started=False, job=ALIVE, held=True, note="job 12 waits for it")
+    assert judge([unrecorded], []).note == "job 12 waits for it"
+    assert judge([unrecorded], []).not_started
+
+
+def test_a_lost_job_is_never_over_by_itself() -> None:
+    verdict = judge([submission(lost=True, note="Slurm does not know job 12")], [])
+    assert verdict == Verdict(State.QUEUED, note="Slurm does not know job 12", not_started=True)
+    again = [submission(0), submission(1, lost=True)]
+    assert judge(again, [attempt(ended=end(Cause.PREEMPTED))]).not_started
+    assert judge([submission(lost=True)], [], NOW).state is State.CANCELLED
+    # Claimed: who holds it decides.
+    assert judge([submission(lost=True)], [attempt(holder=UNKNOWN, note="?")]).note == "?"
+    assert judge([submission(lost=True)], [attempt(holder=DEAD)]).state is State.FAILED
+
+
+def test_an_outage_is_noted_and_changes_nothing() -> None:
+    for started in (True, False):
+        facts = submission(started=started, job=UNKNOWN, note="Slurm does not answer")
+        verdict = judge([facts], [])
+        assert verdict.state is State.QUEUED
+        assert verdict.note == "Slurm does not answer"
+        assert verdict.not_started is not started
+    verdict = judge([submission(job=UNKNOWN)], [attempt(holder=UNKNOWN, note="no answer")])
+    assert verdict == Verdict(State.RUNNING, note="no answer")
+
+
 def everything() -> list[tuple[list[SubmissionFacts], list[AttemptFacts], str | None]]:
     """Every combination of facts."""
     submissions: list[list[SubmissionFacts]] = [[]]
     for number, started, job in itertools.product((0, 1), (True, False), Life):
         submissions.append([submission(number, started=started, job=job)])
+        submissions.append([submission(number, started=started, job=job, lost=True)])
+        submissions.append([submission(number, started=started, job=job, held=True)])
+        for cause in (Cause.DONE, Cause.CANCELLED, Cause.NODE_FAIL):
+            submissions.append([submission(number, started=started, job=job, cause=cause)])
     ends = [None, *(end(c, will_restart=again) for c in Cause for again in (True, False))]
     attempts: list[list[AttemptFacts]] = [[]]
     for of, holder, ended, stop in itertools.product((None, 0), Life, ends, (None, CANCEL, NOW)):
@@ -210,4 +298,13 @@ def test_what_holds_for_all_facts() -> None:
             newer = submissions and last.submission is not None
             assert not verdict.over or (newer and submissions[-1].number > last.submission)
         if verdict.not_started:
-            assert not submissions or not submissions[-1].started
+            one = submissions[-1] if submissions else None
+            assert one is None or not one.started or one.held or one.lost
+        if (
+            submissions
+            and submissions[-1].job is not DEAD
+            and submissions[-1].started
+            and not final
+        ):
+            # What the scheduler has, or may have, is never over.
+            assert not verdict.over
