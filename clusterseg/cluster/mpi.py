@@ -56,6 +56,17 @@ def look_around(
                 yield _look_at(program, where, known, environ)
 
 
+def mpi_types(program: str, environ: Mapping[str, str]) -> frozenset[str]:
+    """What an srun can speak with ranks: the words of `srun --mpi=list`, empty if it says none."""
+    try:
+        said = _run(Path(program), ("--mpi=list",), dict(environ))
+    except (OSError, subprocess.SubprocessError):
+        return frozenset()
+    # One a line; and in releases before 20.11 behind "srun: ".
+    words = (line.removeprefix("srun:").strip() for line in said.splitlines())
+    return frozenset(word for word in words if re.fullmatch(r"[a-z0-9_]+", word))
+
+
 def horovod_fits(pair: LauncherPair) -> bool:
     """Whether Horovod is installed for this Python and was built, and proved, for `pair`.
 
@@ -103,6 +114,9 @@ def _look_at(
         found = re.search(definition.detect.pattern, answers[arguments])
         if found is None:
             continue
+        if definition.starts_any_mpi:
+            pair = LauncherPair(name=name, version=found[1], program=str(program), where=where)
+            return Sighting(program, where, pair)
         prefix, libmpi = _library(program, definition)
         if libmpi is None:
             looked = ", ".join(definition.libmpi)
@@ -128,12 +142,16 @@ def _answer(
     moved = definition.prefix_variable
     if moved and not _same(clean.get(moved), program.parent.parent):
         clean.pop(moved, None)  # it is another installation's
+    return _run(program, arguments, clean)
+
+
+def _run(program: Path, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
     done = subprocess.run(
         [program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=clean,
+        env=environ,
         timeout=_PATIENCE,
         check=False,
     )

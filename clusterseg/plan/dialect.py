@@ -17,6 +17,8 @@ from clusterseg.plan.model import Definition, HostfileFormat
 Meaning = Literal[
     "root",
     "output",
+    "together",
+    "mpi",
     "report_binding",
     "bind_core",
     "bind_socket",
@@ -24,8 +26,14 @@ Meaning = Literal[
     "bind_none",
     "oversubscribe",
     "share_cores",
+    "map",
     "hosts",
+    "nodes",
     "ranks",
+    "per_node",
+    "cpus",
+    "accelerators",
+    "container",
     "variable",
 ]
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
@@ -37,8 +45,15 @@ PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
         meaning: frozenset({"map", "cpus"})
         for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
     },
+    "mpi": frozenset({"mpi"}),
+    "map": frozenset({"map"}),
     "hosts": frozenset({"hostfile"}),
+    "nodes": frozenset({"nodes"}),
     "ranks": frozenset({"ranks"}),
+    "per_node": frozenset({"per_node"}),
+    "cpus": frozenset({"cpus"}),
+    "accelerators": frozenset({"accelerators"}),
+    "container": frozenset({"image", "mounts"}),
     "variable": frozenset({"name"}),
 }
 HOSTFILE_PLACEHOLDERS = frozenset({"host", "count"})

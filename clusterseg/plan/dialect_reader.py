@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
 from typing import get_args
 
+from clusterseg.plan.definition_reader import Mistake, read_definition
 from clusterseg.plan.dialect import (
     HOSTFILE_PLACEHOLDERS,
     MEANINGS,
@@ -17,18 +16,13 @@ from clusterseg.plan.dialect import (
     placeholders,
 )
 from clusterseg.plan.model import Definition
-from clusterseg.spec.convert import Converter
-from clusterseg.spec.errors import Place, Problem, Source, SpecError, nearest
-from clusterseg.spec.expand import Expander
-from clusterseg.spec.findings import Path, TooMany
-from clusterseg.spec.kinds import type_of
+from clusterseg.spec.errors import nearest
+from clusterseg.spec.findings import Path
 from clusterseg.spec.model import BindTo, MapBy
-from clusterseg.spec.nodes import parse
 
 _HELP = "docs/launchers.md explains every key"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNSET = re.compile(r"[A-Za-z_*][A-Za-z0-9_*]*")
-_Mistake = tuple[Path, str, str]  # where, what is wrong, what stands beside the caret
 
 
 def read_dialect(name: str, text: str, file: str) -> Dialect:
@@ -36,33 +30,14 @@ def read_dialect(name: str, text: str, file: str) -> Dialect:
 
     Raises SpecError with everything that is wrong, each with its line and column.
     """
-    source = Source(file, text)
-    tree, problems = parse(source)
-    converter = Converter(Expander({}), {})
-    if tree is None:
-        raise SpecError([Problem("value", "the file is empty", source_name=file, help=_HELP)])
-    definition = None
-    with suppress(TooMany):
-        definition = converter.convert(tree, type_of(Definition))
-    problems += [replace(problem, help=_HELP) for problem in converter.problems]
-    if isinstance(definition, Definition):
-        problems += [
-            Problem("launcher", message, _nearest_place(converter, path), note=note, help=_HELP)
-            for path, message, note in _mistakes(definition)
-        ]
-    if problems or not isinstance(definition, Definition):
-        raise SpecError(problems)
+    definition = read_definition(
+        Definition, text, file, code="launcher", help=_HELP, mistakes=_mistakes
+    )
     fields = {field: getattr(definition, field) for field in Definition.__struct_fields__}
     return Dialect(name=name, **fields)
 
 
-def _nearest_place(converter: Converter, path: Path) -> Place | None:
-    while path and path not in converter.places:
-        path = path[:-1]
-    return converter.places.get(path)
-
-
-def _mistakes(definition: Definition) -> Iterator[_Mistake]:
+def _mistakes(definition: Definition) -> Iterator[Mistake]:
     yield from _detection_mistakes(definition)
     yield from _template_mistakes(definition)
     said = {*definition.flags, *definition.variables}
@@ -87,7 +62,7 @@ def _mistakes(definition: Definition) -> Iterator[_Mistake]:
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"
 
 
-def _detection_mistakes(definition: Definition) -> Iterator[_Mistake]:
+def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:
     program, detect = definition.program, definition.detect
     if program is None:
         if definition.most_ranks != 1:
@@ -107,7 +82,7 @@ def _detection_mistakes(definition: Definition) -> Iterator[_Mistake]:
         yield ("detect", "pattern"), "`detect.pattern` needs one group, the version", ""
 
 
-def _template_mistakes(definition: Definition) -> Iterator[_Mistake]:
+def _template_mistakes(definition: Definition) -> Iterator[Mistake]:
     templates: list[tuple[Path, Meaning, str]] = []
     for section in ("flags", "variables"):
         for written, said in getattr(definition, section).items():

@@ -15,6 +15,8 @@ from clusterseg.spec.model import JobSpec
 
 RUN_DIR = "{run_dir}"
 HOSTFILE = "{hostfile}"
+OUTPUT = "{output}"  # where Slurm writes what the batch script prints
+AFTER = "{after}"  # the id of the job that has to end first
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -38,7 +40,8 @@ class LauncherPair(Struct, frozen=True, kw_only=True):
     `program` is absolute, and empty for `local`: there the rank is started directly. `libmpi` is
     None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
     by a variable (OPAL_PREFIX). `where` says where the pair was found ("PATH", "beside this
-    Python"), for messages.
+    Python"), for messages. `mpi` is what srun must speak with the ranks (its `--mpi`), None where
+    the launcher is none of Slurm's, or Slurm's default is to be used.
     """
 
     name: str
@@ -47,6 +50,7 @@ class LauncherPair(Struct, frozen=True, kw_only=True):
     libmpi: str | None = None
     prefix: str | None = None
     where: str = ""
+    mpi: str | None = None
 
 
 class Detect(Struct, frozen=True, kw_only=True):
@@ -74,7 +78,9 @@ class Definition(Struct, frozen=True, kw_only=True):
     `equal_only` the ways of mapping that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved
     installation finds its files. `unset` are names of variables (`*` stands for any characters)
-    that an outer job leaves and that must not reach the ranks.
+    that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
+    must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
+    that of another launcher.
     """
 
     title: str
@@ -90,6 +96,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None
     unset: tuple[str, ...] = ()
+    srun_mpi: str | None = None
+    starts_any_mpi: bool = False
 
 
 class Geometry(Struct, frozen=True, kw_only=True):
@@ -116,6 +124,30 @@ class CodeSource(Struct, frozen=True, kw_only=True):
 
     top: str
     directory: str
+
+
+class SlurmPlan(Struct, frozen=True, kw_only=True):
+    """What of a plan is Slurm's.
+
+    `options` are all options of sbatch, each one word (`--nodes=2`); they are the directives of
+    the script, and `submit` gives them again on the command line, where a flag beats what
+    SBATCH_* variables say. `metadata_delay` is in seconds: so long may this site's file system
+    show old metadata. `notice`: a preempted batch script is warned; None where that is not
+    known. `accounting` likewise. `requeue`: Slurm may start the job again by itself.
+    `template` is the text of the batch script's template.
+    """
+
+    options: tuple[str, ...]
+    site: str | None
+    metadata_delay: float
+    notice: bool | None
+    accounting: bool | None
+    requeue: bool
+    partition: str | None = None
+    array: str | None = None
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    template: str = ""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -151,4 +183,5 @@ class Plan(Struct, frozen=True, kw_only=True):
     time_limit: int | None
     warnings: tuple[str, ...]
     spec: JobSpec
+    slurm: SlurmPlan | None = None
     code: CodeSource | None = None

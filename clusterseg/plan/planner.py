@@ -1,41 +1,44 @@
-"""JobSpec + launcher + hosts -> Plan. Pure: what the machine is like is passed in."""
+"""JobSpec + launcher + hosts (+ site) -> Plan. Pure: what the machine is like is passed in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from clusterseg.errors import ClustersegError
-from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.communicator import communicator
+from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
+from clusterseg.plan.launch_line import launch_line
 from clusterseg.plan.model import (
+    AFTER,
     HOSTFILE,
+    OUTPUT,
     RUN_DIR,
     CodeSource,
-    Geometry,
     Host,
     LauncherPair,
     Plan,
+    SlurmPlan,
 )
 from clusterseg.plan.placement import (
-    binding,
     check_hosts,
     check_launcher,
     core_warnings,
     far_warnings,
 )
 from clusterseg.plan.script import batch_script, rank_length
+from clusterseg.plan.site import Site
+from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
-from clusterseg.plan.variables import (
-    ATTEMPT_VARIABLES,
-    OUTER_JOB,
-    SEARCH_VARIABLES,
-    rank_variables,
-)
+from clusterseg.plan.variables import OUTER_JOB, OUTER_STEP
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
+
+_SYMBOLIC_HOST = re.compile(r"\{host([0-9]+)\}")
 
 
 def make_plan(
@@ -49,55 +52,49 @@ def make_plan(
     directory: str,
     horovod: bool = False,
     code: CodeSource | None = None,
+    site: Site | None = None,
+    template: str = "",
 ) -> Plan:
-    """The plan of `spec` for the local scheduler, with the run directory symbolic.
+    """The plan of `spec`, with the run directory symbolic: for Slurm with a `site`, else local.
 
-    `hosts` are the hosts that can be had, in order; `program` is the absolute argv prefix of
-    clusterseg; `directory` is where the ranks run; `horovod` says that Horovod is installed and
-    was built for `pair`; with `code` the ranks run in a copy of it. Raises ClustersegError for
-    what cannot be planned.
+    `hosts` are the hosts that can be had, in order (for Slurm `symbolic_hosts`); `program` is the
+    absolute argv prefix of clusterseg; `directory` is where the ranks run; `horovod` says that
+    Horovod is installed and was built for `pair`; with `code` the ranks run in a copy of it;
+    `template` is the text of Slurm's batch script. Raises ClustersegError for what cannot be
+    planned.
     """
-    require_ready(spec)
+    scheduler = "local" if site is None else "slurm"
+    require_ready(spec, scheduler)
     geometry = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe)
-    check_hosts(geometry)
-    here = {host.name for host in hosts if host.here}
-    far = [name for name in geometry.hosts if name not in here]
-    host_list = bool(far) or geometry.nodes > 1
-    check_launcher(geometry, dialect, host_list)
-    warnings = [
-        *_root_warnings(spec, as_root),
-        *core_warnings(spec, dialect, geometry, hosts),
-        *far_warnings(far),
-    ]
-    bound = binding(spec, dialect, geometry, host_list)
-    values = {"map": dialect.map.get(spec.placement.map_by, ""), "cpus": geometry.cpus_per_rank}
-    said: list[tuple[Meaning, dict[str, object]]] = [("root", {})] if as_root else []
-    said.append(("output", {}))
-    if spec.placement.verify != "off":
-        said.append(("report_binding", {}))
-    said.append((bound, values))
-    if geometry.oversubscribed:
-        said.append(("share_cores", {}))
-    if host_list:
-        said.append(("hosts", {"hostfile": HOSTFILE}))
-    said.append(("ranks", {"ranks": geometry.ranks}))
-
-    environment = rank_variables(
+    if site is None or spec.resources.hosts is not None:
+        check_hosts(geometry)
+    if site is None:
+        here = {host.name for host in hosts if host.here}
+        far = [name for name in geometry.hosts if name not in here]
+        listed = bool(far) or geometry.nodes > 1
+    else:
+        far = []
+        listed = geometry.ranks_per_node is None  # all else Slurm tells the launcher
+    check_launcher(geometry, dialect, listed)
+    working = directory if code is None else directory_in_copy(code)
+    line = launch_line(
         spec,
-        threads=geometry.cpus_per_rank,
-        libmpi=pair.libmpi,
-        launcher=_launcher_variables(dialect, pair, said),
+        dialect=dialect,
+        pair=pair,
+        geometry=geometry,
+        program=program,
+        directory=working,
+        as_root=as_root,
+        listed=listed,
+        far=bool(far),
+        site=site,
     )
-    flags = [flag for what, with_ in said for flag in dialect.say(what, **with_)]
-    travelling = [*environment, *ATTEMPT_VARIABLES, *(SEARCH_VARIABLES if far else ())]
-    for name in dict.fromkeys(travelling):
-        flags += dialect.say("variable", name=name)
-    rank = [*program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
-    launcher = [pair.program] if pair.program else []
-    argv = (*launcher, *flags, *spec.launcher_args, *rank)
+    slurm = None
+    if site is not None:
+        slurm = slurm_plan(spec, geometry, site, directory=working, template=template)
     plan = Plan(
         name=spec.name,
-        scheduler="local",
+        scheduler=scheduler,
         launcher=dialect.name,
         launcher_version=pair.version,
         mpirun=pair.program,
@@ -105,34 +102,49 @@ def make_plan(
         hosts=geometry.hosts,
         ranks=geometry.ranks,
         geometry=geometry,
-        argv=argv,
-        environment=environment,
-        unset=(*OUTER_JOB, *dialect.unset),
+        argv=line.argv,
+        environment=line.environment,
+        unset=(*(OUTER_JOB if site is None else OUTER_STEP), *dialect.unset),
         script="",
-        hostfile=_hostfile(dialect, argv, environment, geometry),
-        communicator=_communicator(spec, geometry, pair, horovod),
+        hostfile=line.hostfile,
+        communicator=communicator(spec, geometry, pair, horovod),
         threads=geometry.cpus_per_rank,
         program=tuple(program),
-        directory=directory if code is None else directory_in_copy(code),
+        directory=working,
         time_limit=spec.resources.time,
-        warnings=tuple(warnings),
+        warnings=(
+            *_root_warnings(spec, as_root),
+            *core_warnings(spec, dialect, geometry, hosts),
+            *far_warnings(far),
+            *(slurm_warnings(spec, dialect, site) if site is not None else ()),
+        ),
         spec=spec if code is None else with_data_in_place(spec, code),
+        slurm=slurm,
         code=code,
     )
     return replace(plan, script=batch_script(plan, RUN_DIR))
 
 
-def require_ready(spec: JobSpec) -> None:
+def require_ready(spec: JobSpec, scheduler: str = "local") -> None:
     """Refuses a job that asks for what clusterseg can't do yet, with all that it asks for."""
-    problems = not_yet(spec)
+    problems = not_yet(spec, scheduler)
     if problems:
         raise SpecError(problems)
 
 
-def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None) -> Plan:
-    """`plan` with the run directory and the host file's path in place of their symbols.
+def fill(
+    plan: Plan,
+    *,
+    run_dir: str | None = None,
+    hostfile: str | None = None,
+    output: str | None = None,
+    after: str | None = None,
+) -> Plan:
+    """`plan` with values in place of its symbols; what is None stays symbolic.
 
-    What is None stays symbolic. Words of the user's own command are never touched.
+    `hostfile` is the path of the host file, `output` the file that Slurm writes the batch
+    script's output to, `after` the id of the job that must end first; empty: none must. Words of
+    the user's own command are never touched.
     """
     symbols = {
         symbol: value
@@ -142,6 +154,7 @@ def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None)
     command = len(plan.spec.command or ())
     ours = plan.argv[: len(plan.argv) - command]
     own = plan.spec.environment.variables
+    directory = filled_directory(plan, run_dir)
     filled = replace(
         plan,
         argv=(*(symbols.get(word, word) for word in ours), *plan.argv[len(ours) :]),
@@ -149,59 +162,74 @@ def fill(plan: Plan, *, run_dir: str | None = None, hostfile: str | None = None)
             name: value if name in own else symbols.get(value, value)
             for name, value in plan.environment.items()
         },
-        directory=filled_directory(plan, run_dir),
+        directory=directory,
     )
+    if plan.slurm is not None:
+        options = _filled_options(plan.slurm, directory, output, after)
+        filled = replace(filled, slurm=replace(plan.slurm, options=options))
     shown = plan.argv[len(plan.argv) - rank_length(plan) + len(plan.program) + 1]
     return replace(filled, script=batch_script(filled, run_dir or shown))
 
 
-def _communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod: bool) -> str:
-    """What ranks talk through: `horovod`, `mpi`, `solo`; `none` for a `command`."""
-    if spec.train is None:
-        return "none"
-    asked, ranks = spec.train.communicator, geometry.ranks
-    if asked == "solo" and ranks > 1:
-        raise ClustersegError(
-            f"train.communicator: solo is for one rank, but ranks = {ranks}",
-            code="communicator",
-            help="use auto, or ask for one rank",
-        )
-    if asked in ("horovod", "mpi") and pair.libmpi is None:
-        raise ClustersegError(
-            f"train.communicator: {asked} needs an MPI, but the launcher {pair.name} has none",
-            code="communicator",
-            help="use auto, or a launcher with MPI",
-        )
-    if asked == "horovod" and not horovod:
-        raise ClustersegError(
-            f"train.communicator: Horovod is not installed for {pair.name} {pair.version}",
-            code="communicator",
-            help="build it for this MPI (make horovod), or use auto or mpi",
-        )
-    if asked != "auto":
-        return asked
-    if ranks == 1:
-        return "solo"
-    return "horovod" if horovod else "mpi"
+def place(plan: Plan, hosts: Sequence[str]) -> Plan:
+    """`plan` on the hosts of its allocation, in Slurm's order; for a local plan, itself.
+
+    Raises ClustersegError (`allocation`) if these are not the hosts that were asked for.
+    """
+    if plan.slurm is None:
+        return plan
+    names = _names(plan, hosts)
+
+    def placed(counts: Mapping[str, int]) -> dict[str, int]:
+        return {names[name]: count for name, count in counts.items()}
+
+    lines = None if plan.hostfile is None else plan.hostfile.splitlines(keepends=True)
+    return replace(
+        plan,
+        hosts=placed(plan.hosts),
+        geometry=replace(plan.geometry, hosts=placed(plan.geometry.hosts)),
+        hostfile=None
+        if lines is None
+        else "".join(_SYMBOLIC_HOST.sub(lambda found: names[found[0]], line) for line in lines),
+    )
 
 
-def _launcher_variables(
-    dialect: Dialect, pair: LauncherPair, said: Sequence[tuple[Meaning, dict[str, object]]]
-) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    for meaning, values in said:
-        variables |= dialect.set(meaning, **values)
-    if dialect.prefix_variable is not None and pair.prefix is not None:
-        variables[dialect.prefix_variable] = pair.prefix
-    return variables
+def _names(plan: Plan, hosts: Sequence[str]) -> dict[str, str]:
+    """The real name of each host of the plan."""
+    if all(_SYMBOLIC_HOST.fullmatch(name) for name in plan.hosts):
+        if len(hosts) >= len(plan.hosts):
+            return dict(zip(plan.hosts, hosts, strict=False))
+    else:
+        short = {name.partition(".")[0].lower(): name for name in hosts}
+        found = {name: short.get(name.partition(".")[0].lower()) for name in plan.hosts}
+        if all(found.values()):
+            return {name: name for name in plan.hosts}
+    raise ClustersegError(
+        f"the allocation has the hosts {', '.join(hosts) or 'none'}, but the plan asks for "
+        f"{len(plan.hosts)}: {', '.join(plan.hosts)}",
+        code="allocation",
+        help="submit the job with `clusterseg submit`, or give sbatch the script as it is",
+        exit_code=ExitCode.FAILED,
+    )
 
 
-def _hostfile(
-    dialect: Dialect, argv: Sequence[str], environment: dict[str, str], geometry: Geometry
-) -> str | None:
-    if dialect.hostfile is None or (HOSTFILE not in argv and HOSTFILE not in environment.values()):
-        return None
-    return hostfile_text(dialect.hostfile, geometry.hosts)
+def _filled_options(
+    slurm: SlurmPlan, directory: str, output: str | None, after: str | None
+) -> tuple[str, ...]:
+    options = []
+    for option in slurm.options:
+        name, _, value = option.partition("=")
+        if name == "--chdir":
+            options.append(f"--chdir={directory}")
+        elif value == OUTPUT and output is not None:
+            # Slurm fills in what begins with a per cent sign.
+            options.append(f"--output={output.replace('%', '%%')}")
+        elif name == "--dependency" and value.endswith(AFTER) and after is not None:
+            if after:
+                options.append(option.replace(AFTER, after))
+        else:
+            options.append(option)
+    return tuple(options)
 
 
 def _root_warnings(spec: JobSpec, as_root: bool) -> list[str]:

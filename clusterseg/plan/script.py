@@ -18,10 +18,14 @@ _WIDTH = 96
 
 def batch_script(plan: Plan, run_dir: str) -> str:
     """The script that starts the supervisor of `plan` in `run_dir` (which may be symbolic)."""
+    if plan.slurm is not None:
+        from clusterseg.plan.slurm_script import slurm_script  # noqa: PLC0415  # loads Jinja2
+
+        return slurm_script(plan, run_dir)
     parts = [
-        _header(plan),
+        f"#!/usr/bin/env bash\n{summary(plan)}set -e\n",
         f"cd {quote(plan.directory)}\n",
-        _unset(plan.unset),
+        scrubbing(plan.unset),
         "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
         "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
         "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
@@ -63,19 +67,19 @@ def _escaped(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
-def _header(plan: Plan) -> str:
+def summary(plan: Plan) -> str:
+    """Two lines of comment: what is started, and who wrote the script."""
     nodes, ranks, cpus = plan.geometry.nodes, plan.ranks, plan.geometry.cpus_per_rank
     version = f" {plan.launcher_version}" if plan.launcher_version else ""
     return (
-        "#!/usr/bin/env bash\n"
         f"# {visible(plan.name)}: {_count(ranks, 'rank')} on {_count(nodes, 'node')}, "
         f"{_count(cpus, 'core')} a rank, launcher {visible(plan.launcher + version)}\n"
         f"# written by clusterseg {__version__} for the scheduler {plan.scheduler}\n"
-        "set -e\n"
     )
 
 
-def _unset(patterns: Sequence[str]) -> str:
+def scrubbing(patterns: Sequence[str]) -> str:
+    """bash that unsets the variables whose names match."""
     if not patterns:
         return ""
     lines = [""]

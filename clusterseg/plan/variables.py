@@ -11,11 +11,8 @@ from clusterseg.spec.model import JobSpec
 ATTEMPT_VARIABLES = ("CLUSTERSEG_RUN_DIR", "CLUSTERSEG_ATTEMPT", "CLUSTERSEG_STOP_FILE")
 # A rank on another host finds its programs and libraries as one on this host does.
 SEARCH_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
-# What Slurm leaves in a shell inside of a job (mpirun would start its ranks there), and what an
-# MPI leaves in a rank's environment (whoever inherits it believes to be that rank). Settings
-# that a site makes in the same name space, such as OMPI_MCA_btl, are not among them.
-OUTER_JOB = (
-    *("SLURM_*", "SBATCH_*", "SRUN_*"),
+# What an MPI leaves in a rank's environment: whoever inherits it believes to be that rank.
+_OUTER_RANK = (
     *("PMI_*", "PMIX_*", "HYDI_*", "MPI_LOCAL*", "MPIR_CVAR_CH3_INTERFACE_HOSTNAME"),
     *("OMPI_COMM_WORLD_*", "OMPI_WORLD_*", "OMPI_UNIVERSE_SIZE", "OMPI_NUM_APP_CTX"),
     *("OMPI_APP_CTX_NUM_PROCS", "OMPI_FIRST_RANKS", "OMPI_COMMAND", "OMPI_ARGV"),
@@ -23,6 +20,19 @@ OUTER_JOB = (
     *("OMPI_MCA_PREFIXES", "OMPI_MCA_orte_*", "OMPI_MCA_ess*", "OMPI_MCA_pmix"),
     *("OMPI_MCA_initial_wdir", "OMPI_MCA_num_procs", "OMPI_MCA_mpi_oversubscribe"),
     *("PRTE_LAUNCHED", "PRTE_SHARED_FS"),
+)
+# Besides, what Slurm leaves in a shell inside of a job: mpirun would start its ranks there.
+# Settings that a site makes in the same name space, such as OMPI_MCA_btl, are not among them.
+OUTER_JOB = ("SLURM_*", "SBATCH_*", "SRUN_*", *_OUTER_RANK)
+# A batch script of Slurm keeps what Slurm says about its job. It may have been submitted inside of
+# another job, though, of which sbatch passes everything on: that job's step, and what is set for
+# some jobs only. (A leaked SLURM_CPU_BIND once pinned 8 ranks to 4 cores.)
+OUTER_STEP = (
+    *("SLURM_CPU_BIND*", "SLURM_MEM_BIND*", "SLURM_GPU_BIND*", "SLURM_STEP*", "SLURM_STEPID"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_HOSTFILE", "SLURM_DISTRIBUTION", "SLURM_EXPORT_ENV"),
+    *("SLURM_SRUN_COMM_*", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_UMASK", "SLURM_OVERCOMMIT"),
+    *("SLURM_HET_*", "SLURM_PACK_*", "SLURM_PMIX*", "SLURM_PMI_*", "SLURM_MPI_TYPE"),
+    *("SBATCH_*", "SALLOC_*", "SRUN_*", *_OUTER_RANK),
 )
 
 # bash (manual, section 5.2) refuses to set these, or gives them other values than it is told.

@@ -266,6 +266,8 @@ class Converter:
             if note:
                 self._found.add(Problem("key", f"`{clip(name)}` in `{at}`", key.place, note=note))
             value = self._convert(child, kind.value_type, below)
+            if value is ABSENT:  # of a section that is one of many, the key alone says too little
+                value = self._wrong_shape(child, below, describe.types((kind.value_type,), {}))
             values[name] = BAD if note else value
         return BAD if BAD in values.values() else values
 

@@ -68,6 +68,36 @@ LauncherName = Annotated[
         extra={"expect": "a launcher's name", "table": "launchers"},
     ),
 ]
+# A word of a `#SBATCH` line, which knows no quoting that all releases of Slurm agree on.
+_SAFE = r"[A-Za-z0-9_.,:@%+=/&|()\[\]*-]+"
+SlurmWord = Annotated[
+    str,
+    Meta(
+        pattern=f"^{_SAFE}$",
+        extra={"expect": "one word of letters, digits and . , : @ % + = / & | ( ) [ ] * - _"},
+    ),
+]
+SlurmOption = Annotated[
+    str,
+    Meta(
+        pattern=f"^--[a-z][a-z0-9-]*(={_SAFE})?$",
+        extra={"expect": "`--name` or `--name=value`, one word without blanks, quotes or #"},
+    ),
+]
+SiteName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        extra={"expect": "the name of a site profile: letters, digits, `.`, `_`, `-`"},
+    ),
+]
+ArrayTasks = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]+(-[0-9]+(:[0-9]+)?)?(,[0-9]+(-[0-9]+(:[0-9]+)?)?)*(%[0-9]+)?$",
+        extra={"expect": "tasks as sbatch writes them: 0-7, 0-7%2, 1,3,5-9:2"},
+    ),
+]
 
 AcceleratorKind = Literal["none", "cuda", "hpu", "npu"]
 SchedulerName = Literal["auto", "slurm", "local"]
@@ -282,15 +312,19 @@ class PlacementSpec(Spec, frozen=True, kw_only=True):
 class SlurmSpec(Spec, frozen=True, kw_only=True):
     """Options of sbatch."""
 
-    partition: Annotated[Line | None, about("partition")] = None
-    account: Annotated[Line | None, about("account that pays")] = None
-    qos: Annotated[Line | None, about("quality of service")] = None
-    constraint: Annotated[Line | None, about("features that nodes must have")] = None
-    site: Annotated[Line | None, about("site profile; null: found by the cluster's name")] = None
+    partition: Annotated[
+        SlurmWord | None, about("partition, or several: a,b; null: the site's")
+    ] = None
+    account: Annotated[SlurmWord | None, about("account that pays; null: the site's")] = None
+    qos: Annotated[SlurmWord | None, about("quality of service")] = None
+    constraint: Annotated[SlurmWord | None, about("features that nodes must have")] = None
+    site: Annotated[SiteName | None, about("site profile; null: found by the cluster's name")] = (
+        None
+    )
     after: Annotated[Line | None, about("start after this run has ended")] = None
-    array: Annotated[Line | None, about("job array, as sbatch writes it: 0-7%2")] = None
+    array: Annotated[ArrayTasks | None, about("job array, as sbatch writes it: 0-7%2")] = None
     extra: Annotated[
-        tuple[Line, ...], about("further options of sbatch, each an argument of its own")
+        tuple[SlurmOption, ...], about("further options of sbatch, each one word: --exclusive")
     ] = ()
 
 

@@ -1,7 +1,8 @@
 """What a job.yaml may say already and clusterseg can't do yet.
 
 The reader takes every key of the design; the planner refuses those that `not_yet` names. Building
-one of them means deleting its line here, or setting `ready` in `clusterseg.spec.tables`.
+one of them means deleting its line here, or setting `ready` in `clusterseg.spec.tables`. Some keys
+only mean something to Slurm.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 import msgspec
 
 from clusterseg.spec.errors import Problem
-from clusterseg.spec.model import Every, JobSpec, SlurmSpec
+from clusterseg.spec.model import Every, JobSpec
 from clusterseg.spec.tables import AUGMENTATIONS, TABLES, Table
 from clusterseg.spec.units import format_interval, format_size
 
 # key -> (whether its value can be done today, what is missing)
-_LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
+LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
     "train.optimizer.weight_decay": (lambda decay: decay == 0, "weight decay"),
@@ -31,12 +32,13 @@ _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.initial_weights": (lambda file: file is None, "starting from a file of weights"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
     "checkpoint.every": (lambda every: not every.auto, "an interval chosen from measured costs"),
-    "resources.accelerator": (lambda kind: kind == "none", "accelerators"),
-    "resources.accelerators_per_rank": (lambda count: not count, "accelerators"),
+}
+# The same, of what is there under Slurm alone.
+_WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "resources.accelerator": (lambda kind: kind == "none", "accelerators without Slurm"),
+    "resources.accelerators_per_rank": (lambda count: not count, "accelerators without Slurm"),
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
-    "scheduler": (lambda name: name != "slurm", "Slurm"),
-    **{f"slurm.{key}": (lambda value: not value, "Slurm") for key in SlurmSpec.__struct_fields__},
-    "environment.container": (lambda image: image is None, "containers"),
+    "environment.container": (lambda image: image is None, "containers without Slurm"),
 }
 
 # key of a name -> its table in clusterseg.spec.tables
@@ -50,15 +52,18 @@ _NAMES = {
 }
 
 
-def not_yet(spec: JobSpec) -> list[Problem]:
-    """One problem (code `not-yet`, with its key) for all that `spec` asks for too early."""
+def not_yet(spec: JobSpec, scheduler: str = "local") -> list[Problem]:
+    """One problem (code `not-yet`, with its key) for all that `spec` asks for too early.
+
+    `scheduler` is the one that the job will run under.
+    """
     return [
         Problem("not-yet", f"`{key}: {_written(key, value)}` is not there yet: {what}", key=key)
-        for key, value, what in _early(spec)
+        for key, value, what in _early(spec, scheduler)
     ]
 
 
-def _early(spec: JobSpec) -> Iterator[tuple[str, Any, str]]:
+def _early(spec: JobSpec, scheduler: str) -> Iterator[tuple[str, Any, str]]:
     for key, table in _NAMES.items():
         name = _value(spec, key)
         # A launcher that is in no table is one of the user's own files.
@@ -69,7 +74,8 @@ def _early(spec: JobSpec) -> Iterator[tuple[str, Any, str]]:
         for name, setting in entry.items():
             if not AUGMENTATIONS[name].ready:
                 yield f"train.augment.{number}.{name}", setting, ready
-    for key, (can, what) in _LATER.items():
+    later = LATER if scheduler == "slurm" else LATER | _WITHOUT_SLURM
+    for key, (can, what) in later.items():
         value = _value(spec, key)
         if not (key.startswith("train.") and spec.train is None) and not can(value):
             yield key, value, what

@@ -258,7 +258,7 @@ LAUNCHERS: Table = MappingProxyType(
         "mpich": Known("mpiexec of MPICH (Hydra)"),
         "intelmpi": Known("mpirun of Intel MPI"),
         "spectrum": Known("mpirun of IBM Spectrum MPI"),
-        "srun": Known("srun of Slurm"),
+        "srun": Known("srun of Slurm", ready=True),
         "horovodrun": Known("horovodrun"),
         "local": Known("plain processes on this machine", ready=True),
     }

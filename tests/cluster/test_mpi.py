@@ -13,7 +13,7 @@ from clusterseg.cluster import mpi
 from clusterseg.cluster.mpi import find_pairs, horovod_fits, look_around
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.model import Definition, LauncherPair
-from clusterseg.submit.request import read_definitions
+from clusterseg.submit.launchers import read_definitions
 
 DEFINITIONS = read_definitions({"CLUSTERSEG_CONFIG": "/nowhere"})
 

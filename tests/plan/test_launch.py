@@ -16,7 +16,7 @@ from clusterseg.cluster.topology import this_host
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import fill
 from clusterseg.spec.model import EnvironmentSpec, JobSpec, PlacementSpec, ResourcesSpec
-from clusterseg.submit.request import read_definitions
+from clusterseg.submit.launchers import read_definitions
 from tests.plan.plans import plan
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from clusterseg.cluster.mpi import find_pairs
 from clusterseg.plan.model import Host, LauncherPair
 from clusterseg.plan.planner import fill
-from clusterseg.submit.request import read_definitions
+from clusterseg.submit.launchers import read_definitions
 from tests.plan.plans import plan
 
 pytestmark = pytest.mark.slow

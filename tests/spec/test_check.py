@@ -86,12 +86,12 @@ def test_errors_as_json(folder: Path) -> None:
 
 def test_what_comes_later_is_pointed_at(folder: Path) -> None:
     with (folder / "job.yaml").open("a") as file:
-        file.write("slurm: {account: abc}\nscheduler: slurm\n")
+        file.write("checkpoint: {every: auto}\nenvironment: {container: a.sif}\n")
     done = check(folder)
     assert done.returncode == 2
     assert done.stderr.count("error[not-yet]") == 2
-    assert "--> job.yaml:5:18" in done.stderr
-    assert "--> job.yaml:6:12" in done.stderr
+    assert "--> job.yaml:5:21" in done.stderr
+    assert "--> job.yaml:6:26" in done.stderr
 
 
 def test_a_contradiction_is_pointed_at(folder: Path) -> None:

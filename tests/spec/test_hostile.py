@@ -94,9 +94,9 @@ def test_windows_files_are_read() -> None:
 
 
 def test_wide_and_combining_characters_keep_the_caret_in_place() -> None:
-    found = problem("name: x\ncommand: [a]\nslurm: {qos: '日本e\u0301', nodse: 1}\n")
+    found = problem("name: x\ncommand: [a]\nenvironment: {container: '日本e\u0301', nodse: 1}\n")
     code, source, caret = found.render().splitlines()[1:4]
-    assert code.endswith("job.yaml:3:22")
+    assert code.endswith("job.yaml:3:34")
     # Two cells each for 日 and 本, none for the accent.
     assert caret.index("^") == source.index("nodse") + 2 - 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clusterseg.spec.model import JobSpec
-from clusterseg.spec.pending import _LATER, not_yet
+from clusterseg.spec.pending import LATER, not_yet
 from clusterseg.spec.tables import TABLES
 
 from .reading import COMMAND, TRAIN, job
@@ -34,9 +34,6 @@ def test_what_is_there_is_not_named() -> None:
         ("train.accumulate=2", "train.accumulate"),
         ("checkpoint.every=auto", "checkpoint.every"),
         ("resources.accelerator=cuda", "resources.accelerator"),
-        ("scheduler=slurm", "scheduler"),
-        ("slurm.partition=gpu", "slurm.partition"),
-        ("slurm.extra=[--exclusive]", "slurm.extra"),
         ("launcher=mpich", "launcher"),
         ("environment.container=a.sif", "environment.container"),
     ],
@@ -50,7 +47,7 @@ def test_all_that_comes_later_is_named_at_once() -> None:
     assert {p.code for p in problems} == {"not-yet"}
     assert [p.message for p in problems][:2] == [
         "`train.data.format: cityscapes` is not there yet: ready are camvid",
-        "`resources.accelerator: cuda` is not there yet: accelerators",
+        "`resources.accelerator: cuda` is not there yet: accelerators without Slurm",
     ]
     assert "`resources.memory: 64G` is" in " ".join(p.message for p in problems)
 
@@ -58,7 +55,7 @@ def test_all_that_comes_later_is_named_at_once() -> None:
 def test_the_defaults_of_every_key_are_ready() -> None:
     """A key that is listed can be left out: its default is something that can be done."""
     spec = job(TRAIN)
-    for key, (can, _) in _LATER.items():
+    for key, (can, _) in LATER.items():
         value: object = spec
         for name in key.split("."):
             value = getattr(value, name)

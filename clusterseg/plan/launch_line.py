@@ -1,0 +1,111 @@
+"""The launch line: what the launcher is told, its variables and its host file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
+from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, LauncherPair
+from clusterseg.plan.placement import binding
+from clusterseg.plan.site import Site
+from clusterseg.plan.slurm_options import accelerators_per_rank
+from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
+from clusterseg.spec.model import JobSpec
+
+_Said = tuple[Meaning, dict[str, object]]
+
+
+@dataclass(frozen=True)
+class LaunchLine:
+    """`hostfile` is the file's content, None where the line names none."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    hostfile: str | None
+
+
+def launch_line(
+    spec: JobSpec,
+    *,
+    dialect: Dialect,
+    pair: LauncherPair,
+    geometry: Geometry,
+    program: Sequence[str],
+    directory: str,
+    as_root: bool,
+    listed: bool,
+    far: bool,
+    site: Site | None,
+) -> LaunchLine:
+    """`listed`: the hosts are given in a host file; `far`: other hosts are reached by ssh."""
+    said = list(_said(spec, dialect, pair, geometry, as_root=as_root, listed=listed, site=site))
+    environment = rank_variables(
+        spec,
+        threads=geometry.cpus_per_rank,
+        libmpi=pair.libmpi,
+        launcher=_launcher_variables(dialect, pair, said),
+    )
+    flags = [flag for what, values in said for flag in dialect.say(what, **values)]
+    travelling = [*environment, *ATTEMPT_VARIABLES, *(SEARCH_VARIABLES if far else ())]
+    for name in dict.fromkeys(travelling):
+        flags += dialect.say("variable", name=name)
+    rank = [*program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
+    launcher = [pair.program] if pair.program else []
+    argv = (*launcher, *flags, *spec.launcher_args, *rank)
+    named = dialect.hostfile is not None and HOSTFILE in (*argv, *environment.values())
+    hostfile = (
+        hostfile_text(dialect.hostfile, geometry.hosts) if named and dialect.hostfile else None
+    )
+    return LaunchLine(argv, environment, hostfile)
+
+
+def _said(
+    spec: JobSpec,
+    dialect: Dialect,
+    pair: LauncherPair,
+    geometry: Geometry,
+    *,
+    as_root: bool,
+    listed: bool,
+    site: Site | None,
+) -> Iterator[_Said]:
+    """What is to be said, in the order of the line; what a dialect lacks says nothing."""
+    map_by = dialect.map.get(spec.placement.map_by, "")
+    cpus = geometry.cpus_per_rank
+    if as_root:
+        yield "root", {}
+    yield "output", {}
+    yield "together", {}
+    if pair.mpi is not None:
+        yield "mpi", {"mpi": pair.mpi}
+    if spec.placement.verify != "off":
+        yield "report_binding", {}
+    yield binding(spec, dialect, geometry, listed), {"map": map_by, "cpus": cpus}
+    if geometry.oversubscribed:
+        yield "share_cores", {}
+    if listed:
+        yield "hosts", {"hostfile": HOSTFILE}
+    elif map_by:
+        yield "map", {"map": map_by}
+    yield "nodes", {"nodes": geometry.nodes}
+    yield "ranks", {"ranks": geometry.ranks}
+    if geometry.ranks_per_node is not None:
+        yield "per_node", {"per_node": geometry.ranks_per_node}
+    if site is not None:
+        threads = site.partition(spec.slurm.partition)[1].threads_per_core
+        yield "cpus", {"cpus": cpus * threads}
+        accelerators = accelerators_per_rank(spec)
+        if accelerators and site.gpus == "gpus-per-task":
+            yield "accelerators", {"accelerators": accelerators}
+
+
+def _launcher_variables(
+    dialect: Dialect, pair: LauncherPair, said: Sequence[_Said]
+) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for meaning, values in said:
+        variables |= dialect.set(meaning, **values)
+    if dialect.prefix_variable is not None and pair.prefix is not None:
+        variables[dialect.prefix_variable] = pair.prefix
+    return variables

@@ -1,0 +1,77 @@
+"""What of a plan is Slurm's: options of sbatch, site knowledge, warnings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clusterseg.plan.dialect import Dialect
+from clusterseg.plan.model import Geometry, Host, SlurmPlan
+from clusterseg.plan.site import GENERIC, Partition, Site
+from clusterseg.plan.slurm_options import may_requeue, sbatch_options
+from clusterseg.spec.errors import nearest
+from clusterseg.spec.model import JobSpec
+
+
+def symbolic_hosts(spec: JobSpec, site: Site) -> list[Host]:
+    """Hosts for the planner: those that the job names, else as many as it may need, by number."""
+    partition = site.partition(spec.slurm.partition)[1]
+    resources = spec.resources
+    if resources.hosts is not None:
+        return [_host(name, partition) for name in resources.hosts]
+    count = resources.nodes or resources.ranks or 1
+    return [_host(f"{{host{number}}}", partition) for number in range(count)]
+
+
+def slurm_plan(
+    spec: JobSpec, geometry: Geometry, site: Site, *, directory: str, template: str
+) -> SlurmPlan:
+    """Raises ClustersegError for what the site's profile knows to be impossible."""
+    name, partition = site.partition(spec.slurm.partition)
+    return SlurmPlan(
+        options=sbatch_options(spec, geometry, site, directory=directory),
+        site=site.name,
+        metadata_delay=site.metadata_delay,
+        notice=_notice(site, partition),
+        accounting=site.accounting,
+        requeue=may_requeue(spec),
+        partition=name,
+        array=spec.slurm.array,
+        modules=site.modules,
+        setup=site.setup,
+        template=template,
+    )
+
+
+def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]:
+    """What a person should know before the job waits for hours."""
+    asked = spec.slurm.partition
+    name, partition = site.partition(asked)
+    warnings = []
+    if asked and "," not in asked and site.partitions and asked not in site.partitions:
+        near = nearest(asked, list(site.partitions))
+        hint = f"; did you mean {near}?" if near else ""
+        warnings.append(f"the profile {site.name} knows no partition {asked}{hint}")
+    if (
+        partition.preemptible
+        and _notice(site, partition) is not True
+        and not dialect.starts_any_mpi
+    ):
+        where = "this site" if site.name == GENERIC else site.title
+        warnings.append(
+            f"{where} gives no notice of preemption in the partition {name}; "
+            "at most one checkpoint interval is lost"
+        )
+    return warnings
+
+
+def _notice(site: Site, partition: Partition) -> bool | None:
+    return site.preemption_notice if partition.notice is None else partition.notice
+
+
+def _host(name: str, partition: Partition) -> Host:
+    return Host(
+        name=name,
+        cores=partition.cores,
+        sockets=partition.sockets,
+        threads_per_core=partition.threads_per_core,
+    )
