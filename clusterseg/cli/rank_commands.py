@@ -34,9 +34,14 @@ def attempt(
     Ends with the run's exit code: 0 done (or another job holds the run), 1 failed, 75 stopped
     resumably.
     """
-    from clusterseg.supervise.attempt import supervise
+    from clusterseg.supervise.guardian import guard
 
-    sys.exit(supervise(run_dir, launch or ()))
+    def supervise() -> int:
+        from clusterseg.supervise import attempt as room  # heavy: after the guardian's fork
+
+        return room.supervise(run_dir, launch or ())
+
+    sys.exit(guard(supervise))
 
 
 @app.command()

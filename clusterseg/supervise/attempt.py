@@ -23,8 +23,9 @@ from clusterseg.runs.claims import Wanted, claim_next, write_end
 from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Claim, End
+from clusterseg.runs.records import Cause, Claim, End, State
 from clusterseg.supervise.conclude import Conclusion, conclude
+from clusterseg.supervise.departure import Departure
 from clusterseg.supervise.history import budgets, ended_before, is_done, position
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
@@ -37,12 +38,13 @@ from clusterseg.supervise.policy import (
     Decision,
     Ended,
     cause_of_request,
-    cause_of_signal,
     decide,
+    refuse,
 )
+from clusterseg.supervise.schedulers import scheduler_of, timing_of
 from clusterseg.supervise.session import Session, Stop
 from clusterseg.supervise.signals import Wakeups
-from clusterseg.supervise.witness import Interrupted, LocalWitness
+from clusterseg.supervise.witness import Interrupted, Onlooker
 
 _ENOUGH_SPACE = 64 << 20  # bytes free that count as "there is space again"
 
@@ -63,7 +65,8 @@ def supervise(
     run = RunPaths(Path(os.path.abspath(run_dir)))  # noqa: PTH100 (links stay as they are written)
     try:
         with Wakeups() as wakeups:
-            return _Supervisor(open_run(run), argv, environ, timing or Timing(), wakeups).loop()
+            opening = open_run(run, argv, environ)
+            return _Supervisor(opening, environ, timing or timing_of(opening.plan), wakeups).loop()
     except OSError as error:
         raise ClustersegError(
             f"{error.filename or run.root}: {error.strerror or error}",
@@ -79,43 +82,54 @@ class _Supervisor:
     def __init__(
         self,
         opening: Opening,
-        argv: Sequence[str],
         environ: Mapping[str, str],
         timing: Timing,
         wakeups: Wakeups,
     ) -> None:
         self._opening, self._run, self._plan = opening, opening.run, opening.plan
-        self._argv = tuple(argv) or opening.plan.argv
         self._environ, self._timing, self._wakeups = environ, timing, wakeups
         self._journal = Journal()
-        self._witness = LocalWitness(opening.run, wakeups, self._journal, cleanup=timing.cleanup)
+        self._scheduler = scheduler_of(opening, environ, self._journal)
+        self._witness = Onlooker(
+            opening.run,
+            opening.job_id,
+            self._scheduler,
+            wakeups,
+            self._journal,
+            cleanup=timing.cleanup,
+        )
         self._stop: Stop | None = None  # asked for while no ranks ran
-        limit = opening.plan.time_limit
-        self._end_of_time = None if limit is None else time.monotonic() + limit
 
     def loop(self) -> int:
         if is_done(self._run, self._opening.submission):
             self._journal.say(f"{self._run.run_id} is done already: nothing is started")
             return int(ExitCode.OK)
+        self._scheduler.begin()
         while True:
             try:
                 claim = claim_next(self._run, self._wanted(), self._witness, self._timing.patience)
-            except Interrupted:
-                return int(ExitCode.STOPPED)
+            except Interrupted as interrupted:
+                return self._leave_unclaimed(interrupted.number)
             if claim is None:
                 return int(ExitCode.OK)
             heartbeat = HeartbeatWriter(self._run.attempt(claim.attempt).heartbeat)
-            decision = self._attempt(claim, heartbeat)
-            if decision is None:  # the run is another's now
+            outcome = self._attempt(claim, heartbeat)
+            if outcome is None:  # the run is another's now
                 return int(ExitCode.OK)
-            if decision.action is not Action.RESTART:
+            conclusion, decision = outcome
+            if decision.action is Action.REQUEUE:
+                return self._leave(conclusion, decision, heartbeat)
+            if decision.action is Action.YIELD:
+                return int(decision.exit_code)
+            if decision.action is Action.END:
                 event = "give-up" if decision.exit_code == ExitCode.FAILED else "end"
-                argv = self._plan.spec.notify
-                notify(argv, self._run.run_id, event, decision.state, self._journal)
+                self._notify(event, decision.state)
                 return int(decision.exit_code)
             self._back_off(claim, decision.delay, heartbeat)
 
-    def _attempt(self, claim: Claim, heartbeat: HeartbeatWriter) -> Decision | None:
+    def _attempt(
+        self, claim: Claim, heartbeat: HeartbeatWriter
+    ) -> tuple[Conclusion, Decision] | None:
         """Runs a claimed attempt and writes its end; None if it lost the run meanwhile."""
         own = self._run.attempt(claim.attempt)
         self._journal.open(own.supervisor_log)
@@ -128,18 +142,27 @@ class _Supervisor:
             with suppress(OSError):  # the session tries again, and gives up in time
                 heartbeat.beat()
             pack_old_attempts(self._run, claim.attempt, self._journal)
-            conclusion = self._launch_and_watch(claim, heartbeat)
-            return None if conclusion is None else self._end(claim, conclusion)
+            history = ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill)
+            refusal = refuse(history, budgets(self._plan))
+            if refusal is not None:
+                why = f"not started: {refusal.reason}"
+                conclusion: Conclusion | None = Conclusion(history[-1].cause, why)
+            else:
+                conclusion = self._launch_and_watch(claim, heartbeat)
+            if conclusion is None:
+                return None
+            decision = self._end(claim, conclusion, refusal or self._decide(claim, conclusion))
+            return None if decision is None else (conclusion, decision)
         finally:
             self._journal.close()
 
     def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
+        self._take_signals()
         stop = self._stop or self._requested_stop(claim) or self._out_of_time()
         if stop is not None:
             self._journal.say(f"{stop.reason}: the ranks are not started")
-            return Conclusion(
-                stop.cause, f"{stop.reason}, before the ranks were started", stop=stop
-            )
+            why = f"{stop.reason}, before the ranks were started"
+            return Conclusion(stop.cause, why, stop=stop, word=self._scheduler.ask())
         try:
             launcher = self._start(claim)
         except OSError as error:
@@ -154,12 +177,13 @@ class _Supervisor:
             journal=self._journal,
             timing=self._timing,
             heartbeat=heartbeat,
-            end_of_time=self._end_of_time,
+            scheduler=self._scheduler,
         )
         try:
             session.run()
         finally:
-            launcher.end()  # an error of ours must not leave ranks behind
+            if launcher.end() or launcher.signal is not None:
+                self._scheduler.end_steps()  # a killed launcher ends nothing on other hosts
             left = end_what_is_left(self._run, claim.attempt, within=self._timing.cleanup)
             launcher.close()
         if left:
@@ -168,7 +192,7 @@ class _Supervisor:
             return None
         memory_after = oom_kills()
         grew = None not in (memory_before, memory_after) and memory_after != memory_before
-        return conclude(session, self._plan, launcher, killed_for_memory=grew)
+        return conclude(session, self._plan, launcher, self._scheduler, killed_for_memory=grew)
 
     def _start(self, claim: Claim) -> Launcher:
         own = self._run.attempt(claim.attempt)
@@ -181,22 +205,26 @@ class _Supervisor:
             direct=not self._plan.mpirun,
         )
 
-    def _end(self, claim: Claim, found: Conclusion) -> Decision | None:
-        """Decides what follows, and records both; None if the run was lost meanwhile."""
-        cancelled_now = found.stop is not None and found.stop.now
-        decision = decide(
+    def _decide(self, claim: Claim, found: Conclusion) -> Decision:
+        return decide(
             Ended(
                 found.cause,
                 position(self._plan, claim, found.last_step),
                 found.error,
                 found.signal,
             ),
-            ended_before(self._run, claim, self._plan),
+            ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill),
             budgets(self._plan),
+            can_requeue=self._scheduler.can_queue_again(found.cause),
+            requeued=found.word.requeued,
             space_seen=shutil.disk_usage(self._run.root).free >= _ENOUGH_SPACE,
             asked=found.stop is not None,
-            now=cancelled_now,
+            now=found.stop is not None and found.stop.now,
+            superseded=found.stop is not None and found.stop.superseded,
         )
+
+    def _end(self, claim: Claim, found: Conclusion, decision: Decision) -> Decision | None:
+        """Records how it ended and what follows; None if the run was lost meanwhile."""
         end = End(
             t=time.time(),
             attempt=claim.attempt,
@@ -223,20 +251,39 @@ class _Supervisor:
         self._journal.say(f"attempt {claim.attempt} ended: {found.cause}; {decision.reason}")
         return decision
 
+    def _leave_unclaimed(self, number: int) -> int:
+        """A notice while an earlier holder was waited for."""
+        cause = self._scheduler.meaning(number)
+        resumable = cause in (Cause.PREEMPTED, Cause.TIME_LIMIT)
+        if resumable and self._scheduler.can_queue_again(cause):
+            Departure(self._scheduler, self._wakeups, self._journal).leave(cause, ())
+        return int(ExitCode.STOPPED)
+
+    def _leave(self, found: Conclusion, decision: Decision, heartbeat: HeartbeatWriter) -> int:
+        """Has the job queued again, and waits to be killed for it."""
+        self._notify("requeue", State.QUEUED)
+        departure = Departure(self._scheduler, self._wakeups, self._journal, heartbeat)
+        if not departure.leave(found.cause, found.lost):
+            self._notify("end", decision.state)
+        return int(decision.exit_code)
+
+    def _notify(self, event: str, state: State) -> None:
+        notify(self._plan.spec.notify, self._run.run_id, event, state, self._journal)
+
     def _wanted(self) -> Wanted:
         return Wanted(
             submission=self._opening.submission,
-            key=self._opening.identity.key,
+            key=self._opening.key,
             uid=os.getuid(),
             job_id=self._opening.job_id,
-            restart_count=0,  # only a scheduler restarts jobs
+            restart_count=self._opening.restart_count,
             host=self._opening.me.host,
             boot_id=self._opening.me.boot_id,
             pid=self._opening.me.pid,
             pid_start=self._opening.me.start,
             hosts=self._plan.hosts,
             ranks=self._plan.ranks,
-            argv_of=lambda attempt: launch_argv(self._argv, self._plan, self._run, attempt),
+            argv_of=lambda attempt: launch_argv(self._opening.argv, self._plan, self._run, attempt),
         )
 
     def _requested_stop(self, claim: Claim) -> Stop | None:
@@ -244,13 +291,25 @@ class _Supervisor:
         request = read_stop(self._run.stop_file(claim.attempt))
         if request is None:
             return None
-        now = request.reason == StopReason.CANCEL_NOW
-        return Stop(cause_of_request(request.reason), f"stop file: {request.reason}", 0.0, now)
+        return Stop(
+            cause_of_request(request.reason),
+            f"stop file: {request.reason}",
+            0.0,
+            now=request.reason == StopReason.CANCEL_NOW,
+            superseded=request.reason == StopReason.SUPERSEDED,
+        )
 
     def _out_of_time(self) -> Stop | None:
-        if self._end_of_time is None or time.monotonic() < self._end_of_time:
+        end = self._scheduler.end_of_time
+        if end is None or time.monotonic() < end:
             return None
         return Stop(Cause.TIME_LIMIT, "the time limit is reached", 0.0)
+
+    def _take_signals(self) -> None:
+        """Signals that came while no ranks ran."""
+        for number in self._wakeups.take():
+            reason = f"{signal.Signals(number).name} at the supervisor"
+            self._stop = Stop(self._scheduler.meaning(number), reason, 0.0)
 
     def _back_off(self, claim: Claim, seconds: float, heartbeat: HeartbeatWriter) -> None:
         """Waits before the next attempt, alive for all to see; a request to stop ends it."""
@@ -259,10 +318,7 @@ class _Supervisor:
         known = read_stop(self._run.stop_file(claim.attempt))
         while self._stop is None and (rest := until - time.monotonic()) > 0:
             self._wakeups.wait(min(rest, self._timing.look))
-            for number in self._wakeups.take():
-                left = None if self._end_of_time is None else self._end_of_time - time.monotonic()
-                reason = f"{signal.Signals(number).name} at the supervisor"
-                self._stop = Stop(cause_of_signal(number, left), reason, 0.0)
+            self._take_signals()
             request = read_stop(self._run.stop_file(claim.attempt))
             if request is not None and request != known:
                 self._stop = self._requested_stop(claim)

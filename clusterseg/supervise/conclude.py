@@ -12,14 +12,18 @@ from clusterseg.runs.text import last_lines
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
     Failure,
+    cause_printed,
     describe,
     first_failure,
     launcher_reports,
+    lost_hosts,
     signal_name,
 )
 from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.policy import Evidence, classify
+from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.slurm_job import NO_WORD, Word, true_cause
 
 _FAILED = frozenset(
     {
@@ -46,12 +50,19 @@ class Conclusion:
     first_step: int | None = None
     last_step: int | None = None
     stop: Stop | None = None
+    word: Word = NO_WORD
+    lost: tuple[str, ...] = ()
 
 
 def conclude(
-    session: Session, plan: Plan, launcher: Launcher, *, killed_for_memory: bool
+    session: Session,
+    plan: Plan,
+    launcher: Launcher,
+    scheduler: Scheduler,
+    *,
+    killed_for_memory: bool,
 ) -> Conclusion:
-    """Reads the ranks' last events and lines, and says why the attempt ended."""
+    """Reads the ranks' last events and lines, asks the scheduler, says why the attempt ended."""
     watch, train = session.watch, plan.spec.train is not None
     with suppress(OSError):
         watch.look_at_all(time.monotonic())
@@ -64,7 +75,7 @@ def conclude(
     said = lines[-SHOWN_LINES:]
     if failure.rank is not None and failure.rank < len(facts):
         said = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
-    cause = classify(
+    shown = classify(
         Evidence(
             exit_code=launcher.exit_code,
             ranks=len(facts),
@@ -77,25 +88,61 @@ def conclude(
             killed_for_memory=killed_for_memory,
         )
     )
-    error = None
+    word, lost = _ask(scheduler, shown, session, lines)
+    cause = true_cause(shown, word, lost, cause_printed(lines))
     failed = cause in _FAILED
-    if session.forced is not None:
-        error = _with_lines(session.forced.error, failure, said)
-    elif failed:
-        error = describe(failure, said, otherwise=_launcher_end(launcher, train=train))
-    elif cause is not Cause.DONE and session.stop is not None:
-        error = None if launcher.exit_code in (0, 75) else session.stop.reason
     return Conclusion(
         cause=cause,
-        error=error,
+        error=_error(session, launcher, failure, said, cause=cause, lost=lost, train=train),
         exit_code=launcher.exit_code,
         signal=(failure.signal if failed else None) or launcher.signal,
-        failed_rank=failure.rank if failed else None,
-        failed_host=failure.host if failed else None,
+        failed_rank=failure.rank if failed and not lost else None,
+        failed_host=lost[0] if lost and failed else failure.host if failed else None,
         first_step=watch.first_step,
         last_step=watch.last_step,
         stop=session.stop,
+        word=word,
+        lost=lost,
     )
+
+
+def _ask(
+    scheduler: Scheduler, shown: Cause, session: Session, lines: list[str]
+) -> tuple[Word, tuple[str, ...]]:
+    """The scheduler's word, where it could change anything, and the hosts that are gone."""
+    if shown in (Cause.DONE, Cause.CANCELLED) or session.superseded:
+        return NO_WORD, ()
+    word = scheduler.ask()
+    if shown not in (Cause.CRASH, Cause.HANG, Cause.NODE_FAIL):
+        return word, ()
+    hosts = list(session.hosts)
+    lost = scheduler.lost_hosts(hosts) if len(hosts) > 1 else []
+    named = [host for host in lost_hosts(lines) if host in hosts and shown is Cause.NODE_FAIL]
+    return word, tuple(dict.fromkeys([*lost, *named]))
+
+
+def _error(
+    session: Session,
+    launcher: Launcher,
+    failure: Failure,
+    said: list[str],
+    *,
+    cause: Cause,
+    lost: tuple[str, ...],
+    train: bool,
+) -> str | None:
+    if cause is Cause.NODE_FAIL and lost:
+        what = f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost"
+        return "\n".join([what, *describe(failure, said, otherwise=what).split("\n")[1:]])
+    if cause in _FAILED:
+        if session.forced is not None:
+            return _with_lines(session.forced.error, failure, said)
+        return describe(failure, said, otherwise=_launcher_end(launcher, train=train))
+    if cause is Cause.DONE or launcher.exit_code in (0, 75):
+        return None
+    if session.stop is not None:
+        return session.stop.reason
+    return f"{cause}, without a notice that reached the ranks in time"
 
 
 def _with_lines(error: str, failure: Failure, said: list[str]) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from clusterseg.runs.records import RankEnd, RankStart
+from clusterseg.cluster.slurm.hostlist import expand
+from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.runs.text import one_line
 
 SHOWN_LINES = 20
@@ -65,7 +67,7 @@ _HYDRA = re.compile(
     r"[ =]+PID (\d+) RUNNING AT (\S+)[ =]+EXIT CODE: (\d+)"
 )
 _HYDRA_SIGNAL = re.compile(r"EXIT STRING: .*\(signal (\d+)\)")
-# "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed".
+# "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed", "… tasks 0-1: …".
 _SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
 _SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
 
@@ -95,6 +97,38 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
         )
         found.append((match.start(), report))
     return [report for _, report in sorted(found, key=lambda one: one[0])]
+
+
+# "orted on node n2", Open MPI 4: "Remote daemon: [[7,0],1] on node n2"; Open MPI 5: "…, n2";
+# srun: "srun: error: Node failure on n[2-3]", "*** STEP 3.0 ON n1 CANCELLED … DUE TO NODE n2
+# FAILURE".
+_LOST_HOST = re.compile(
+    r"[Rr]emote daemon:? \[\S+\] on node (\S+)|[Nn]ode failure on (\S+)|DUE TO NODE (\S+) FAILURE"
+)
+
+
+# slurmstepd: "*** STEP 3.0 ON n1 CANCELLED AT 2026-11-21T03:02:32 DUE TO PREEMPTION ***".
+_STEP_CANCELLED = re.compile(
+    r"CANCELLED AT \S+ DUE TO (?:(PREEMPTION)|(TIME LIMIT)|(NODE \S* ?FAIL))"
+)
+
+
+def cause_printed(lines: Sequence[str]) -> Cause | None:
+    """Why Slurm ended the step, as it printed it; for when it does not answer."""
+    for match in _STEP_CANCELLED.finditer(" ".join(" ".join(lines).split())):
+        if match[1]:
+            return Cause.PREEMPTED
+        return Cause.TIME_LIMIT if match[2] else Cause.NODE_FAIL
+    return None
+
+
+def lost_hosts(lines: Sequence[str]) -> list[str]:
+    """The hosts that the launcher says it has lost."""
+    found: list[str] = []
+    for match in _LOST_HOST.finditer(" ".join(" ".join(lines).split())):
+        with suppress(ValueError):
+            found += expand(next(name for name in match.groups() if name).rstrip(".,:"))
+    return list(dict.fromkeys(found))
 
 
 def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Failure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from clusterseg.plan.model import Plan
 from clusterseg.runs.attempts import iter_attempts, last_attempt
 from clusterseg.runs.paths import RunPaths
@@ -9,8 +11,13 @@ from clusterseg.runs.records import Cause, Claim
 from clusterseg.supervise.policy import Budgets, Ended
 
 
-def ended_before(run: RunPaths, claim: Claim, plan: Plan) -> list[Ended]:
-    """The earlier attempts of the claim's submission, oldest first."""
+def ended_before(
+    run: RunPaths, claim: Claim, plan: Plan, cause_of_kill: Callable[[Claim], Cause]
+) -> list[Ended]:
+    """The earlier attempts of the claim's submission, oldest first.
+
+    `cause_of_kill` says why one without an end record was killed, as far as that is known.
+    """
     found = []
     for attempt in iter_attempts(run):
         earlier, end = attempt.claim, attempt.end
@@ -19,10 +26,12 @@ def ended_before(run: RunPaths, claim: Claim, plan: Plan) -> list[Ended]:
         if earlier.attempt >= claim.attempt:
             break
         if end is None:
-            found.append(Ended(Cause.UNKNOWN, position(plan, earlier, None)))
+            at = position(plan, earlier, None)
+            found.append(Ended(cause_of_kill(earlier), at, killed=True))
         else:
             came_to = position(plan, earlier, end.last_step)
-            found.append(Ended(end.cause, came_to, end.error, end.signal))
+            final = not end.will_restart
+            found.append(Ended(end.cause, came_to, end.error, end.signal, final=final))
     return found
 
 

@@ -99,11 +99,13 @@ class Launcher:
                 break
         return lines
 
-    def end(self) -> None:
-        """Makes sure that it has ended."""
-        if not self.ended():
-            self.send(signal.SIGKILL)
-            self._process.wait()
+    def end(self) -> bool:
+        """Makes sure that it has ended; whether it had to be killed."""
+        if self.ended():
+            return False
+        self.send(signal.SIGKILL)
+        self._process.wait()
+        return True
 
     def close(self) -> None:
         """Lets go of the descriptors; the process must have ended."""

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from clusterseg.cluster.processes import ProcessId, local_job_id, this_process
+from clusterseg.cluster.slurm.allocation import Allocation
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
+from clusterseg.plan.planner import place
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
-from clusterseg.runs.records import Identity
 
 _LARGEST_PLAN = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A run as this process found it, and this process as a job."""
+    """A run as this process found it, and this process as a job.
+
+    `plan` has the hosts of this job, `argv` is its launch line with symbols for the files of an
+    attempt. `key` is that of the submission. `job` is None for a job without a scheduler.
+    """
 
     run: RunPaths
-    identity: Identity
+    key: str
     submission: int
     plan: Plan
+    argv: tuple[str, ...]
     me: ProcessId
     job_id: str
+    restart_count: int
+    job: Allocation | None
 
 
-def open_run(run: RunPaths) -> Opening:
-    """Raises ClustersegError if the run can't be read, OSError if its files can't."""
+def open_run(run: RunPaths, argv: Sequence[str], environ: Mapping[str, str]) -> Opening:
+    """`argv` is the launch line as the batch script shows it, empty for the plan's own.
+
+    Raises ClustersegError if the run can't be read, or if its plan needs a Slurm job and this
+    process is in none; OSError if the run's files can't be read.
+    """
     me = this_process()
-    job_id = local_job_id(me)
-    submission = _own_submission(run, job_id)
+    job = Allocation.from_environ(environ)
+    submission = _own_submission(run, {local_job_id(me), job.job_id if job else ""})
+    planned = _read_plan(submission)
+    plan = planned
+    if planned.scheduler != "slurm":
+        job = None  # a job of our own inside of somebody's allocation
+    elif job is None:
+        raise ClustersegError(
+            f"{run.run_id} is planned for Slurm, and this process is in no Slurm job",
+            code="no-allocation",
+            help="`clusterseg resume` or sbatch starts it; --set scheduler=local plans for here",
+            exit_code=ExitCode.CLUSTER,
+        )
+    else:
+        plan = place(planned, job.hosts)
+    intent = store.read_intent(submission)
     return Opening(
         run=run,
-        identity=store.read_identity(run),
+        key=intent.key if intent is not None else store.read_identity(run).key,
         submission=submission.number,
-        plan=_read_plan(submission),
+        plan=plan,
+        # A line that nobody changed is that of the plan, whose hosts are known by now.
+        argv=tuple(argv) if argv and tuple(argv) != planned.argv else plan.argv,
         me=me,
-        job_id=job_id,
+        job_id=job.job_id if job else local_job_id(me),
+        restart_count=job.restart_count if job else 0,
+        job=job,
     )
 
 
-def _own_submission(run: RunPaths, job_id: str) -> SubmissionPaths:
+def _own_submission(run: RunPaths, job_ids: set[str]) -> SubmissionPaths:
     """The submission that started this job, else the newest one."""
     submissions = [one for one in store.iter_submissions(run) if one.plan.exists()]
     if not submissions:
@@ -53,7 +84,7 @@ def _own_submission(run: RunPaths, job_id: str) -> SubmissionPaths:
             help="`clusterseg submit job.yaml` makes a run",
             exit_code=ExitCode.FAILED,
         )
-    mine = [one for one in submissions if store.read_job_id(one) == job_id]
+    mine = [one for one in submissions if store.read_job_id(one) in job_ids]
     return (mine or submissions)[-1]
 
 

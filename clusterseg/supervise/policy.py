@@ -70,7 +70,7 @@ _LOST_NODE = re.compile(
 )
 
 
-def classify(evidence: Evidence) -> Cause:
+def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
     """The cause of an attempt's end.
 
     A stop that was asked for is the cause however the ranks then ended, unless they say that
@@ -78,10 +78,12 @@ def classify(evidence: Evidence) -> Cause:
     """
     if evidence.forced is not None:
         return evidence.forced
-    if evidence.asked is Cause.CANCELLED:
-        return Cause.CANCELLED
     all_say = evidence.statuses[0] if len(set(evidence.statuses)) == 1 else None
     complete = len(evidence.statuses) >= evidence.ranks
+    if evidence.exit_code == 0 and all_say == "done" and complete:
+        return Cause.DONE  # a request to stop that came too late has changed nothing
+    if evidence.asked is Cause.CANCELLED:
+        return Cause.CANCELLED
     if evidence.exit_code == 0 and (not evidence.reports_ends or (all_say == "done" and complete)):
         return Cause.DONE
     resumably = evidence.exit_code in (ExitCode.STOPPED, 0)
@@ -134,7 +136,8 @@ class Action(StrEnum):
 
     END = "end"
     RESTART = "restart"  # a new attempt, here and now
-    REQUEUE = "requeue"  # a new attempt, by asking the scheduler for this job again
+    YIELD = "yield"  # nothing: another process waits to make the next attempt
+    REQUEUE = "requeue"  # a new attempt, by having the scheduler start this job again
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,15 @@ class Ended:
     `position` is the last optimizer step of the run that it reached (the one it resumed from
     if it did none), None if its ranks do not tell. Only attempts of one submission are
     compared: `resume` starts with fresh budgets. `signal` is the one that ended a rank.
+    `killed`: it has no end record. `final`: its end record says that nothing follows.
     """
 
     cause: Cause
     position: int | None = None
     error: str | None = None
     signal: int | None = None
+    killed: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,25 +175,60 @@ def decide(
     budgets: Budgets,
     *,
     can_requeue: bool = False,
+    requeued: bool = False,
     space_seen: bool = False,
     asked: bool = False,
     now: bool = False,
+    superseded: bool = False,
 ) -> Decision:
     """What follows after `ended`; `history` holds the earlier attempts, oldest first.
 
-    `can_requeue`: a scheduler would queue this job again. `space_seen`: there is room on the
-    disk now. `asked`: a stop was asked for, `now` one without a save.
+    `can_requeue`: a scheduler would queue this job again; `requeued`: it has done so already,
+    and this life of the job is about to end. `space_seen`: there is room on the disk now.
+    `asked`: a stop was asked for, `now` one without a save; `superseded`: the next attempt, which
+    waits for this one, has asked.
     """
+    if superseded:
+        reason = "the next attempt waits for this one"
+        return Decision(Action.YIELD, State.STOPPED, ExitCode.STOPPED, reason)
     decision = _decide(
         ended, history, budgets, can_requeue=can_requeue, space_seen=space_seen, now=now
     )
-    if asked and decision.action is Action.RESTART:
+    if decision.action is not Action.RESTART:
+        return decision
+    if requeued:
+        reason = f"{decision.reason}, when the job is started again"
+        return Decision(Action.REQUEUE, decision.state, decision.exit_code, reason)
+    if asked:
         reason = "a stop was asked for: not restarted"
         return Decision(Action.END, decision.state, decision.exit_code, reason)
     return decision
 
 
-def _decide(
+def refuse(history: Sequence[Ended], budgets: Budgets) -> Decision | None:
+    """Whether the job was started again against its budgets; None if all is well.
+
+    A scheduler that kills a job and queues it again asks nobody: what the attempt before was
+    killed for counts when the next one is about to start.
+    """
+    if not history:
+        return None
+    last = history[-1]
+    stopped = last.cause in (Cause.PREEMPTED, Cause.TIME_LIMIT)
+    if not last.killed and not (last.final and stopped):
+        return None
+    if stopped:
+        decision = _after_stop(last, history[:-1], budgets, can_requeue=True)
+    elif last.cause in (*_CRASHES, Cause.NODE_FAIL):
+        decision = _after_failure(last, history[:-1], budgets)
+    else:
+        decision = _decide(
+            last, history[:-1], budgets, can_requeue=True, space_seen=False, now=False
+        )
+    return decision if decision.action is Action.END else None
+
+
+def _decide(  # noqa: PLR0911 (one rule a cause)
     ended: Ended,
     history: Sequence[Ended],
     budgets: Budgets,
@@ -212,7 +253,12 @@ def _decide(
         return Decision(
             Action.END, State.FAILED, ExitCode.FAILED, f"{cause} would come again: not retried"
         )
-    return _after_failure(ended, history, budgets)
+    decision = _after_failure(ended, history, budgets)
+    if cause is Cause.NODE_FAIL and can_requeue and decision.action is Action.RESTART:
+        # The lost host stays in this allocation: another one is needed.
+        reason = decision.reason.replace("restart for", "requeued for")
+        return Decision(Action.REQUEUE, decision.state, decision.exit_code, reason)
+    return decision
 
 
 def _after_stop(

@@ -22,8 +22,10 @@ from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.placement import check_placement
-from clusterseg.supervise.policy import cause_of_request, cause_of_signal
+from clusterseg.supervise.policy import cause_of_request
+from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.signals import Wakeups
+from clusterseg.supervise.slurm_job import cause_of_fate
 from clusterseg.supervise.watch import Watch
 
 _SLEPT = 30.0  # seconds between two looks that mean: this process was stopped meanwhile
@@ -37,6 +39,7 @@ class Stop:
     reason: str
     until: float
     now: bool = False
+    superseded: bool = False  # asked by the next attempt, which waits
 
 
 @dataclass
@@ -62,15 +65,14 @@ class Session:
         journal: Journal,
         timing: Timing,
         heartbeat: HeartbeatWriter,
-        end_of_time: float | None,
+        scheduler: Scheduler,
     ) -> None:
-        """`end_of_time`: when the allocation ends, by the monotonic clock."""
         self.stop: Stop | None = None
         self.forced: Forced | None = None
         self.superseded = False
         self._run, self._plan, self._claim, self._launcher = run, plan, claim, launcher
         self._wakeups, self._journal, self._timing = wakeups, journal, timing
-        self._heartbeat, self._end_of_time = heartbeat, end_of_time
+        self._heartbeat, self._scheduler = heartbeat, scheduler
         self._stop_file = run.stop_file(claim.attempt)
         self._train = plan.spec.train is not None
         now = time.monotonic()
@@ -82,6 +84,11 @@ class Session:
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
         self._placed = False
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts of the ranks."""
+        return tuple(self._claim.hosts)
 
     def run(self) -> None:
         """Returns when the launcher has ended and all that it printed is read."""
@@ -96,6 +103,8 @@ class Session:
                 self._look()
         for line in self._launcher.drain():
             self._journal.launcher(line)
+        # The ranks may have read a request that was written after our last look.
+        self._check_stop_file()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -110,6 +119,7 @@ class Session:
         with suppress(OSError):
             self.watch.look(now)
         self._check_placement()
+        self._hear_scheduler()
         self._check_time(now)
         if self.stop is None and self._terminated is None:
             self._check_hang(now)
@@ -152,25 +162,60 @@ class Session:
         now = request.reason == StopReason.CANCEL_NOW
         cause = cause_of_request(request.reason)
         self._ask(cause, f"stop file: {request.reason}", deadline=request.deadline, now=now)
+        if self.stop is not None and request.reason == StopReason.SUPERSEDED:
+            self.stop.superseded = True
 
     def _on_signal(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self.stop is not None and number != signal.SIGUSR1:
-            self._journal.say(f"{name} again: ending the ranks now")
-            self._terminate()
+        hurry = self._scheduler.hurries(number)
+        if self.stop is not None:
+            if hurry:
+                self._journal.say(f"{name} again: ending the ranks now")
+                self._terminate()
+            else:
+                self._journal.note(f"{name} again")
             return
-        left = None if self._end_of_time is None else self._end_of_time - time.monotonic()
-        self._ask(cause_of_signal(number, left), f"{name} at the supervisor")
+        self._ask(self._scheduler.guess(number), f"{name} at the supervisor")
+        # The ranks know by now; the scheduler, which may be slow or silent, is asked after.
+        self._correct(self._scheduler.meaning(number))
+
+    def _correct(self, cause: Cause) -> None:
+        """Takes the scheduler's word for why the stop was asked for, and for how long is left."""
+        if self.stop is None or self.stop.cause is Cause.CANCELLED:
+            return
+        if cause is not self.stop.cause:
+            self._journal.say(f"the scheduler says: {cause}")
+            self.stop.cause = cause
+        self.stop.until = min(self.stop.until, self._latest(time.monotonic()))
+
+    def _hear_scheduler(self) -> None:
+        word = self._scheduler.look()
+        if word is None or self.stop is not None:
+            return
+        cause = cause_of_fate(word)
+        if cause is not None:
+            self._ask(cause, f"the scheduler says: {word.fate}")
 
     def _check_time(self, now: float) -> None:
-        if self._end_of_time is None or self.stop is not None or self._plan.time_limit is None:
+        if self.stop is not None or not self._is_near_the_end(now):
             return
-        lead = limits.stop_lead(
-            self._plan.time_limit, save=self.watch.longest_save, window=self.watch.window
-        )
-        left = self._end_of_time - now
-        if left <= lead:
+        self._scheduler.confirm_end()
+        now = time.monotonic()
+        if self._is_near_the_end(now):
+            left = (self._scheduler.end_of_time or now) - now
             self._ask(Cause.TIME_LIMIT, f"the time limit is reached in {max(left, 0):.0f} s")
+
+    def _is_near_the_end(self, now: float) -> bool:
+        end, allotted = self._scheduler.end_of_time, self._scheduler.allotted
+        if end is None or allotted is None:
+            return False
+        lead = limits.stop_lead(allotted, save=self.watch.longest_save, window=self.watch.window)
+        return end - now <= lead
+
+    def _latest(self, now: float) -> float:
+        """Until when ranks may run at all."""
+        end = self._scheduler.end_of_time
+        return float("inf") if end is None else max(end, now + self._timing.look)
 
     def _check_placement(self) -> None:
         verify = self._plan.spec.placement.verify
@@ -206,15 +251,20 @@ class Session:
         )
         if deadline is not None:
             until = min(until, at + max(0.0, deadline - time.time()))
-        if self._end_of_time is not None:
-            until = min(until, max(self._end_of_time, at + self._timing.look))
+        until = min(until, self._latest(at))
         if self.stop is None:
             self._journal.say(f"{reason}: the ranks are asked to stop ({cause})")
             self.stop = Stop(cause, reason, until, now)
             self._write_request(cause, until - at)
         elif cause is Cause.CANCELLED:
             self._journal.say(f"{reason}: {cause}")
-            self.stop = Stop(cause, reason, min(until, self.stop.until), now or self.stop.now)
+            self.stop = Stop(
+                cause,
+                reason,
+                min(until, self.stop.until),
+                now or self.stop.now,
+                self.stop.superseded,
+            )
         if now:
             self._terminate()
 
@@ -243,7 +293,7 @@ class Session:
             self._kill()
 
     def _terminate(self) -> None:
-        if self._terminated is None:
+        if self._terminated is None and not self._launcher.ended():
             self._terminated = time.monotonic()
             self._launcher.send(signal.SIGTERM)
 

@@ -26,6 +26,8 @@ class Wakeups:
         self._before: dict[int, Any] = {
             number: signal.signal(number, _ignore) for number in WATCHED
         }
+        # A parent that guards this process blocks them until they can do no harm.
+        self._blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED) & set(WATCHED)
         return self
 
     def __exit__(
@@ -34,6 +36,7 @@ class Wakeups:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         signal.set_wakeup_fd(self._fd_before)

@@ -198,7 +198,12 @@ for _queue in (False, True):
         (Cause.CRASH, _queue): (Action.RESTART, State.FAILED, 1),
         (Cause.HANG, _queue): (Action.RESTART, State.FAILED, 1),
         (Cause.UNKNOWN, _queue): (Action.RESTART, State.FAILED, 1),
-        (Cause.NODE_FAIL, _queue): (Action.RESTART, State.FAILED, 1),
+        # The lost host stays in the allocation: a scheduler gives another one.
+        (Cause.NODE_FAIL, _queue): (
+            Action.REQUEUE if _queue else Action.RESTART,
+            State.FAILED,
+            1,
+        ),
         (Cause.OUT_OF_MEMORY, _queue): (Action.END, State.FAILED, 1),
         (Cause.NAN, _queue): (Action.END, State.FAILED, 1),
         (Cause.DISK_FULL, _queue): (Action.END, State.STOPPED, 75),

@@ -1,0 +1,40 @@
+"""Which scheduler a run's plan has, and what its file system asks of the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from clusterseg.cluster.slurm.commands import Slurm
+from clusterseg.plan.model import Plan
+from clusterseg.runs.claims import Patience
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.limits import Timing
+from clusterseg.supervise.opening import Opening
+from clusterseg.supervise.scheduler import NoScheduler, Scheduler
+from clusterseg.supervise.slurm_scheduler import SlurmScheduler
+
+ANSWER = 5.0  # seconds for Slurm to answer while ranks run: a part of the shortest grace times
+_SLACK = 15.0  # seconds beside stale metadata: the interval between two beats, a slow fsync
+
+
+def scheduler_of(opening: Opening, environ: Mapping[str, str], journal: Journal) -> Scheduler:
+    """The scheduler around this process."""
+    plan = opening.plan
+    if opening.job is None or plan.slurm is None:
+        return NoScheduler(plan.time_limit)
+    slurm = Slurm(environ, patience=ANSWER)
+    return SlurmScheduler(
+        opening.job,
+        plan.slurm,
+        slurm,
+        journal,
+        key=opening.key,
+        time_limit=plan.time_limit,
+    )
+
+
+def timing_of(plan: Plan) -> Timing:
+    """The supervisor's clock; on a cluster the grace of the lease is that of its file system."""
+    if plan.slurm is None:
+        return Timing()
+    return Timing(patience=Patience(grace=plan.slurm.metadata_delay + _SLACK))

@@ -1,0 +1,239 @@
+"""The Slurm job around one supervisor: asked, read, and queued again."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Sequence
+
+from clusterseg.cluster.slurm import allocation as slurm_allocation
+from clusterseg.cluster.slurm import hostlist
+from clusterseg.cluster.slurm.allocation import Allocation, Life
+from clusterseg.cluster.slurm.commands import (
+    Slurm,
+    SlurmError,
+    SlurmMissing,
+    SlurmRefused,
+    SlurmUnreachable,
+)
+from clusterseg.cluster.slurm.jobs import JobState, carries
+from clusterseg.plan.model import SlurmPlan
+from clusterseg.runs.records import Cause, Claim
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.scheduler import Queued
+from clusterseg.supervise.slurm_job import (
+    NO_WORD,
+    Fate,
+    Word,
+    cause_of_life,
+    cause_of_notice,
+    notice_lead,
+    read_word,
+)
+
+EVERY = 600.0  # seconds between two looks at our own job
+_FRESH = 30.0  # seconds for which an answer about the end of the job is good enough
+_SAME_PRESS = 2.0  # Slurm signals every process of the batch step: one INT comes twice
+_STEPS_GONE = 15.0  # seconds that ended steps may take
+
+
+class SlurmScheduler:
+    """Our own job. `slurm` should be impatient: its answers are waited for while ranks run."""
+
+    def __init__(
+        self,
+        job: Allocation,
+        plan: SlurmPlan,
+        slurm: Slurm,
+        journal: Journal,
+        *,
+        key: str,
+        time_limit: float | None,
+    ) -> None:
+        """`key` is that of the submission; `time_limit` what job.yaml asked for, in seconds."""
+        self._job, self._plan, self._key = job, plan, key
+        self._slurm, self._journal = slurm, journal
+        self.allotted = time_limit
+        # Until Slurm says it itself.
+        self.end_of_time = None if time_limit is None else time.monotonic() + time_limit
+        self._asked: float | None = None
+        self._near = notice_lead(plan.options)
+        self._interrupted: float | None = None
+        self._lives: list[Life] | None = None
+        self._silent = False
+
+    def begin(self) -> None:
+        word = self.ask()
+        if not self._plan.requeue and word.fate is Fate.RUNNING and word.may_requeue:
+            # Our own requeue had to allow it; Slurm's is unwanted again.
+            try:
+                self._slurm.update(self._job.job_id, "Requeue=0")
+            except SlurmError as error:
+                self._journal.note(f"Slurm may requeue this job by itself: {error}")
+        self._cancel_twins()
+
+    def look(self) -> Word | None:
+        if self._asked is not None and time.monotonic() - self._asked < EVERY:
+            return None
+        return self.ask()
+
+    def ask(self) -> Word:
+        self._asked = time.monotonic()
+        detail = None
+        try:
+            detail = self._slurm.show(self._job.job_id)
+        except SlurmError as error:
+            if not self._silent:
+                self._journal.say(f"Slurm does not tell about job {self._job.job_id}: {error}")
+            self._silent = True
+        else:
+            self._silent = False
+        word = read_word(detail, self._job.restart_count)
+        if word.ends is not None:
+            self.end_of_time = time.monotonic() + word.ends - time.time()
+            if word.started is not None:
+                self.allotted = max(0.0, word.ends - word.started)
+        elif word.fate is Fate.RUNNING:  # without a limit
+            self.end_of_time = self.allotted = None
+        return word
+
+    def confirm_end(self) -> None:
+        if self._asked is None or time.monotonic() - self._asked > _FRESH:
+            self.ask()
+
+    def guess(self, number: int) -> Cause:
+        return cause_of_notice(number, NO_WORD, self._left(), self._near)
+
+    def meaning(self, number: int) -> Cause:
+        word = self.ask()
+        return cause_of_notice(number, word, self._left(), self._near)
+
+    def hurries(self, number: int) -> bool:
+        """Slurm repeats TERM on its own; only a person's second INT is meant as one."""
+        if number != signal.SIGINT:
+            return False
+        now = time.monotonic()
+        before, self._interrupted = self._interrupted, now
+        return before is not None and now - before > _SAME_PRESS
+
+    def lost_hosts(self, hosts: Sequence[str]) -> list[str]:
+        try:
+            return slurm_allocation.lost_nodes(self._slurm, hosts)
+        except (SlurmError, ValueError) as error:
+            self._journal.note(f"Slurm does not tell about nodes: {error}")
+            return []
+
+    def can_queue_again(self, cause: Cause) -> bool:
+        if self._slurm.has("scontrol"):
+            return True
+        # Slurm queues again what it preempts or whose node it loses, and kills.
+        return self._plan.requeue and cause in (Cause.PREEMPTED, Cause.NODE_FAIL)
+
+    def queue_again(self, cause: Cause, word: Word, avoid: Sequence[str]) -> Queued:
+        if word.requeued:
+            self._avoid(avoid, word.excluded)
+            return Queued.YES
+        try:
+            if not word.may_requeue:
+                self._slurm.update(self._job.job_id, "Requeue=1")
+            self._slurm.requeue(self._job.job_id)
+        except SlurmUnreachable as error:
+            self._journal.say(f"{error}")
+            return Queued.UNANSWERED
+        except SlurmMissing:
+            return Queued.BY_ITSELF if self.can_queue_again(cause) else Queued.REFUSED
+        except SlurmRefused as error:
+            self._journal.say(f"Slurm does not queue job {self._job.job_id} again: {error}")
+            return Queued.REFUSED
+        # Only a job that waits can be told which nodes to avoid; ours waits from now on, while
+        # KillWait runs for this process (done so with Slurm 22.05).
+        self._avoid(avoid, word.excluded)
+        return Queued.YES
+
+    def end_steps(self) -> None:
+        """A killed mpirun or srun may leave ranks on other nodes; its steps tell of them."""
+        until = time.monotonic() + _STEPS_GONE
+        try:
+            while left := slurm_allocation.steps(self._slurm, self._job.job_id):
+                if time.monotonic() > until:
+                    self._journal.say(f"steps {', '.join(left)} do not end")
+                    return
+                slurm_allocation.end_steps(self._slurm, left)
+                time.sleep(1.0)
+        except SlurmError as error:
+            self._journal.note(f"steps that are left can't be ended: {error}")
+
+    def cause_of_kill(self, claim: Claim) -> Cause:
+        """By the accounting, where there is one: lives stand there in order, from restart 0."""
+        if claim.job_id != self._job.job_id or claim.restart_count >= self._job.restart_count:
+            return Cause.UNKNOWN
+        if self._lives is None:
+            self._lives = []
+            try:
+                self._lives = slurm_allocation.earlier_lives(self._slurm, self._job.job_id)
+            except SlurmError as error:
+                self._journal.note(f"no accounting: {error}")
+        if len(self._lives) != self._job.restart_count:  # lives are missing: which is which?
+            return Cause.UNKNOWN
+        return cause_of_life(self._lives[claim.restart_count])
+
+    def job_lives(self, claim: Claim) -> bool | None:
+        if not re.fullmatch(r"\d+(_\d+)?", claim.job_id):
+            return None
+        try:
+            detail = self._slurm.show(claim.job_id)
+        except SlurmError as error:
+            self._journal.note(f"Slurm does not tell about job {claim.job_id}: {error}")
+            return None
+        if detail is None or detail.key is None:
+            return None  # forgotten, or lost: its script may run on
+        if detail.key != claim.key:
+            return False  # the id is another's now
+        if detail.state in (JobState.COMPLETING, JobState.UNKNOWN):
+            return None  # about to end
+        return not detail.is_over
+
+    def _cancel_twins(self) -> None:
+        """Held jobs with our key: an sbatch that was accepted after it had been given up.
+
+        The tasks of our own array carry the same key and are none.
+        """
+        try:
+            found = {
+                _whole(job.id)
+                for job in self._slurm.mine()
+                if job.is_held and carries(job, self._key)
+            }
+            twins = sorted(found - {_whole(self._job.job_id), str(self._job.number)})
+            if twins:
+                self._journal.say(f"cancelling held duplicates of this job: {', '.join(twins)}")
+                self._slurm.cancel(*twins, pending_only=True)
+        except SlurmError as error:
+            self._journal.note(f"whether there are duplicates of this job is not known: {error}")
+
+    def _avoid(self, hosts: Sequence[str], excluded: str) -> None:
+        if not hosts:
+            return
+        try:
+            avoided = list(
+                dict.fromkeys([*(hostlist.expand(excluded) if excluded else []), *hosts])
+            )
+            size = slurm_allocation.partition_size(self._slurm, self._job.partition)
+            if size is not None and size - len(avoided) < len(self._job.hosts):
+                # It could never start again. Slurm itself gives no job a node that is down.
+                self._journal.say(f"the partition is too small to do without {', '.join(hosts)}")
+                return
+            self._slurm.exclude(self._job.job_id, avoided)
+        except (SlurmError, ValueError) as error:
+            self._journal.say(f"{', '.join(hosts)} can't be excluded: {error}")
+        else:
+            self._journal.say(f"queued again without {', '.join(hosts)}")
+
+    def _left(self) -> float | None:
+        return None if self.end_of_time is None else self.end_of_time - time.monotonic()
+
+
+def _whole(job_id: str) -> str:
+    """The array that a task belongs to, or the job itself."""
+    return job_id.partition("_")[0]
