@@ -18,7 +18,7 @@ from processes import Process, alive, end, run, wait_for
 from requirements import controller_host, node_memory_mb, slurm_version, unified_cgroups
 
 # What a process of a cluster may take to end by itself, in seconds.
-PATIENCE = 3.0
+PATIENCE = 1.0
 
 
 def state(name: str) -> str:

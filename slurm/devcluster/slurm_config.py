@@ -116,11 +116,14 @@ def _settings(cluster: Cluster) -> dict[str, str]:
         "SlurmdTimeout": "15",
         "SlurmctldTimeout": "30",
         "InactiveLimit": "0",
-        "KillWait": "10",
+        # A preempted job has its GraceTime and then this long.
+        "KillWait": "5",
         "MinJobAge": "300",
         "WaitTime": "0",
         "SchedulerType": "sched/backfill",
-        "SchedulerParameters": "bf_interval=2,sched_interval=2,sched_min_interval=0",
+        # By default a job waits for up to 3 s though nodes are free, and for 30 s after another.
+        "SchedulerParameters": "bf_interval=1,sched_interval=1,sched_min_interval=0,"
+        "batch_sched_delay=0",
         "PreemptType": "preempt/partition_prio",
         "PreemptMode": "REQUEUE",
         "JobRequeue": "1",
