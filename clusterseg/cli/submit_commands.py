@@ -27,6 +27,16 @@ Overrides = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for the end; end with the run's exit code.")
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0,
+        metavar="SECONDS",
+        help="How long to try when Slurm does not answer; else 300.",
+        show_default=False,
+    ),
+]
 Follow = Annotated[
     bool, typer.Option("--follow", help="Wait with a live view, then print the summary.")
 ]
@@ -39,6 +49,7 @@ def submit(
     overrides: Overrides = None,
     wait: Wait = False,
     follow: Follow = False,
+    timeout: Timeout = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -56,7 +67,15 @@ def submit(
     for warning in plan.warnings:
         note(f"warning: {warning}")
     text = job.read_text(encoding="utf-8")
-    submitted = submit_run(plan, text, overrides or (), runs_root(runs_dir), os.environ)
+    submitted = submit_run(
+        plan,
+        text,
+        overrides or (),
+        runs_root(runs_dir),
+        os.environ,
+        say=note,
+        patience=timeout,
+    )
     _after(submitted, "submitted", wait=wait, follow=follow, as_json=as_json)
 
 
@@ -67,6 +86,7 @@ def resume(
     overrides: Overrides = None,
     wait: Wait = False,
     follow: Follow = False,
+    timeout: Timeout = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -77,6 +97,7 @@ def resume(
     """
     from clusterseg.cluster.look import look
     from clusterseg.submit.resumption import (
+        is_unfinished,
         planned_code,
         planned_directory,
         refuse_unless_own,
@@ -87,18 +108,20 @@ def resume(
     run = resolve_run(reference, runs_root(runs_dir))
     refuse_unless_own(run)
     snapshot = look(run)
-    refuse_unless_resumable(snapshot)
+    unfinished = is_unfinished(snapshot, os.environ)
+    if not unfinished:
+        refuse_unless_resumable(snapshot)
     submission = snapshot.submission
     if submission is None:
         raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")
-    if snapshot.verdict.not_started:
+    if unfinished:
         if overrides:
             raise ClustersegError(
                 f"{run.run_id} was never started, so that nothing can be changed in it",
                 code="never-started",
                 help="resume it without --set, or submit the changed job as a new run",
             )
-        submitted = start(run, submission, os.environ)
+        submitted = start(run, submission, os.environ, say=note, patience=timeout)
     else:
         every = [*_earlier_overrides(submission), *(overrides or ())]
         directory = planned_directory(submission)
@@ -108,7 +131,7 @@ def resume(
         for warning in plan.warnings:
             note(f"warning: {warning}")
         text = submission.job_yaml.read_text(encoding="utf-8")
-        submitted = resume_run(snapshot, plan, text, every, os.environ)
+        submitted = resume_run(snapshot, plan, text, every, os.environ, say=note, patience=timeout)
     _after(submitted, "resumed", wait=wait, follow=follow, as_json=as_json)
 
 

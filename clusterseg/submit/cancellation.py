@@ -1,4 +1,4 @@
-"""Stopping a run: by asking its supervisor, or by ending its processes.
+"""Stopping a run: by asking its supervisor, or by ending its processes or its job.
 
 The request is written before anything is signalled, and it stays: a run whose processes are
 gone without an end record is told from a killed one by it.
@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -23,10 +24,13 @@ from clusterseg.runs import files
 from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import State, StopRequest
-from clusterseg.runs.snapshot import Snapshot, next_attempt_number
+from clusterseg.runs.snapshot import Snapshot, is_local_id, next_attempt_number
+from clusterseg.runs.store import read_intent
 
 LOOK = 0.5  # seconds between two looks
 ORDERLY = 20.0  # seconds that a supervisor has to end its ranks after `cancel --now`
+ORDERLY_IN_SLURM = 10.0  # the same, of a job that Slurm can end
+SLURM_KILLS = 90.0  # seconds that Slurm has for it; its KillWait is 30 by default
 AFTER_TERM = 5.0  # seconds between SIGTERM and SIGKILL
 PASSES, BETWEEN = 5, 0.05  # over a session that is signalled; seconds
 
@@ -34,7 +38,9 @@ PASSES, BETWEEN = 5, 0.05  # over a session that is signalled; seconds
 def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
     """Writes the request where the live attempt, or the next one, will find it.
 
-    Raises ClustersegError if it can't be written.
+    What waits has nothing to save: a batch script that sets up is ended, a job that waits in
+    Slurm's queue is cancelled. Raises ClustersegError if the request can't be written, or Slurm
+    can't be asked.
     """
     reason = StopReason.CANCEL_NOW if now else StopReason.CANCEL
     for number in attempts_to_stop(snapshot):
@@ -46,8 +52,20 @@ def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
                 code="run-dir",
                 exit_code=ExitCode.FAILED,
             ) from None
-    if snapshot.verdict.state is State.QUEUED:
+    if snapshot.verdict.state is not State.QUEUED:
+        return
+    if is_in_slurm(snapshot):
+        _cancel_in_slurm(snapshot, "cancel_waiting")
+    else:
         _end_batch_script(snapshot)
+
+
+def is_in_slurm(snapshot: Snapshot) -> bool:
+    """Whether the run's last job is one of Slurm's."""
+    if snapshot.job_id is not None:
+        return not is_local_id(snapshot.job_id)
+    intent = read_intent(snapshot.submission) if snapshot.submission else None
+    return intent is not None and intent.scheduler == "slurm"
 
 
 def attempts_to_stop(snapshot: Snapshot) -> list[int]:
@@ -65,27 +83,36 @@ def attempts_to_stop(snapshot: Snapshot) -> list[int]:
 def wait_until_stopped(asked: Snapshot, seconds: float, *, now: bool) -> Snapshot:
     """Looks at a run until it is over, or for so long; returns the last look.
 
-    `asked` is the look at which it was asked to stop. An attempt that crashes instead may be
-    followed by another one, which then is asked, too.
+    `asked` is the look at which it was asked to stop. An attempt that crashes or is requeued
+    instead may be followed by another one, which then is asked, too.
     """
     end = time.monotonic() + seconds
-    last = max(attempts_to_stop(asked))
+    last = _what_is_asked(asked)
     while True:
         snapshot = look(asked.run)
         if snapshot.verdict.over or time.monotonic() >= end:
             return snapshot
-        if snapshot.attempt is not None and snapshot.attempt.number > last:
+        if not _what_is_asked(snapshot) <= last:
             ask_to_stop(snapshot, now=now)
-            last = max(attempts_to_stop(snapshot))
+            last |= _what_is_asked(snapshot)
         time.sleep(LOOK)
+
+
+def _what_is_asked(snapshot: Snapshot) -> set[tuple[int, bool]]:
+    """The attempts that `ask_to_stop` asks, and whether it takes them for waiting ones."""
+    waits = snapshot.verdict.state is State.QUEUED
+    return {(number, waits) for number in attempts_to_stop(snapshot)}
 
 
 def end_processes(asked: Snapshot, say: Callable[[str], None]) -> Snapshot:
     """After a request to stop at once: waits, then ends what is left, surely; the last look.
 
     Only processes that are the run's own are signalled: its supervisor's session as long as
-    that supervisor lives, and what carries the run directory in its environment.
+    that supervisor lives, and what carries the run directory in its environment. In Slurm, only
+    jobs that carry its key are cancelled.
     """
+    if is_in_slurm(asked):
+        return _end_job(asked, say)
     snapshot = wait_until_stopped(asked, ORDERLY, now=True)
     if not snapshot.verdict.over:
         say(f"its supervisor did not end it within {ORDERLY:.0f} s: ending its processes")
@@ -97,6 +124,31 @@ def end_processes(asked: Snapshot, say: Callable[[str], None]) -> Snapshot:
         return snapshot
     _signal_all(snapshot, signal.SIGKILL)
     return wait_until_stopped(snapshot, AFTER_TERM, now=True)
+
+
+def _end_job(asked: Snapshot, say: Callable[[str], None]) -> Snapshot:
+    """A supervisor that lives ends its ranks at once, and says so in its record; else Slurm."""
+    snapshot = wait_until_stopped(asked, ORDERLY_IN_SLURM, now=True)
+    if not snapshot.verdict.over:
+        say(f"its supervisor did not end it within {ORDERLY_IN_SLURM:.0f} s: cancelling its job")
+        _cancel_in_slurm(snapshot, "cancel_all")
+        snapshot = wait_until_stopped(snapshot, SLURM_KILLS, now=True)
+    return snapshot
+
+
+def _cancel_in_slurm(snapshot: Snapshot, what: Literal["cancel_waiting", "cancel_all"]) -> None:
+    from clusterseg.submit import slurm_cancellation  # noqa: PLC0415 (only where Slurm is)
+
+    try:
+        getattr(slurm_cancellation, what)(snapshot.run)
+    except ClustersegError as error:
+        raise ClustersegError(
+            f"{error.message}\n{snapshot.run.run_id} was asked to stop, and will do so as soon as "
+            "it runs; its job is not cancelled",
+            code=error.code,
+            help=error.help,
+            exit_code=error.exit_code,
+        ) from None
 
 
 def _write_request(run: RunPaths, attempt: int, reason: StopReason) -> None:

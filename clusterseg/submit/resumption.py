@@ -46,13 +46,38 @@ def resume(
     withdrawn = _withdraw_stop(run)
     submission = store.add_submission(run, written)
     try:
-        return start(run, submission, environ, fresh=True, say=say, patience=patience)
+        started = start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
         if getattr(error, "clean", False):  # refused: the run is as it was
             store.withdraw_submission(run, submission)
             if withdrawn:
                 files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
         raise
+    if plan.slurm is not None:
+        _cancel_leftovers(run, intent.key, environ, say)
+    return started
+
+
+def is_unfinished(snapshot: Snapshot, environ: Mapping[str, str]) -> bool:
+    """Whether `start` brings the last submission to its end: nothing of it has run.
+
+    A job in Slurm's queue that is not released counts, and one of which Slurm does not tell.
+    """
+    submission, verdict = snapshot.submission, snapshot.verdict
+    intent = store.read_intent(submission) if submission else None
+    if submission is None or intent is None:
+        return verdict.not_started
+    if intent.leader is not None:  # it is made last: without it sbatch was never called
+        leader = RunPaths(snapshot.run.root.with_name(intent.leader))
+        if not leader.submission(intent.submission).array_record.exists():
+            return False
+    if verdict.not_started:
+        return True
+    if verdict.state is not State.QUEUED or intent.scheduler != "slurm" or snapshot.attempt:
+        return False
+    from clusterseg.submit.slurm_cancellation import is_queued_for_good  # noqa: PLC0415 (Slurm's)
+
+    return not is_queued_for_good(snapshot.run, submission, environ)
 
 
 def refuse_unless_resumable(snapshot: Snapshot) -> None:
@@ -119,6 +144,21 @@ class _Place(Struct):
 
     directory: str
     code: CodeSource | None = None
+
+
+def _cancel_leftovers(
+    run: RunPaths, key: str, environ: Mapping[str, str], say: Callable[[str], None]
+) -> None:
+    """What earlier submissions left in the queue, held, shall not be released by mistake."""
+    from clusterseg.submit.slurm_cancellation import cancel_leftovers  # noqa: PLC0415 (Slurm's)
+
+    try:
+        left = cancel_leftovers(run, key, environ)
+    except ClustersegError as error:
+        say(error.message)
+    else:
+        if left:
+            say(f"cancelled {', '.join(left)}, held since an earlier submission")
 
 
 def _withdraw_stop(run: RunPaths) -> bytes:
