@@ -25,8 +25,9 @@ from clusterseg.runs.checkpoints import (
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
 
-_TRIES = 3  # a second apart, for what may be a file system's bad moment
-_LONGEST_CACHE = 90  # seconds that a name may stay unseen: 60 s of an NFS client, and slack
+_TRIES = 3  # for what may be a file system's bad moment
+_BETWEEN = 1.0  # seconds between two tries
+_LONGEST_CACHE = 90  # tries: a name may stay unseen for 60 s on an NFS client, and slack
 _Read = TypeVar("_Read")
 
 
@@ -103,7 +104,7 @@ def _wait_for_names(folder: Path) -> None:
     for _ in range(_LONGEST_CACHE):
         if all(os.path.lexists(path) for path in listed(folder)):
             return
-        time.sleep(1.0)
+        time.sleep(_BETWEEN)
     raise OSError(errno.ESTALE, "lists checkpoints that can't be found", str(folder))
 
 
@@ -128,7 +129,7 @@ def _patiently(read: Callable[[_Read], Layout], what: _Read) -> Layout:
                 if cause.errno == errno.EIO:
                     raise
                 raise cause from None
-        time.sleep(1.0)
+        time.sleep(_BETWEEN)
     raise AssertionError("unreachable")
 
 

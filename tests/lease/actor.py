@@ -72,7 +72,7 @@ class Actor:
         self.settings = settings
         self.run = RunPaths(Path(settings.root))
         self.patience = Patience(**settings.patience)
-        self._journal = Path(settings.journal).open("a")
+        self._journal = Path(settings.journal).open("a")  # noqa: SIM115 (as long as the process)
         self._visits: Counter[str] = Counter()
         self.beaten = 0.0
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def check_truth(stage: Stage, goal: int) -> None:
 
     written = {(line["file"], line["sha256"]): line for line in stage.noted("saved")}
     state, step = START, 0
-    for earlier, claim in zip(claims, claims[1:], strict=False):
+    for earlier, claim in pairwise(claims):
         for name, sha256 in claim.accepted.items():
             by = written[name, sha256]["attempt"]
             assert by == earlier.attempt or earlier.accepted.get(name) == sha256, (
