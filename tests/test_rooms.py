@@ -13,7 +13,7 @@ import pytest
 TOP = Path(__file__).resolve().parent.parent
 
 # Libraries of the ranks and of `collect --plot`: seconds of start-up, and useless on a login node.
-HEAVY = {"tensorflow", "keras", "numpy", "mpi4py", "horovod", "matplotlib"}
+HEAVY = {"tensorflow", "keras", "numpy", "mpi4py", "horovod", "matplotlib", "submitit"}
 # Typer carries its own click; the PyPI one would be loaded beside it, at the same cost again.
 DOUBLE = {"click"}
 

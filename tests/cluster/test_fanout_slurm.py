@@ -93,7 +93,7 @@ def test_a_job_that_was_cancelled_is_told_by_that(run: RunPaths, cluster: DevClu
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_interrupted_it_cancels_its_jobs_and_no_others(run: RunPaths, cluster: DevCluster) -> None:
-    other = cluster.sbatch("--wrap", "sleep 600")
+    other = cluster.sbatch("--output=/dev/null", "--wrap", "sleep 600")
 
     def interrupt(now: Progress) -> None:
         if now.done:

@@ -1,0 +1,186 @@
+"""`clusterseg evaluate`, from a submitted run on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clusterseg.runs.attempts import iter_attempts
+from clusterseg.runs.eventlog import iter_events
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Epoch
+from clusterseg.runs.store import find_runs
+from tests.cli.conftest import Done
+from tests.devcluster import DevCluster
+
+Cli = Callable[..., Done]
+CLUSTERSEG = str(Path(sys.executable).with_name("clusterseg"))
+
+JOB = """
+name: scored
+train:
+  model: {name: fastscnn, width: 0.25}
+  data: {format: camvid, root: data, size: [32, 48]}
+  optimizer: {name: sgd, learning_rate: 0.02}
+  epochs: 2
+  batch_size: 4
+checkpoint: {every: 10m, keep_last: 5}
+resources: {nodes: 1, ranks_per_node: 1, cpus_per_rank: 1}
+placement: {oversubscribe: true}
+scheduler: local
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """A run of two epochs, done; its job.yaml names its data by a relative path."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    (folder / "job.yaml").write_text(JOB)
+    synth = "data synth data --format camvid --size 32x48 --train 24 --val 5 --test 0"
+    for line in (synth, "submit --wait --runs-dir runs job.yaml"):
+        done = subprocess.run(
+            [CLUSTERSEG, *line.split()], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    (run,) = find_runs(folder / "runs")
+    return run
+
+
+def epochs(run: RunPaths) -> list[Epoch]:
+    (attempt,) = iter_attempts(run)
+    return [
+        event
+        for _, stream in attempt.events()
+        for event in iter_events(stream)
+        if isinstance(event, Epoch)
+    ]
+
+
+def truth(run: RunPaths) -> dict[str, str]:
+    """Every file of the run but evaluation.json, with its content."""
+    return {
+        str(path.relative_to(run.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in run.root.rglob("*")
+        if path.is_file() and path != run.evaluation
+    }
+
+
+def scores(one: Any) -> tuple[Any, ...]:
+    """Of an epoch event, or of an entry of the answer."""
+    values = one if isinstance(one, dict) else msgspec.to_builtins(one)
+    names = ("epoch", "step", "val_loss", "val_accuracy", "val_mean_iou")
+    return tuple(values[name] for name in names)
+
+
+@pytest.mark.slow
+def test_all_checkpoints_have_the_figures_of_their_epochs(cli: Cli, run: RunPaths) -> None:
+    before = truth(run)
+    done = cli("evaluate", run.root, "--all-checkpoints", "--json")
+    assert done.code == 0, done.err
+    told = {scores(event) for event in epochs(run)}
+    assert {scores(one) for one in done.json["checkpoints"]} == told
+    assert len(told) == 2
+    accuracies = [one["val_accuracy"] for one in done.json["checkpoints"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert (done.json["failures"], done.json["folder"]) == ([], None)
+    written = msgspec.json.decode(run.evaluation.read_bytes())
+    assert written["checkpoints"] == done.json["checkpoints"]
+    assert truth(run) == before
+    assert not run.fanout.exists()
+
+
+@pytest.mark.slow
+def test_one_that_fails_is_named_and_the_file_keeps_the_others(
+    cli: Cli, run: RunPaths, tmp_path: Path
+) -> None:
+    good = sorted(run.checkpoints.glob("weights-*"))[0]
+    bad = tmp_path / good.name
+    content = bytearray(good.read_bytes())
+    content[-1] ^= 1
+    bad.write_bytes(content)
+    run.evaluation.write_text('{"run": "old"}')
+    before = truth(run)
+    done = cli("evaluate", run.root, "--checkpoint", bad)
+    assert done.code == 1
+    assert done.out == ""
+    assert good.name in done.err and "tried 2 times" in done.err
+    assert run.evaluation.read_text() == '{"run": "old"}'
+    kept = {name for name in truth(run) if name not in before}
+    assert kept and all(name.startswith("fanout/") for name in kept)
+    assert {name: sha for name, sha in truth(run).items() if name in before} == before
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_the_best_one_through_slurm(
+    cli: Cli, run: RunPaths, slurm_cluster: DevCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in slurm_cluster.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    done = cli("evaluate", run.root, "--executor", "slurm")
+    assert done.code == 0, done.err
+    best = max(epochs(run), key=lambda event: event.val_accuracy or 0)
+    header, line = done.out.splitlines()
+    names = ["file", "epoch", "step", "val_loss", "val_accuracy", "val_mean_iou"]
+    assert header.split() == names
+    assert line.split()[1:4] == [str(best.epoch), str(best.step), f"{best.val_loss:.4g}"]
+
+
+def begun(run: RunPaths) -> list[Path]:
+    return list(run.fanout.glob("*/results/*.begun"))
+
+
+@pytest.mark.slow
+def test_interrupted_it_says_so(run: RunPaths) -> None:
+    """Ctrl-C on a terminal reaches the whole process group, the jobs too."""
+    before = set(run.fanout.glob("*"))
+    with subprocess.Popen(
+        [CLUSTERSEG, "evaluate", str(run.root), "--all-checkpoints", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not [one for one in begun(run) if one.parents[1] not in before]:
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    answer = msgspec.json.decode(out)
+    assert answer["interrupted"]
+    assert {one["error"] for one in answer["failures"]} <= {"cancelled"} and answer["failures"]
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_mistakes_are_told(cli: Cli, run: RunPaths, tmp_path: Path) -> None:
+    both = cli("evaluate", run.root, "--all-checkpoints", "--checkpoint", "x")
+    assert both.code == 2 and "exclude each other" in both.err
+    missing = cli("evaluate", run.root, "--checkpoint", "weights-0009-0.9.safetensors")
+    assert missing.code == 2 and "weights-0009" in missing.err
+    run.root.chmod(0o770)
+    try:
+        loose = cli("evaluate", run.root)
+    finally:
+        run.root.chmod(0o700)
+    assert loose.code == 2 and "untrusted-folder" in loose.err
+    command = tmp_path / "command"
+    (command / "submissions" / "000").mkdir(parents=True)
+    (command / "run.json").write_text("{}")
+    plan = msgspec.json.decode(run.submission(0).plan.read_bytes())
+    plan["spec"] |= {"train": None, "command": ["true"]}
+    (command / "submissions" / "000" / "plan.json").write_bytes(msgspec.json.encode(plan))
+    program = cli("evaluate", command)
+    assert program.code == 2 and "command:" in program.err
