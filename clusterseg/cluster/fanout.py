@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -149,7 +149,7 @@ class _Work:
         except ClustersegError as error:
             self.problem = error.message
         for job in self._live:
-            self._collect(job)
+            self._collect(job.share)
 
     def failures(self) -> list[Failure]:
         """The tasks without a value; what was never tried or not finished counts as cancelled."""
@@ -182,18 +182,21 @@ class _Work:
                 self.outcomes[number] = self.outcomes[number] or Outcome(error=error.message)
 
     def _look(self) -> None:
+        written = self._folder.ended()
         for job in self._live:
-            self._collect(job)
+            self._collect(one for one in job.share if one in written)
         ended = self._executor.ended(self._live)
         over = [job for job in self._live if job.id in ended]
         self._live = [job for job in self._live if job.id not in ended]
         for job in over:
-            self._collect(job)
+            self._collect(job.share)
             self._settle(job, ended[job.id])
 
-    def _collect(self, job: Job) -> None:
-        """Takes the results that a job has written so far."""
-        for number, turn in job.share:
+    def _collect(self, tries: Iterable[tuple[int, int]]) -> None:
+        """Takes the results of those tries that have one."""
+        for number, turn in tries:
+            if self._tries[number] > turn:
+                continue  # taken before
             outcome = self._folder.outcome(number, turn)
             if outcome is not None:
                 self.outcomes[number] = outcome

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import time
@@ -26,6 +27,7 @@ from clusterseg.runs import files
 from clusterseg.runs.paths import RunPaths
 
 _LARGEST = 1 << 30  # bytes of a file of ours
+_RESULT = re.compile(r"\d{5,}-\d+")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -98,6 +100,12 @@ class Folder:
 
     def work(self) -> Work:
         return msgspec.json.decode(files.read_capped(self._work, _LARGEST), type=Work)
+
+    def ended(self) -> set[tuple[int, int]]:
+        """The tries that have an outcome: by one listing, however many there are."""
+        names = (name.removesuffix(".json") for name in os.listdir(self._results))  # noqa: PTH208
+        found = (name.split("-") for name in names if _RESULT.fullmatch(name))
+        return {(int(number), int(turn)) for number, turn in found}
 
     def outcome(self, number: int, turn: int) -> Outcome | None:
         """What try `turn` at task `number` came to; None if it has not ended (or left nothing)."""

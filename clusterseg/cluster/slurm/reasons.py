@@ -32,7 +32,10 @@ class Reason(Struct, frozen=True):
 
 def explain(said: str) -> Reason:
     """The reason that squeue (%r) or scontrol (Reason=) gives."""
-    plain = one_line(said.strip().strip("()").replace("_", " ").strip(), _LONGEST)
+    words = said.strip()
+    if words.startswith("(") and words.endswith(")"):
+        words = words[1:-1]
+    plain = one_line(words.replace("_", " ").strip(), _LONGEST)
     for pattern, code in _SENTENCES:
         if pattern.search(plain):
             return _known(code, plain)
@@ -43,7 +46,7 @@ def explain(said: str) -> Reason:
     family = _limit(code, detail)
     if family is not None:
         return family
-    if not code or code == "(null)":
+    if code in ("", "null"):
         return _known("None", "")
     if " " in code:  # a sentence of its own
         return Reason("", f"Slurm says: {plain}", "", plain)
