@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from clusterseg.cli.output import RunsDir
+
+if TYPE_CHECKING:
+    from clusterseg.plan.model import Plan
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -21,22 +27,32 @@ def _group() -> None:
 def render(
     job: Annotated[Path, typer.Argument(help="The job.yaml.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the script to this file.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write the script to this file; for Slurm one that holds all, for sbatch FILE.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
     ] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Print the plan or script that submit would execute; nothing is started.
 
     The script goes to standard output, what there is to say about it to standard error.
     """
+    from clusterseg.spec.reader import text_of
     from clusterseg.submit.request import read_request
 
-    plan = read_request(job, overrides or (), os.environ)
+    text = text_of(job)
+    plan = read_request(job, overrides or (), os.environ, text=text)
     if output is not None:
-        _write(output, plan.script)
+        bare = plan.slurm is not None
+        script = _bare(plan, text, overrides or (), runs_dir) if bare else plan.script
+        _write(output, script)
     if as_json:
         import msgspec
 
@@ -48,6 +64,23 @@ def render(
     from clusterseg.plan.words import describe
 
     sys.stderr.write(describe(plan) + (f"script: {output}\n" if output else ""))
+
+
+def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None) -> str:
+    """The script for a bare sbatch, which makes its own run directory."""
+    from clusterseg.plan.bare_script import bare_script
+    from clusterseg.plan.planner import fill
+    from clusterseg.runs.store import runs_root
+    from clusterseg.spec.frozen import frozen_overrides
+
+    root = runs_root(runs_dir)
+    after = ""
+    if plan.spec.slurm.after is not None:
+        from clusterseg.submit.chain import job_to_wait_for
+
+        after = job_to_wait_for(plan.spec.slurm.after, root)
+    frozen = frozen_overrides(text, overrides, os.environ)
+    return bare_script(fill(plan, after=after), text, frozen, str(root))
 
 
 def _write(file: Path, script: str) -> None:

@@ -29,20 +29,23 @@ def batch_script(plan: Plan, run_dir: str) -> str:
         "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
         "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
         "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
-        "exec " + launch_lines(plan, run_dir),
+        "exec " + launch_lines(plan, run_dir) + "\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def launch_lines(plan: Plan, run_dir: str) -> str:
-    """The supervisor's command line with the launch line, over several lines."""
+def launch_lines(plan: Plan, *run: str) -> str:
+    """The supervisor's command line with the launch line, over several lines.
+
+    `run` are the words that say which run it is: the run directory.
+    """
     launched = len(plan.argv) - rank_length(plan)
     lines = [
-        " ".join(map(quote, (*plan.program, "attempt", run_dir, "--"))),
+        *_wrapped((*plan.program, "attempt", *run, "--")),
         *_wrapped(plan.argv[:launched]),
         *_wrapped(plan.argv[launched:]),
     ]
-    return " \\\n    ".join(lines) + "\n"
+    return " \\\n    ".join(lines)
 
 
 def rank_length(plan: Plan) -> int:

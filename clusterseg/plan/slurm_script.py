@@ -6,13 +6,18 @@ from functools import cache
 
 import jinja2
 
-from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.plan.script import launch_lines, quote, scrubbing, summary
+from clusterseg.plan.slurm_directives import directive
 
 
 def slurm_script(plan: Plan, run_dir: str) -> str:
     """The script that starts the supervisor of `plan` in `run_dir` (which may be symbolic)."""
+    return slurm_script_of(plan, launch_lines(plan, run_dir))
+
+
+def slurm_script_of(plan: Plan, launch: str) -> str:
+    """The script that ends with `exec` and the command `launch`, which is bash."""
     slurm = plan.slurm
     if slurm is None:
         raise ValueError("a plan for another scheduler")
@@ -25,27 +30,8 @@ def slurm_script(plan: Plan, run_dir: str) -> str:
         environment=plan.environment,
         modules=(*slurm.modules, *own.modules),
         setup=[line.rstrip("\n") for line in (*slurm.setup, *own.setup)],
-        launch=launch_lines(plan, run_dir),
+        launch=launch,
     )
-
-
-def directive(option: str) -> str:
-    """An option as one word of a `#SBATCH` line.
-
-    sbatch (src/sbatch/opt.c, measured on 22.05) ends a word at a blank or `#`, and reads
-    backslashes only within double quotes.
-    """
-    if "\n" in option or "\0" in option:
-        raise ClustersegError(
-            f"{option!a} can't be written as a directive of sbatch",
-            code="directive",
-            help="use a folder without a line break in its name",
-        )
-    if all(character.isalnum() or character in "-_=.,:;/+%@&|()[]*{}~" for character in option):
-        return option
-    name, _, value = option.partition("=")
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{name}="{escaped}"'
 
 
 @cache

@@ -75,7 +75,7 @@ def open_job(
     path: Path | str, *, overrides: Sequence[str] = (), environ: Mapping[str, str]
 ) -> JobFile:
     """As `read_job`, and keeps where everything stands."""
-    return parse_job(_text(Path(path)), str(path), overrides=overrides, environ=environ)
+    return parse_job(text_of(Path(path)), str(path), overrides=overrides, environ=environ)
 
 
 def parse_job(
@@ -177,7 +177,7 @@ def _whole(spec: JobSpec) -> list[Problem]:
     return problems
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The file's text, without a byte order mark; raises SpecError if it is none."""
 
     def refuse(code: str, message: str, help: str = "") -> SpecError:

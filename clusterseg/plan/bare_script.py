@@ -1,0 +1,58 @@
+"""The batch script that needs no `submit`: job.yaml is in it, `sbatch FILE` is all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.model import OUTPUT, Plan
+from clusterseg.plan.script import launch_lines
+from clusterseg.plan.site import GENERIC
+from clusterseg.plan.slurm_script import slurm_script_of
+
+
+def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> str:
+    """The script for a bare `sbatch`, from any folder, as often as wanted: each is a run.
+
+    `text` is the job.yaml; `overrides` are all `--set` arguments that it is to be read with
+    inside of the job, where the environment may be another one; `root` is the absolute folder of
+    the run directories. Raises ClustersegError for what a script alone can't do.
+    """
+    slurm = plan.slurm
+    if slurm is None:
+        raise ValueError("a plan for another scheduler")
+    if plan.code is not None:
+        raise ClustersegError(
+            "code: a script alone can't hold a snapshot of the code",
+            code="snapshot",
+            help="use clusterseg submit, or --set code=in-place",
+        )
+    job = "%A_%a" if slurm.array is not None else "%j"
+    output = f"{plan.directory.replace('%', '%%')}/{plan.name}-{job}.out"
+    options = [option.replace(OUTPUT, output) for option in slurm.options]
+    made = replace(plan, slurm=replace(slurm, options=tuple(options)))
+    words = [word for override in (*overrides, *_decided(plan)) for word in ("--set", override)]
+    launch = launch_lines(made, "--runs-dir", root, *words, "--job", "/dev/stdin")
+    return slurm_script_of(made, f"{launch} {_here_document(text)}")
+
+
+def _decided(plan: Plan) -> list[str]:
+    """What was found out when the script was written, and might be found otherwise in the job."""
+    decided = []
+    if plan.spec.launcher == "auto":
+        decided.append(f"launcher={plan.launcher}")
+    if plan.slurm is not None and plan.spec.slurm.site is None and plan.slurm.site != GENERIC:
+        decided.append(f"slurm.site={plan.slurm.site}")
+    return decided
+
+
+def _here_document(text: str) -> str:
+    """`text` as bash's standard input, as it stands; a last line gets its end if it lacks one."""
+    body = text if text.endswith("\n") else text + "\n"
+    lines = set(body.split("\n"))
+    mark = next(
+        mark for number in range(len(lines) + 1) if (mark := f"JOB_YAML{number or ''}") not in lines
+    )
+    return f"<<'{mark}'\n{body}{mark}"
