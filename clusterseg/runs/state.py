@@ -156,7 +156,7 @@ def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
         return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note)
     if attempt.stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
-    note = _joined("its supervisor was killed", submission.note or attempt.note)
+    note = _joined("its supervisor was killed", attempt.note or submission.note)
     if submission.cause in (None, Cause.DONE):
         return _final(State.FAILED, Cause.UNKNOWN, note=note)
     return _killed(submission.cause, attempt.stop, note)

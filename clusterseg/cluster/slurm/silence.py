@@ -29,6 +29,12 @@ class Look(Struct, frozen=True):
     since: float
 
 
+class Looks(Struct, frozen=True):
+    """The looks at attempts, by run directory and number."""
+
+    looks: dict[str, Look] = {}
+
+
 class Silences:
     """What was seen of the heartbeats of runs whose jobs are forgotten."""
 
@@ -45,13 +51,13 @@ class Silences:
         now = self._clock()
         if now - beat.t >= CERTAIN:  # nothing to remember, of however many runs
             return now - beat.t, True
-        looks = self._file.load(dict[str, Look]) or {}
+        looks = (self._file.load(Looks) or Looks()).looks
         name = f"{run.root}:{claim.attempt}"
         seen = looks.get(name)
         if seen is None or seen.count != beat.count or seen.since > now:
             seen = Look(beat.count, now)
             kept = {key: one for key, one in looks.items() if now - one.since < _FORGET}
-            self._file.save({**kept, name: seen})
+            self._file.save(Looks({**kept, name: seen}))
         return max(0.0, now - beat.t), is_dead(now - beat.t, now - seen.since)
 
 
