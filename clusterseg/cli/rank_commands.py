@@ -9,6 +9,10 @@ from typing import Annotated
 
 import typer
 
+from clusterseg.cli.output import RunsDir, note
+from clusterseg.errors import ClustersegError
+from clusterseg.runs.store import runs_root
+
 app = typer.Typer(rich_markup_mode=None)
 
 RunDir = Annotated[
@@ -19,15 +23,31 @@ RunDir = Annotated[
 
 @app.command()
 def attempt(
-    run_dir: RunDir,
-    launch: Annotated[
+    words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="-- LAUNCH_LINE...",
-            help="What starts the ranks; else the launch line of the plan.",
+            metavar="[RUN_DIR] -- LAUNCH_LINE...",
+            help="The run directory (not with --job), and what starts the ranks; else the launch "
+            "line of the plan.",
             show_default=False,
         ),
     ] = None,
+    *,
+    job: Annotated[
+        Path | None,
+        typer.Option(
+            "--job",
+            metavar="JOB.YAML",
+            help="In a script that was given to sbatch: make the run directory of this job, or "
+            "find it after a requeue.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --job: override a key."),
+    ] = None,
+    runs_dir: RunsDir = None,
 ) -> None:
     """Supervise attempts of a run: claim, start the ranks, watch, stop or restart them.
 
@@ -36,12 +56,37 @@ def attempt(
     """
     from clusterseg.supervise.guardian import guard
 
+    line = list(words or ())
+    if job is None:
+        if not line:
+            raise ClustersegError("attempt needs a RUN_DIR, or --job", code="usage")
+        if overrides or runs_dir:
+            raise ClustersegError("--set and --runs-dir go with --job", code="usage")
+        run_dir = Path(line.pop(0))
+    text = None if job is None else _text_of(job)
+
     def supervise() -> int:
         from clusterseg.supervise import attempt as room  # heavy: after the guardian's fork
 
-        return room.supervise(run_dir, launch or ())
+        if text is None:
+            return room.supervise(run_dir, line)
+        from clusterseg.submit.adoption import adopt
+
+        adopted = adopt(text, overrides or (), runs_root(runs_dir), os.environ, line, say=note)
+        return room.supervise(adopted.run.root, adopted.line)
 
     sys.exit(guard(supervise))
+
+
+def _text_of(job: Path) -> str:
+    """The job's text, read once: a here-document is gone then, and the ranks must not see it."""
+    from clusterseg.submit.job_text import read_text
+
+    text = read_text(job)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return text
 
 
 @app.command()

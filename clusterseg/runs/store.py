@@ -47,7 +47,7 @@ class SubmissionFiles(Struct, frozen=True):
     """What a submission consists of. `plan` is the Plan as JSON, `script` the batch script.
 
     `git` (JSON) and `diff` are what git knew of the code; None: nothing. `array`: see
-    `SubmissionPaths.array_script`.
+    `SubmissionPaths.array_script`. `job_id`: of a job that makes its own run directory.
     """
 
     job_yaml: str
@@ -57,6 +57,7 @@ class SubmissionFiles(Struct, frozen=True):
     git: bytes | None = None
     diff: bytes | None = None
     array: ArrayFiles | None = None
+    job_id: str | None = None
 
 
 def runs_root(option: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -314,6 +315,8 @@ def _write_submission(submission: SubmissionPaths, files: SubmissionFiles) -> No
     for path, data in ((submission.git, files.git), (submission.diff, files.diff)):
         if data is not None:
             _put(path, data)
+    if files.job_id is not None:
+        _put(submission.job_id, f"{files.job_id}\n".encode())
     if files.array is not None:
         _put(submission.array_script, files.array.script.encode())
         _put(submission.array_record, files.array.record)
@@ -333,11 +336,17 @@ def _put(path: Path, data: bytes) -> None:
 
 def job_text(text: str, overrides: Iterable[str]) -> str:
     """The text of job.yaml as it is kept: the overrides stand on top, as comments."""
+    # ascii() keeps a newline in a value from ending the comment.
+    on_top = [f"{_OVERRIDE}{ascii(override)[1:-1]}\n" for override in overrides]
+    return "".join(on_top) + original_text(text)
+
+
+def original_text(text: str) -> str:
+    """The text of job.yaml as it was given."""
     lines = text.splitlines(keepends=True)
     while lines and lines[0].startswith(_OVERRIDE):
         del lines[0]
-    # ascii() keeps a newline in a value from ending the comment.
-    return "".join([f"{_OVERRIDE}{ascii(override)[1:-1]}\n" for override in overrides] + lines)
+    return "".join(lines)
 
 
 _OVERRIDE = "# clusterseg submit --set "

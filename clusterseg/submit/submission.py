@@ -117,13 +117,16 @@ def submission_files(
     code: Code,
     *,
     array: store.ArrayFiles | None = None,
+    after: str | None = None,
 ) -> store.SubmissionFiles:
     """What is written for a plan, with everything filled in that is known now.
 
-    Raises ClustersegError if it can't wait for the run that it names.
+    `after`: the id of the job to wait for; None: it is looked up. Raises ClustersegError if
+    the run that it names can't be waited for.
     """
     output = str(run.submission(intent.submission).output)
-    filled = fill(plan, run_dir=str(run.root), output=output, after=_after(plan, run.root.parent))
+    waits = job_before(plan, run.root.parent) if after is None else after
+    filled = fill(plan, run_dir=str(run.root), output=output, after=waits)
     return store.SubmissionFiles(
         job_yaml=store.job_text(text, intent.overrides),
         plan=msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n",
@@ -155,7 +158,7 @@ def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
     )
 
 
-def _after(plan: Plan, root: Path) -> str:
+def job_before(plan: Plan, root: Path) -> str:
     """The id of the job that this one is to wait for; empty: of none."""
     if plan.slurm is None or plan.spec.slurm.after is None:
         return ""

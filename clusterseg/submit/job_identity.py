@@ -1,0 +1,115 @@
+"""Who a job is that a person gave to sbatch: a key that a requeue keeps.
+
+The id alone is not enough, for ids are used again, and Slurm changes the time of submission at a
+requeue. So the first start writes a key into the job's own comment (or, where the person or the
+site has put something there, its first digits into the job's name), before there is a run
+directory; every later start finds it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from clusterseg.cluster.slurm.commands import Slurm, SlurmError, SlurmUnreachable
+from clusterseg.cluster.slurm.jobs import KEY_IN_NAME, JobFacts, job_comment, job_name
+
+PATIENCE = 120.0  # seconds for a controller that does not answer; the nodes wait meanwhile
+PAUSE = 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its own environment has it. `script` is a hash of what it runs."""
+
+    id: str
+    cluster: str
+    uid: int
+    name: str  # the run's, of job.yaml
+    script: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What Slurm keeps of the job. `submitted`: unix seconds, the last time it was queued."""
+
+    key: str | None
+    submitted: float | None
+
+
+def ask(
+    job: Job,
+    slurm: Slurm,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Known | None:
+    """What Slurm keeps of the job; None if it can't be asked from here (a container, say)."""
+    until = clock() + PATIENCE
+    while True:
+        try:
+            facts = _own(job, slurm.mine())
+            break
+        except SlurmUnreachable:
+            if clock() >= until:
+                return None
+            pause(PAUSE)
+        except SlurmError:
+            return None
+    return None if facts is None else Known(_key_in(job, facts), facts.submitted)
+
+
+def keep(job: Job, key: str, slurm: Slurm) -> bool:
+    """Writes the key where a requeue will find it. False: Slurm does not keep it."""
+    try:
+        detail = slurm.show(job.id)
+        if detail is None:
+            return False
+        if detail.comment in ("", "(null)"):
+            slurm.update(job.id, f"Comment={job_comment(key)}")
+        else:
+            slurm.update(job.id, f"JobName={job_name(job.name, key)}")
+    except SlurmError:
+        return False
+    return True
+
+
+def new_key(job: Job, digits: str) -> str:
+    """A key that follows from the job and its own first digits (12, hex)."""
+    return digits + _hash(digits, str(job.uid), job.cluster, job.id)[: 32 - KEY_IN_NAME]
+
+
+def fixed_key(job: Job, number: int) -> str:
+    """The key of a job that Slurm keeps none for; `number` parts jobs of one id."""
+    return new_key(job, _hash(job.script, job.cluster, job.id, str(number))[:KEY_IN_NAME])
+
+
+def run_id(job: Job, key: str) -> str:
+    """`<name>-j<job id>-<hash of cluster, job id and key>`."""
+    return f"{job.name}-j{job.id}-{_hash(job.cluster, job.id, key)[:8]}"
+
+
+def script_hash(text: str, overrides: Iterable[str]) -> str:
+    return _hash(text, *overrides)
+
+
+def cluster_name(environ: Mapping[str, str]) -> str:
+    return environ.get("SLURM_CLUSTER_NAME", "")
+
+
+def _own(job: Job, jobs: Iterable[JobFacts]) -> JobFacts | None:
+    return next((facts for facts in jobs if facts.id == job.id), None)
+
+
+def _key_in(job: Job, facts: JobFacts) -> str | None:
+    if facts.key is not None:
+        return facts.key
+    found = re.fullmatch(rf"{re.escape(job.name)}\.([0-9a-f]{{{KEY_IN_NAME}}})", facts.name)
+    return new_key(job, found[1]) if found else None
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
