@@ -53,3 +53,18 @@ def cancel_itself() -> None:
     """Has its own Slurm job cancelled."""
     subprocess.run(["scancel", "--full", os.environ["SLURM_JOB_ID"]], check=True)
     time.sleep(600)
+
+
+def requeue_itself() -> dict[str, str]:
+    """Has its own Slurm job queued again at its first start."""
+    if "SLURM_RESTART_COUNT" not in os.environ:
+        array, task = os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"]
+        subprocess.run(["scontrol", "requeue", f"{array}_{task}"], check=True)
+        time.sleep(600)
+    return {"restarts": os.environ["SLURM_RESTART_COUNT"]}
+
+
+def wait_for(file: str) -> str:
+    while not Path(file).exists():
+        time.sleep(0.2)
+    return "seen"

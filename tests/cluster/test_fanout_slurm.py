@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,42 @@ def test_a_job_that_was_cancelled_is_told_by_that(run: RunPaths, cluster: DevClu
     jobs = SlurmJobs("fan", OPTIONS, grace=2)
     done = fan_out(run, f"{TASKS}:cancel_itself", [Task(name="t")], jobs)
     assert done.failures[0].error == "no result: cancelled in Slurm"
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_that_slurm_queues_again_is_waited_for(run: RunPaths, cluster: DevCluster) -> None:
+    jobs = SlurmJobs("fan", OPTIONS, grace=2)
+    done = fan_out(run, f"{TASKS}:requeue_itself", [Task(name="t")] * 2, jobs)
+    assert done.values == ({"restarts": "1"},) * 2
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_results_are_found_while_the_controller_is_silent(
+    run: RunPaths, cluster: DevCluster, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    task = Task(name="t", arguments={"file": str(go)})
+    jobs = SlurmJobs("fan", OPTIONS, grace=0)
+    silent: list[str] = []
+
+    def begun(_: Progress) -> None:
+        # Once the tasks run; the answers that are missed from now on end no job.
+        deadline = time.monotonic() + 60
+        while not silent and len(list(run.fanout.glob("*/results/*.begun"))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        if not silent:
+            cluster.fault("controller", "stop")
+            silent.append("yes")
+            threading.Timer(8, go.touch).start()
+
+    try:
+        done = fan_out(run, f"{TASKS}:wait_for", [task] * 2, jobs, progress=begun)
+    finally:
+        cluster.fault("controller", "cont")
+    assert done.values == ("seen", "seen")
 
 
 @pytest.mark.slow
