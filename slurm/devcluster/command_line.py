@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from dataclasses import fields
+from typing import Any
 
 import daemons
 import faults
@@ -119,6 +120,7 @@ def _up(arguments: argparse.Namespace) -> None:
     slurm_config.check_settings(options.conf)
     layout.folder_of(arguments.name)
     requirements.check(options)
+    os.umask(0o022)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     with layout.locked(arguments.name):
@@ -133,9 +135,12 @@ def _up(arguments: argparse.Namespace) -> None:
         try:
             cluster = lifecycle.build(arguments.name, options)
         except BaseException:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             lifecycle.take_down(arguments.name)
             raise
-    for note in requirements.notes(cluster):
+        notes = requirements.notes(cluster) + lifecycle.notes(cluster)
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     name = "" if cluster.name == "dev" else f" --name {cluster.name}"
     print(f"cluster {cluster.name!r} is up: {options.nodes} nodes of {options.cores} cores")
@@ -200,11 +205,15 @@ def _status(arguments: argparse.Namespace) -> None:
             print(f"  {name:<12}{node_state}")
 
 
-def _describe(name: str) -> dict:
+def _describe(name: str) -> dict[str, Any]:
     state = lifecycle.state(name)
+    if state == "broken" and layout.busy(name):
+        state = "busy"  # starting or stopping
     cluster = layout.load(name)
+    index = lifecycle.index_of(name)
+    network = None if index is None else f"10.77.{index}.0/24"
     if cluster is None or cluster.index is None:
-        return {"name": name, "state": state}
+        return {"name": name, "state": state, "network": network}
     running = {
         daemon: alive(daemons.process(cluster, daemon)) for daemon in daemons.expected(cluster)
     }
@@ -213,7 +222,7 @@ def _describe(name: str) -> dict:
         "name": name,
         "state": state,
         "options": options,
-        "network": f"10.77.{cluster.index}.0/24",
+        "network": network,
         "slurm_conf": str(cluster.slurm_conf),
         "logs": str(cluster.log),
         "daemons": running,
@@ -260,6 +269,7 @@ def _fault(arguments: argparse.Namespace) -> None:
     if arguments.where not in (*faults.CENTRAL, faults.EVERYWHERE):
         _check_node(cluster, arguments.where)
     requirements.must_be_root()
+    os.umask(0o022)
     with layout.locked(cluster.name):
         print(faults.inject(_existing(arguments.name), arguments.where, arguments.what))
 

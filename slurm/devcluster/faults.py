@@ -24,7 +24,7 @@ _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "cont": signal.SIGCO
 
 def inject(cluster: Cluster, where: str, what: str) -> str:
     """Does `what` at a node, a central daemon or all; returns a line that says what was done."""
-    possible = OF_CENTRAL if where in CENTRAL else OF_NODES
+    possible: tuple[str, ...] = OF_CENTRAL if where in CENTRAL else OF_NODES
     if where == EVERYWHERE:
         possible = OF_EVERYTHING
     if what not in possible:

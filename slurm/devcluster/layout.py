@@ -249,6 +249,18 @@ def locked(name: str) -> Iterator[None]:
         os.close(LOCK_FD)
 
 
+def busy(name: str) -> bool:
+    """Whether an `up`, `down` or `fault` is under way (only its user can tell)."""
+    try:
+        with folder_of(name).with_suffix(".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def forget(name: str) -> None:
     """Removes the lock of a cluster that is gone, and the base folder with the last one."""
     folder_of(name).with_suffix(".lock").unlink(missing_ok=True)

@@ -6,7 +6,9 @@ that whatever an interrupted `up` left behind goes too.
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from dataclasses import replace
 
 import daemons
@@ -26,7 +28,7 @@ def state(name: str) -> str:
     boot): what `up` starts anew."""
     cluster = load(name)
     if cluster is None:
-        return "broken" if folder_of(name).exists() or _index(name, None) is not None else "none"
+        return "broken" if folder_of(name).exists() or index_of(name) is not None else "none"
     if not cluster.complete or cluster.boot_id != boot_id():
         return "broken"
     dead = [
@@ -70,11 +72,28 @@ def build(name: str, options: Options) -> Cluster:
     return cluster
 
 
+def notes(cluster: Cluster) -> list[str]:
+    """What this machine keeps the cluster from, with the remedy."""
+    if cluster.options.nodes == 1:
+        return []
+    there = (cluster.address("n2"), cluster.ports["slurmd"])
+    code = f"import socket; socket.create_connection({there!r}, timeout=3)"
+    try:
+        run(*daemons.on_node(cluster, "n1", [sys.executable, "-c", code], cwd="/"), timeout=20)
+    except DevclusterError:
+        bridge = cluster.bridge
+        return [
+            "the nodes can't reach each other; a firewall (Docker's?) may drop what the bridge "
+            f"forwards: iptables -I FORWARD -i {bridge} -o {bridge} -j ACCEPT"
+        ]
+    return []
+
+
 def take_down(name: str) -> bool:
     """Ends and removes all of a cluster; False if there was nothing of it."""
     cluster = load(name)
     folder = folder_of(name)
-    index = _index(name, cluster)
+    index = index_of(name)
     if index is None and not folder.exists():
         return False
     same_boot = cluster is None or cluster.boot_id == boot_id()
@@ -97,12 +116,14 @@ def take_down(name: str) -> bool:
     return True
 
 
-def _index(name: str, cluster: Cluster | None) -> int | None:
-    """The index that belongs to a cluster: by its bridge, else by its record."""
+def index_of(name: str) -> int | None:
+    """The index of the network that there is of a cluster: by its bridge, else by its record."""
     mark = Cluster(name=name, folder=folder_of(name), options=Options()).mark
     index = network.own_index(mark)
-    if index is None and cluster and cluster.index is not None:
-        return cluster.index if network.leftovers(cluster.index) else None
+    if index is None:
+        cluster = load(name)
+        if cluster and cluster.index is not None and network.leftovers(cluster.index):
+            return cluster.index
     return index
 
 
@@ -153,8 +174,6 @@ def _start_accounting(cluster: Cluster) -> None:
 
 
 def _users() -> list[str]:
-    import os  # noqa: PLC0415
-
     return sorted({"root", os.environ.get("SUDO_USER", "root")})
 
 
@@ -178,4 +197,7 @@ def _await_nodes(cluster: Cluster) -> None:
         if "in vain" not in str(error):
             raise
         words = [daemons.last_words(cluster, name) for name in ("slurmctld", "slurmd-n1")]
-        raise DevclusterError("\n".join([str(error), *words])) from None
+        raise DevclusterError(
+            "\n".join([str(error), *words]),
+            help=f"does a firewall of this machine drop what comes from {cluster.bridge}?",
+        ) from None

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,10 +48,17 @@ def networks() -> set[str]:
     return links | {line.split()[0] for line in spaces.stdout.splitlines()}
 
 
+def status(name: str) -> dict[str, Any]:
+    (found,) = json.loads(tool("status", "--json", "--name", name).stdout)["clusters"]
+    assert isinstance(found, dict)
+    return found
+
+
 def network_of(name: str) -> set[str]:
-    """The bridges, cables and namespaces of a running cluster."""
-    (status,) = json.loads(tool("status", "--json", "--name", name).stdout)["clusters"]
-    index = status["network"].split(".")[2]
+    """The bridge, cables and namespaces of a cluster, be it whole or not."""
+    if not (network := status(name)["network"]):
+        return set()
+    index = network.split(".")[2]
     return {each for each in networks() if re.match(rf"cs(dev|v){index}(-|$)", each)}
 
 
@@ -101,17 +109,15 @@ def test_down_of_nothing_is_fine(name: str) -> None:
 
 @pytest.mark.parametrize("moment", [0.12, 0.2, 0.3, 0.4, 0.5])
 def test_down_after_an_up_that_was_killed(name: str, moment: float) -> None:
-    before = networks()
     up = subprocess.Popen([TOOL, "up", "--name", name], stdout=subprocess.DEVNULL)
     time.sleep(moment)
     up.kill()
     up.wait()
-    # Other test sessions may make and remove clusters meanwhile: only look at what is ours.
-    ours = networks() - before
+    network = network_of(name)
     assert tool("down", "--name", name).returncode == 0
     assert traces(name) == []
-    assert not [each for each in ours & networks() if not re.match(r"cs(dev|v)", each)]
-    assert tool("status", "--json", "--name", name).stdout.count('"none"') == 1
+    assert not network & networks()
+    assert status(name) == {"name": name, "state": "none", "network": None}
 
 
 def test_an_up_that_is_interrupted_cleans_up_itself(name: str) -> None:
@@ -164,8 +170,7 @@ def test_clusters_started_at_the_same_moment_do_not_collide(name: str) -> None:
         ups = [subprocess.Popen([TOOL, "up", "--nodes", "1", "--name", n]) for n in [*names, name]]
         ups.append(subprocess.Popen([TOOL, "up", "--nodes", "1", "--name", name]))
         assert [up.wait(timeout=120) for up in ups] == [0] * 5
-        seen = [tool("status", "--json", "--name", each) for each in [*names, name]]
-        clusters = [json.loads(done.stdout)["clusters"][0] for done in seen]
+        clusters = [status(each) for each in [*names, name]]
         assert [cluster["state"] for cluster in clusters] == ["up"] * 4
         assert len({cluster["network"] for cluster in clusters}) == 4
         for each in names:
