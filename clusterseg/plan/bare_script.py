@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import OUTPUT, Plan
 from clusterseg.plan.script import launch_lines
 from clusterseg.plan.site import GENERIC
@@ -18,21 +17,19 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
 
     `text` is the job.yaml; `overrides` are all `--set` arguments that it is to be read with
     inside of the job, where the environment may be another one; `root` is the absolute folder of
-    the run directories. Raises ClustersegError for what a script alone can't do.
+    the run directories.
     """
     slurm = plan.slurm
     if slurm is None:
         raise ValueError("a plan for another scheduler")
-    if plan.code is not None:
-        raise ClustersegError(
-            "code: a script alone can't hold a snapshot of the code",
-            code="snapshot",
-            help="use clusterseg submit, or --set code=in-place",
-        )
+    # A snapshot is taken when the job first starts: there is no copy to go to before.
+    directory = plan.directory if plan.code is None else plan.code.directory
     job = "%A_%a" if slurm.array is not None else "%j"
-    output = f"{plan.directory.replace('%', '%%')}/{plan.name}-{job}.out"
-    options = [option.replace(OUTPUT, output) for option in slurm.options]
-    made = replace(plan, slurm=replace(slurm, options=tuple(options)))
+    output = f"{directory.replace('%', '%%')}/{plan.name}-{job}.out"
+    places = {f"--output={OUTPUT}": f"--output={output}"}
+    places |= {f"--chdir={plan.directory}": f"--chdir={directory}"}
+    options = tuple(places.get(option, option) for option in slurm.options)
+    made = replace(plan, directory=directory, slurm=replace(slurm, options=options))
     words = [word for override in (*overrides, *_decided(plan)) for word in ("--set", override)]
     launch = launch_lines(made, "--runs-dir", root, *words, "--job", "/dev/stdin")
     return slurm_script_of(made, f"{launch} {_here_document(text)}")

@@ -40,7 +40,7 @@ def read_definition(
     converter = Converter(Expander(environ or {}), {})
     read = None
     with suppress(TooMany):
-        read = converter.convert(tree, type_of(keys))
+        read = converter.convert(tree, type_of(keys))  # type: ignore[arg-type]  # types are hashable
     problems += [replace(problem, help=help) for problem in converter.problems]
     if isinstance(read, keys):
         problems += [

@@ -42,7 +42,7 @@ MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
     **{meaning: frozenset() for meaning in MEANINGS},
     **{
-        meaning: frozenset({"map", "cpus"})
+        meaning: frozenset({"map", "cpus", "report"})
         for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
     },
     "mpi": frozenset({"mpi"}),
@@ -53,7 +53,7 @@ PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
     "per_node": frozenset({"per_node"}),
     "cpus": frozenset({"cpus"}),
     "accelerators": frozenset({"accelerators"}),
-    "container": frozenset({"image", "mounts"}),
+    "container": frozenset({"image", "mounts", "directory"}),
     "variable": frozenset({"name"}),
 }
 HOSTFILE_PLACEHOLDERS = frozenset({"host", "count"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from clusterseg.plan.containers import Container
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, LauncherPair
 from clusterseg.plan.placement import binding
@@ -18,9 +19,11 @@ _Said = tuple[Meaning, dict[str, object]]
 
 @dataclass(frozen=True)
 class LaunchLine:
-    """`hostfile` is the file's content, None where the line names none."""
+    """`rank_words` at the end of `argv` are the rank's own; `hostfile` is the file's content, None
+    where the line names none."""
 
     argv: tuple[str, ...]
+    rank_words: int
     environment: dict[str, str]
     hostfile: str | None
 
@@ -32,7 +35,7 @@ def launch_line(
     pair: LauncherPair,
     geometry: Geometry,
     program: Sequence[str],
-    directory: str,
+    container: Container | None,
     as_root: bool,
     listed: bool,
     far: bool,
@@ -40,24 +43,42 @@ def launch_line(
 ) -> LaunchLine:
     """`listed`: the hosts are given in a host file; `far`: other hosts are reached by ssh."""
     said = list(_said(spec, dialect, pair, geometry, as_root=as_root, listed=listed, site=site))
+    if container is not None and container.values is not None:
+        said.append(("container", container.values))
     environment = rank_variables(
         spec,
         threads=geometry.cpus_per_rank,
-        libmpi=pair.libmpi,
+        # In a container there is another MPI, under another path.
+        libmpi=pair.libmpi if container is None else None,
         launcher=_launcher_variables(dialect, pair, said),
     )
     flags = [flag for what, values in said for flag in dialect.say(what, **values)]
     travelling = [*environment, *ATTEMPT_VARIABLES, *(SEARCH_VARIABLES if far else ())]
     for name in dict.fromkeys(travelling):
         flags += dialect.say("variable", name=name)
-    rank = [*program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
+    rank = _rank(spec, program, container)
     launcher = [pair.program] if pair.program else []
     argv = (*launcher, *flags, *spec.launcher_args, *rank)
     named = dialect.hostfile is not None and HOSTFILE in (*argv, *environment.values())
     hostfile = (
         hostfile_text(dialect.hostfile, geometry.hosts) if named and dialect.hostfile else None
     )
-    return LaunchLine(argv, environment, hostfile)
+    return LaunchLine(argv, len(rank), environment, hostfile)
+
+
+def _rank(spec: JobSpec, program: Sequence[str], container: Container | None) -> Sequence[str]:
+    """A rank's own command line.
+
+    The program of a `command` is put into the container by itself, so that its image needs no
+    clusterseg; a rank that trains, or one that the launcher puts in, needs it there.
+    """
+    if container is None:
+        inside: Sequence[str] = ()
+    elif container.words and spec.command:
+        return [*program, "train", RUN_DIR, "--", *container.words, *spec.command]
+    else:
+        inside, program = container.words, ["clusterseg"]
+    return [*inside, *program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
 
 
 def _said(
@@ -79,9 +100,11 @@ def _said(
     yield "together", {}
     if pair.mpi is not None:
         yield "mpi", {"mpi": pair.mpi}
+    report = dialect.report if spec.placement.verify != "off" else ""
     if spec.placement.verify != "off":
         yield "report_binding", {}
-    yield binding(spec, dialect, geometry, listed), {"map": map_by, "cpus": cpus}
+    bound = binding(spec, dialect, geometry, listed)
+    yield bound, {"map": map_by, "cpus": cpus, "report": report}
     if geometry.oversubscribed:
         yield "share_cores", {}
     if listed:

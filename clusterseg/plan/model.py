@@ -74,10 +74,11 @@ class Definition(Struct, frozen=True, kw_only=True):
     """The keys of a launcher definition (a file in `launchers/`): how it is found and says things.
 
     `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
-    `map` translates `placement.map_by`; `cannot` has, by map_by, what can't be bound to then,
-    `equal_only` the ways of mapping that want the same number of ranks on every host.
-    `prefix_variable` names the variable by which a moved
-    installation finds its files. `unset` are names of variables (`*` stands for any characters)
+    `report` is what `{report}` in the flags of binding becomes where the ranks' cores are to be
+    reported. `map` translates `placement.map_by`; `cannot` has, by map_by, what can't be bound to
+    then, `equal_only` the ways of mapping that want the same number of ranks on every host.
+    `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
+    names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
     that of another launcher.
@@ -89,6 +90,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     libmpi: tuple[str, ...] = ()
     prefix_variable: str | None = None
     most_ranks: int | None = None
+    report: str = ""
     map: dict[str, str] = {}
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
@@ -183,5 +185,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     time_limit: int | None
     warnings: tuple[str, ...]
     spec: JobSpec
+    run_dir: str = RUN_DIR
+    rank_words: int = 0
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None

@@ -11,6 +11,7 @@ from clusterseg.plan.model import Geometry, Host
 from clusterseg.spec.model import JobSpec
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_SYMBOLIC = re.compile(r"\{host[0-9]+\}")
 _BIND: dict[str, Meaning] = {
     "core": "bind_core",
     "socket": "bind_socket",
@@ -81,7 +82,9 @@ def core_warnings(
     if geometry.oversubscribed:
         warnings.append("ranks share cores: they are not bound, and each will be slower")
     unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
-    if unknown and spec.resources.cpus_per_rank == "auto":
+    if unknown and is_symbolic(geometry):
+        warnings += _unknown_nodes(spec)
+    elif unknown and spec.resources.cpus_per_rank == "auto":
         warnings.append(
             f"the cores of {', '.join(sorted(unknown)[:4])} are not known here: each rank gets "
             "one; give resources.cpus_per_rank"
@@ -94,6 +97,28 @@ def core_warnings(
     if spec.placement.bind_to != "none" and not dialect.can("bind_core") and spare:
         warnings.append(
             f"the launcher {dialect.name} does not bind: a rank may run on every core of its host"
+        )
+    return warnings
+
+
+def is_symbolic(geometry: Geometry) -> bool:
+    """Whether a scheduler is still to choose the hosts."""
+    return any(_SYMBOLIC.fullmatch(name) for name in geometry.hosts)
+
+
+def _unknown_nodes(spec: JobSpec) -> list[str]:
+    resources = spec.resources
+    warnings = []
+    if resources.cpus_per_rank == "auto":
+        warnings.append(
+            "how many cores a node has is not known (docs/sites.md): each rank gets one; give "
+            "resources.cpus_per_rank"
+        )
+    given = (resources.nodes, resources.ranks_per_node)
+    if resources.ranks not in (None, 1) and given == (None, None):
+        warnings.append(
+            f"how many cores a node has is not known: all {resources.ranks} ranks are to be on "
+            "one; give resources.nodes"
         )
     return warnings
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.communicator import communicator
+from clusterseg.plan.containers import check_mounts, container_of
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.launch_line import launch_line
@@ -29,10 +30,11 @@ from clusterseg.plan.placement import (
     core_warnings,
     far_warnings,
 )
-from clusterseg.plan.script import batch_script, rank_length
-from clusterseg.plan.site import Site
+from clusterseg.plan.script import batch_script
+from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
+from clusterseg.plan.symbols import filled_line
 from clusterseg.plan.variables import OUTER_JOB, OUTER_STEP
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
@@ -54,13 +56,15 @@ def make_plan(
     code: CodeSource | None = None,
     site: Site | None = None,
     template: str = "",
+    container_tool: ContainerTool | None = None,
 ) -> Plan:
     """The plan of `spec`, with the run directory symbolic: for Slurm with a `site`, else local.
 
     `hosts` are the hosts that can be had, in order (for Slurm `symbolic_hosts`); `program` is the
     absolute argv prefix of clusterseg; `directory` is where the ranks run; `horovod` says that
     Horovod is installed and was built for `pair`; with `code` the ranks run in a copy of it;
-    `template` is the text of Slurm's batch script. Raises ClustersegError for what cannot be
+    `template` is the text of Slurm's batch script, `container_tool` what the ranks' container is
+    run with. Raises ClustersegError for what cannot be
     planned.
     """
     scheduler = "local" if site is None else "slurm"
@@ -77,13 +81,16 @@ def make_plan(
         listed = geometry.ranks_per_node is None  # all else Slurm tells the launcher
     check_launcher(geometry, dialect, listed)
     working = directory if code is None else directory_in_copy(code)
+    container = container_of(
+        spec, container_tool, dialect, directory=directory, working=working, site=site
+    )
     line = launch_line(
         spec,
         dialect=dialect,
         pair=pair,
         geometry=geometry,
         program=program,
-        directory=working,
+        container=container,
         as_root=as_root,
         listed=listed,
         far=bool(far),
@@ -104,7 +111,7 @@ def make_plan(
         geometry=geometry,
         argv=line.argv,
         environment=line.environment,
-        unset=(*(OUTER_JOB if site is None else OUTER_STEP), *dialect.unset),
+        unset=(*_outer(site, slurm, listed), *dialect.unset),
         script="",
         hostfile=line.hostfile,
         communicator=communicator(spec, geometry, pair, horovod),
@@ -119,10 +126,11 @@ def make_plan(
             *(slurm_warnings(spec, dialect, site) if site is not None else ()),
         ),
         spec=spec if code is None else with_data_in_place(spec, code),
+        rank_words=line.rank_words,
         slurm=slurm,
         code=code,
     )
-    return replace(plan, script=batch_script(plan, RUN_DIR))
+    return replace(plan, script=batch_script(plan))
 
 
 def require_ready(spec: JobSpec, scheduler: str = "local") -> None:
@@ -151,24 +159,24 @@ def fill(
         for symbol, value in ((RUN_DIR, run_dir), (HOSTFILE, hostfile))
         if value is not None
     }
-    command = len(plan.spec.command or ())
-    ours = plan.argv[: len(plan.argv) - command]
     own = plan.spec.environment.variables
     directory = filled_directory(plan, run_dir)
+    if run_dir is not None:
+        check_mounts(plan.spec, (run_dir, directory))
     filled = replace(
         plan,
-        argv=(*(symbols.get(word, word) for word in ours), *plan.argv[len(ours) :]),
+        argv=filled_line(plan.argv, plan.spec.command, symbols),
         environment={
             name: value if name in own else symbols.get(value, value)
             for name, value in plan.environment.items()
         },
         directory=directory,
+        run_dir=run_dir or plan.run_dir,
     )
     if plan.slurm is not None:
         options = _filled_options(plan.slurm, directory, output, after)
         filled = replace(filled, slurm=replace(plan.slurm, options=options))
-    shown = plan.argv[len(plan.argv) - rank_length(plan) + len(plan.program) + 1]
-    return replace(filled, script=batch_script(filled, run_dir or shown))
+    return replace(filled, script=batch_script(filled))
 
 
 def place(plan: Plan, hosts: Sequence[str]) -> Plan:
@@ -230,6 +238,20 @@ def _filled_options(
         else:
             options.append(option)
     return tuple(options)
+
+
+def _outer(site: Site | None, slurm: SlurmPlan | None, listed: bool) -> tuple[str, ...]:
+    """Variables of another job, of which this one may have inherited some."""
+    if site is None or slurm is None:
+        return OUTER_JOB
+    names = [*OUTER_STEP]
+    if slurm.array is None:
+        names.append("SLURM_ARRAY_*")
+    if any(option.startswith("--mem=") for option in slurm.options):
+        names += ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU"]  # srun refuses two of the three
+    if listed:
+        names.append("SLURM_NTASKS_PER_NODE")  # it holds for the job, not for these ranks
+    return tuple(names)
 
 
 def _root_warnings(spec: JobSpec, as_root: bool) -> list[str]:

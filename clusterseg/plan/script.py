@@ -16,12 +16,12 @@ from clusterseg.spec.errors import visible
 _WIDTH = 96
 
 
-def batch_script(plan: Plan, run_dir: str) -> str:
-    """The script that starts the supervisor of `plan` in `run_dir` (which may be symbolic)."""
+def batch_script(plan: Plan) -> str:
+    """The script that starts the supervisor of `plan`; the run directory may be symbolic."""
     if plan.slurm is not None:
         from clusterseg.plan.slurm_script import slurm_script  # noqa: PLC0415  # loads Jinja2
 
-        return slurm_script(plan, run_dir)
+        return slurm_script(plan)
     parts = [
         f"#!/usr/bin/env bash\n{summary(plan)}set -e\n",
         f"cd {quote(plan.directory)}\n",
@@ -29,7 +29,7 @@ def batch_script(plan: Plan, run_dir: str) -> str:
         "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
         "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
         "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
-        "exec " + launch_lines(plan, run_dir) + "\n",
+        "exec " + launch_lines(plan, plan.run_dir) + "\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -39,19 +39,13 @@ def launch_lines(plan: Plan, *run: str) -> str:
 
     `run` are the words that say which run it is: the run directory.
     """
-    launched = len(plan.argv) - rank_length(plan)
+    launched = len(plan.argv) - plan.rank_words
     lines = [
         *_wrapped((*plan.program, "attempt", *run, "--")),
         *_wrapped(plan.argv[:launched]),
         *_wrapped(plan.argv[launched:]),
     ]
     return " \\\n    ".join(lines)
-
-
-def rank_length(plan: Plan) -> int:
-    """How many words at the end of `plan.argv` are the rank's own command line."""
-    command = plan.spec.command
-    return len(plan.program) + 2 + (1 + len(command) if command else 0)
 
 
 def quote(word: str) -> str:

@@ -11,9 +11,9 @@ from clusterseg.plan.script import launch_lines, quote, scrubbing, summary
 from clusterseg.plan.slurm_directives import directive
 
 
-def slurm_script(plan: Plan, run_dir: str) -> str:
-    """The script that starts the supervisor of `plan` in `run_dir` (which may be symbolic)."""
-    return slurm_script_of(plan, launch_lines(plan, run_dir))
+def slurm_script(plan: Plan) -> str:
+    """The script that starts the supervisor of `plan`; the run directory may be symbolic."""
+    return slurm_script_of(plan, launch_lines(plan, plan.run_dir))
 
 
 def slurm_script_of(plan: Plan, launch: str) -> str:

@@ -28,7 +28,7 @@ OUTER_JOB = ("SLURM_*", "SBATCH_*", "SRUN_*", *_OUTER_RANK)
 # another job, though, of which sbatch passes everything on: that job's step, and what is set for
 # some jobs only. (A leaked SLURM_CPU_BIND once pinned 8 ranks to 4 cores.)
 OUTER_STEP = (
-    *("SLURM_CPU_BIND*", "SLURM_MEM_BIND*", "SLURM_GPU_BIND*", "SLURM_STEP*", "SLURM_STEPID"),
+    *("SLURM_CPU_BIND*", "SLURM_MEM_BIND*", "SLURM_GPU_BIND*", "SLURM_STEP*"),
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_HOSTFILE", "SLURM_DISTRIBUTION", "SLURM_EXPORT_ENV"),
     *("SLURM_SRUN_COMM_*", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_UMASK", "SLURM_OVERCOMMIT"),
     *("SLURM_HET_*", "SLURM_PACK_*", "SLURM_PMIX*", "SLURM_PMI_*", "SLURM_MPI_TYPE"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterseg.plan.model import Plan
+from clusterseg.plan.model import Plan, SlurmPlan
 from clusterseg.spec.errors import visible
 
 _MOST_HOSTS = 8
@@ -13,6 +13,7 @@ def describe(plan: Plan) -> str:
     geometry = plan.geometry
     launcher = " ".join(filter(None, [plan.launcher, plan.launcher_version]))
     lines = [
+        *([_slurm(plan.slurm)] if plan.slurm is not None else []),
         f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}",
         *([f"communicator: {plan.communicator}"] if plan.spec.train is not None else []),
         f"hosts: {_hosts(plan.hosts)}",
@@ -21,6 +22,11 @@ def describe(plan: Plan) -> str:
         *(f"warning: {warning}" for warning in plan.warnings),
     ]
     return "".join(visible(line) + "\n" for line in lines)
+
+
+def _slurm(slurm: SlurmPlan) -> str:
+    where = f", partition {slurm.partition}" if slurm.partition is not None else ""
+    return f"scheduler: slurm, site {slurm.site}{where}"
 
 
 def _hosts(hosts: dict[str, int]) -> str:

@@ -17,6 +17,7 @@ from clusterseg.cluster.slurm.allocation import Allocation
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import RUN_DIR
+from clusterseg.plan.symbols import filled_line
 from clusterseg.runs import store
 from clusterseg.runs.attempts import last_attempt
 from clusterseg.runs.paths import RunPaths
@@ -97,14 +98,7 @@ def adopt(
         except ClustersegError:
             if not run.identity.exists():  # else a process of this very job was quicker
                 raise
-    return Adopted(run, _filled(line, run, plan.spec.command or ()))
-
-
-def _filled(line: Sequence[str], run: RunPaths, command: Sequence[str]) -> tuple[str, ...]:
-    """The words of the user's own command stay as they are."""
-    ours = len(line) - len(command)
-    words = (str(run.root) if word == RUN_DIR else word for word in line[:ours])
-    return (*words, *line[ours:])
+    return Adopted(run, filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)}))
 
 
 def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPaths, str]:

@@ -17,6 +17,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
+from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
@@ -78,8 +79,23 @@ def _planned(
         code=code,
         site=site,
         template="" if site is None else batch_template(),
+        container_tool=None if site is None else _container_tool(spec, site, environ),
     )
     return replace(plan, warnings=(*plan.warnings, *code_warnings))
+
+
+def _container_tool(spec: JobSpec, site: Site, environ: Mapping[str, str]) -> ContainerTool | None:
+    """The site's, else the first that is on the PATH; pyxis is known by its enroot."""
+    if spec.environment.container is None or site.container is not None:
+        return site.container
+    programs: dict[str, ContainerTool] = {
+        "apptainer": "apptainer",
+        "singularity": "singularity",
+        "enroot": "pyxis",
+    }
+    path = environ.get("PATH", os.defpath)
+    found = (tool for program, tool in programs.items() if shutil.which(program, path=path))
+    return next(found, None)
 
 
 def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
+from clusterseg.plan.symbols import filled_line
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.text import one_line
 
@@ -170,10 +171,8 @@ def end_what_is_left(run: RunPaths, attempt: int, *, within: float = 5.0) -> int
 
 def launch_argv(argv: Sequence[str], plan: Plan, run: RunPaths, attempt: int) -> tuple[str, ...]:
     """The launch line with its symbols replaced; words of the user's own command stay."""
-    command = len(plan.spec.command or ())
-    ours = len(argv) - command
     symbols = {RUN_DIR: str(run.root), HOSTFILE: str(run.attempt(attempt).hostfile)}
-    return (*(symbols.get(word, word) for word in argv[:ours]), *argv[ours:])
+    return filled_line(argv, plan.spec.command, symbols)
 
 
 def rank_environment(
