@@ -68,6 +68,10 @@ _LOST_NODE = re.compile(
     r"lost communication with (a|the) remote daemon|[Nn]ode failure on|daemon .*lost contact"
     r"|unable to reliably start one or more daemons|HYD_pmcd_pmiserv.*(lost|closed) connection"
 )
+# Open MPI 5.0.11: when its daemons are ended, mpirun ends the ranks and returns 0.
+_LOST_DAEMON = re.compile(
+    r"srun returned non-zero exit status|[Dd]aemon .*(died|exited|failed|terminated) unexpectedly"
+)
 
 
 def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
@@ -84,7 +88,7 @@ def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
         return Cause.DONE  # a request to stop that came too late has changed nothing
     if evidence.asked is Cause.CANCELLED:
         return Cause.CANCELLED
-    if evidence.exit_code == 0 and (not evidence.reports_ends or (all_say == "done" and complete)):
+    if evidence.exit_code == 0 and not evidence.reports_ends and _went_well(evidence):
         return Cause.DONE
     resumably = evidence.exit_code in (ExitCode.STOPPED, 0)
     if all_say == "stopped" and (complete or resumably):
@@ -92,6 +96,14 @@ def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
     if evidence.exit_code == ExitCode.STOPPED and "failed" not in evidence.statuses:
         return evidence.asked or Cause.PREEMPTED
     return _named_failure(evidence) or evidence.asked or _lost_node(evidence) or Cause.CRASH
+
+
+def _went_well(evidence: Evidence) -> bool:
+    """Whether to believe the exit code 0 of a program that need not tell of its end."""
+    printed = " ".join(evidence.log_tail)
+    if _LOST_DAEMON.search(printed) or _LOST_NODE.search(printed):
+        return False
+    return not {"stopped", "failed"} & set(evidence.statuses)
 
 
 def _named_failure(evidence: Evidence) -> Cause | None:

@@ -1,7 +1,8 @@
 """A rank that only writes events: steps of 50 ms, with faults where it is told to.
 
 `--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, kill, freeze; only in the first
-ATTEMPTS attempts); `--deaf` ignores the stop file; `--mute` writes no events at all.
+ATTEMPTS attempts); `--deaf` ignores the stop file and TERM; `--mute` writes no events at all;
+`--resume` saves every tenth step and at a stop, and goes on from there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from clusterseg.runs.control import read_stop
 from clusterseg.runs.eventlog import EventWriter
@@ -21,6 +23,25 @@ from clusterseg.runs.records import RankEnd, Steps, Stop
 
 RANK = int(os.environ["CLUSTERSEG_RANK"])
 ATTEMPT = int(os.environ["CLUSTERSEG_ATTEMPT"])
+ROOT = Path(os.environ["CLUSTERSEG_RUN_DIR"])
+WORLD = int(os.environ["CLUSTERSEG_WORLD_SIZE"])
+terminated: list[int] = []
+
+
+def on_term(number: int, frame: FrameType | None) -> None:
+    terminated.append(number)
+
+
+def save(step: int) -> None:
+    new = ROOT / f"saved-{RANK}.new"
+    new.write_text(str(step))
+    new.replace(ROOT / f"saved-{RANK}")
+
+
+def saved() -> int:
+    """The step that all ranks have saved."""
+    files = [ROOT / f"saved-{rank}" for rank in range(WORLD)]
+    return min(int(file.read_text()) if file.exists() else 0 for file in files)
 
 
 def fail(kind: str) -> None:
@@ -41,16 +62,18 @@ def main() -> None:
     parser.add_argument("--fail", default="")
     parser.add_argument("--deaf", action="store_true")
     parser.add_argument("--mute", action="store_true")
+    parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     kind, rank, at, attempts = [*options.fail.split(":"), "", "", "", ""][:4]
     fails = kind and int(rank) == RANK and int(attempts or "1000") > ATTEMPT
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    attempt = RunPaths(Path(os.environ["CLUSTERSEG_RUN_DIR"])).attempt(ATTEMPT)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.deaf else on_term)
+    attempt = RunPaths(ROOT).attempt(ATTEMPT)
+    done = saved() if options.resume else 0
     stop_file = Path(os.environ["CLUSTERSEG_STOP_FILE"])
     muted = attempt.folder / f"muted-{RANK}"  # where nobody looks for events
     print(f"rank {RANK} of attempt {ATTEMPT} starts", flush=True)
     with EventWriter(muted if options.mute else attempt.events(RANK)) as events:
-        for step in range(1, options.steps + 1):
+        for step in range(done + 1, options.steps + 1):
             time.sleep(0.05)
             if fails and step == int(at):
                 print(f"rank {RANK} comes to its end", flush=True)
@@ -59,8 +82,11 @@ def main() -> None:
                 Steps(t=time.time(), rank=RANK, epoch=0, step=step, count=1, images=1, seconds=0.05)
             )
             request = None if options.deaf else read_stop(stop_file)
-            if request is not None:
-                events.write(Stop(t=time.time(), rank=RANK, reason=request.reason, step=step))
+            if options.resume and (step % 10 == 0 or request or terminated):
+                save(step)
+            if request is not None or terminated:
+                reason = request.reason if request else "SIGTERM"
+                events.write(Stop(t=time.time(), rank=RANK, reason=reason, step=step))
                 events.write(RankEnd(t=time.time(), rank=RANK, status="stopped", step=step))
                 time.sleep(0.5)  # instead of the barrier of real programs
                 sys.exit(75)

@@ -1,0 +1,159 @@
+"""Attempts inside of real Slurm jobs: every notice, every kill, both launchers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.devcluster import DevCluster
+from tests.supervise.slurm_runs import LAUNCHERS, SlurmRun
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+RESUMING = ("--resume", "--steps", "400")  # 20 s
+EVERY = 10  # steps between two saves of the rank program
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_preempted_with_notice(
+    slurm_cluster_signal: DevCluster, tmp_path: Path, launcher: str
+) -> None:
+    job = SlurmRun.submit(slurm_cluster_signal, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    job.preempt()
+    end = job.until_end(0)
+    assert (end["cause"], end["will_restart"], end["exit_code"]) == ("preempted", True, 75)
+    ends = job.until_done()
+    assert [one["cause"] for one in ends] == ["preempted", "done"]
+    # Ranks without a barrier stop within a step or two of each other.
+    assert end["last_step"] - ends[1]["first_step"] < 5
+    assert [job.claim(number)["restart_count"] for number in (0, 1)] == [0, 1]
+    assert job.claim(1)["job_id"] == job.claim(0)["job_id"] == job.job
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_preempted_without_notice(slurm_cluster: DevCluster, tmp_path: Path, launcher: str) -> None:
+    """srun: TERM reaches the ranks. mpirun: its daemons get TERM and the ranks die at once."""
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    job.preempt()
+    end = job.until_end(0)
+    assert (end["cause"], end["will_restart"]) == ("preempted", True)
+    ends = job.until_done()
+    assert [one["cause"] for one in ends] == ["preempted", "done"]
+    replayed = end["last_step"] - ends[1]["first_step"] + 1
+    assert replayed < (5 if launcher == "srun" else 2 * EVERY)
+    assert job.left() == []
+
+
+def test_the_time_limit_requeues(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    # The smallest limit is a minute; the stop comes half of it before the end.
+    steps = ("--resume", "--steps", "1000")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *steps, resources={"time": "1:00"})
+    end = job.until_end(0, 90)
+    assert (end["cause"], end["will_restart"], end["exit_code"]) == ("time_limit", True, 75)
+    ends = job.until_done(120)
+    assert [one["cause"] for one in ends] == ["time_limit", "done"]
+    assert end["last_step"] - ends[1]["first_step"] < 5
+
+
+def test_a_limit_that_was_extended_is_seen(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    steps = ("--resume", "--steps", "900")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *steps, resources={"time": "1:00"})
+    job.until_steps()
+    slurm_cluster.scontrol("update", f"JobId={job.job}", "TimeLimit=10:00")
+    assert [one["cause"] for one in job.until_done()] == ["done"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_requeued_by_hand(slurm_cluster: DevCluster, tmp_path: Path, launcher: str) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    slurm_cluster.scontrol("requeue", job.job)
+    ends = job.until_done()
+    assert [one["cause"] for one in ends] == ["preempted", "done"]
+    assert ends[0]["will_restart"] is True
+    assert job.claim(1)["restart_count"] == 1  # it was not queued a second time
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_scancel_is_final(slurm_cluster: DevCluster, tmp_path: Path, launcher: str) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    slurm_cluster.run("scancel", job.job)
+    end = job.until_end(0)
+    assert (end["cause"], end["will_restart"]) == ("cancelled", False)
+    fields = slurm_cluster.wait_until(job.job)
+    assert (fields["JobState"], fields["Restarts"]) == ("CANCELLED", "0")
+    assert job.status()["state"] == "stopped"
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_killed_rank_is_restarted_in_the_allocation(
+    slurm_cluster: DevCluster, tmp_path: Path, launcher: str
+) -> None:
+    fault = ("--fail", "kill:1:15:1")
+    job = SlurmRun.submit(
+        slurm_cluster, tmp_path, "--resume", "--steps", "60", *fault, launcher=launcher
+    )
+    ends = job.until_done()
+    assert [one["cause"] for one in ends] == ["crash", "done"]
+    assert (ends[0]["failed_rank"], ends[0]["signal"]) == (1, 9)
+    assert ends[0]["failed_host"] in slurm_cluster.nodes
+    assert job.claim(1)["restart_count"] == 0
+    assert ends[1]["first_step"] == EVERY + 1
+    assert job.left() == []
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_killed_supervisor_is_started_anew(
+    slurm_cluster: DevCluster, tmp_path: Path, launcher: str
+) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    os.kill(job.supervisor(), signal.SIGKILL)
+    ends = job.until_done()
+    assert ends[0] == {}
+    assert [one.get("cause") for one in ends] == [None, "done"]
+    assert job.claim(1)["restart_count"] == 0
+    assert slurm_cluster.wait_until(job.job)["JobState"] == "COMPLETED"
+    assert job.left() == []
+
+
+def test_a_killed_supervisor_without_budget(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, restart={"crash": 0})
+    job.until_steps()
+    os.kill(job.supervisor(), signal.SIGKILL)
+    end = job.until_end(1)
+    assert (end["cause"], end["will_restart"]) == ("unknown", False)
+    assert "restart.crash is 0" in end["error"]
+    assert not job.run.attempt(1).log(0).exists()
+    assert slurm_cluster.wait_until(job.job)["ExitCode"] == "1:0"
+    assert job.status()["state"] == "failed"
+
+
+def test_preempted_without_budget(slurm_cluster_signal: DevCluster, tmp_path: Path) -> None:
+    job = SlurmRun.submit(slurm_cluster_signal, tmp_path, *RESUMING, restart={"preemption": 0})
+    job.until_steps()
+    job.preempt()
+    end = job.until_end(0)
+    assert (end["cause"], end["will_restart"]) == ("preempted", False)
+    fields = slurm_cluster_signal.wait_until(job.job)
+    assert (fields["Restarts"], fields["ExitCode"]) == ("0", "75:0")
+    assert job.status()["state"] == "stopped"
+
+
+def test_cancel_is_no_preemption(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING)
+    job.until_steps()
+    slurm_cluster.run("clusterseg", "cancel", job.run.root, "--json")
+    end = job.until_end(0)
+    assert (end["cause"], end["will_restart"]) == ("cancelled", False)
+    assert slurm_cluster.wait_until(job.job)["Restarts"] == "0"
+    assert job.status()["state"] == "stopped"
