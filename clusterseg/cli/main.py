@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("spec_commands", "Print the JSON Schema of job.yaml, for editors."),
     "render": ("plan_commands", "Print the plan or script that submit would execute."),
     "submit": ("submit_commands", "Start a job."),
+    "sweep": ("sweep_commands", "Start a job with each combination of some values."),
     "resume": ("submit_commands", "Go on with a run that stopped, failed or was never started."),
     "list": ("run_commands", "List the runs."),
     "status": ("run_commands", "Show one run: state, attempts, progress, ranks."),

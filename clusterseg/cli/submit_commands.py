@@ -57,24 +57,37 @@ def submit(
 
     Prints the run id. With --wait or --follow, Ctrl-C leaves the job running.
     """
-    if job.exists() and not job.is_file():
-        raise ClustersegError(
-            f"{job} is not a plain file: it is read more than once, and kept for `resume`",
-            code="not-a-file",
-            help="write the job to a file and submit that",
-        )
+    refuse_unless_file(job)
     plan = read_request(job, overrides or (), os.environ)
     for warning in plan.warnings:
         note(f"warning: {warning}")
     text = job.read_text(encoding="utf-8")
+    root = runs_root(runs_dir)
+    if plan.spec.slurm.array is not None:
+        from clusterseg.cli.several import after_several
+        from clusterseg.submit.array import submit_array, task_members, throttle_of
+
+        if follow:
+            raise ClustersegError(
+                "--follow shows one run, and an array is several",
+                code="usage",
+                help="leave it out; then clusterseg wait --follow RUN, with one of them",
+            )
+        members = task_members(plan, overrides or ())
+        started = submit_array(
+            members,
+            throttle_of(plan.spec.slurm.array),
+            text,
+            root,
+            os.environ,
+            say=note,
+            patience=timeout,
+        )
+        base = started[0].job_id.partition("_")[0]
+        after_several(base, started, wait=wait, as_json=as_json)
+        return
     submitted = submit_run(
-        plan,
-        text,
-        overrides or (),
-        runs_root(runs_dir),
-        os.environ,
-        say=note,
-        patience=timeout,
+        plan, text, overrides or (), root, os.environ, say=note, patience=timeout
     )
     _after(submitted, "submitted", wait=wait, follow=follow, as_json=as_json)
 
@@ -133,6 +146,16 @@ def resume(
         text = submission.job_yaml.read_text(encoding="utf-8")
         submitted = resume_run(snapshot, plan, text, every, os.environ, say=note, patience=timeout)
     _after(submitted, "resumed", wait=wait, follow=follow, as_json=as_json)
+
+
+def refuse_unless_file(job: Path) -> None:
+    """Raises ClustersegError for a pipe or a folder; a file that is not there is told later."""
+    if job.exists() and not job.is_file():
+        raise ClustersegError(
+            f"{job} is not a plain file: it is read more than once, and kept for `resume`",
+            code="not-a-file",
+            help="write the job to a file and submit that",
+        )
 
 
 def _earlier_overrides(submission: SubmissionPaths) -> list[str]:

@@ -49,6 +49,11 @@ class SubmissionPaths:
         """Options of that array, and which run each task is."""
         return self.folder / "array.json"
 
+    @property
+    def array_job_id(self) -> Path:
+        """The process that starts these runs one after the other, where there is no Slurm."""
+        return self.folder / "array_job_id"
+
     def array_output(self, pattern: str) -> Path:
         """What Slurm itself prints about the tasks of that array; `pattern` as sbatch has it."""
         return self.folder / f"array-{pattern}.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +14,7 @@ from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Intent
+from clusterseg.submit.array_record import read_array
 from clusterseg.submit.slurm_queueing import (
     PATIENCE,
     NotSubmitted,
@@ -23,17 +23,7 @@ from clusterseg.submit.slurm_queueing import (
     have_queued,
 )
 
-_LARGEST = 16 << 20  # bytes of a plan or an array's record
-_T = TypeVar("_T")
-
-
-class ArrayRecord(Struct, frozen=True, kw_only=True):
-    """array.json: what a job array is submitted with, and the run id of each task."""
-
-    name: str
-    directory: str
-    options: tuple[str, ...]
-    tasks: dict[str, str]
+_LARGEST = 16 << 20  # bytes of a plan
 
 
 def start_in_slurm(
@@ -97,20 +87,17 @@ def _wanted(
 ) -> tuple[list[tuple[SubmissionPaths, int | None]], Wanted]:
     """The submissions that share the job, each with its task, and what is asked of Slurm."""
     recorded = store.read_job_id(submission)
-    leader = None if intent.leader is None else RunPaths(run.root.with_name(intent.leader))
-    if leader is None:
-        plan = _read(submission.plan, _PlanPart)
+    members: list[tuple[SubmissionPaths, int | None]]
+    if intent.leader is None:
+        plan = _plan(submission)
         members = [(submission, intent.task)]
         script, options = submission.batch_script, plan.slurm.options
         name, directory = plan.name, plan.directory
     else:
-        first = leader.submission(0)
-        array = _read(first.array_record, ArrayRecord)
-        members = [
-            (RunPaths(run.root.with_name(name)).submission(0), int(task))
-            for task, name in array.tasks.items()
-        ]
-        script, options = first.array_script, array.options
+        leader = RunPaths(run.root.with_name(intent.leader))
+        array = read_array(leader)
+        members = [*array.members(leader)]
+        script, options = leader.submission(0).array_script, array.options
         name, directory = array.name, array.directory
     return members, Wanted(
         name=name,
@@ -146,13 +133,13 @@ def _intent(submission: SubmissionPaths) -> Intent:
     return intent
 
 
-def _read(path: Path, kind: type[_T]) -> _T:
+def _plan(submission: SubmissionPaths) -> _PlanPart:
     try:
-        return msgspec.json.decode(files.read_capped(path, _LARGEST), type=kind)
+        return msgspec.json.decode(files.read_capped(submission.plan, _LARGEST), type=_PlanPart)
     except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from None
+        raise _damaged(submission.plan, error.strerror or str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(path, f"damaged ({error})") from None
+        raise _damaged(submission.plan, f"damaged ({error})") from None
 
 
 def _damaged(path: Path, what: str) -> ClustersegError:

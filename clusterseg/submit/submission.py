@@ -148,6 +148,7 @@ def new_intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: fl
         host=host_name(),
         uid=os.getuid(),
         overrides=list(overrides),
+        task=None if plan.slurm is None else _only_task(plan.slurm.array),
     )
 
 
@@ -156,6 +157,11 @@ def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
     return Identity(
         key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
     )
+
+
+def _only_task(array: str | None) -> int | None:
+    """The number of the one task that a resumed run of an array is."""
+    return int(array) if array is not None and array.isdigit() else None
 
 
 def job_before(plan: Plan, root: Path) -> str:
