@@ -88,6 +88,11 @@ class DevCluster:
         }
 
     @property
+    def jobs(self) -> Path:
+        """A folder for jobs that need none of their own; it goes with the cluster."""
+        return self.slurm_conf.parent.parent / "jobs"
+
+    @property
     def status(self) -> dict[str, Any]:
         """What `devcluster status --json` says: state, options, daemons, nodes, logs, …"""
         done = tool("status", "--json", "--name", self.name)
@@ -122,9 +127,13 @@ class DevCluster:
     # Jobs.
 
     def sbatch(self, *arguments: str | Path, script: str = "", cwd: Path | None = None) -> int:
-        """Submits (`script` is given on stdin, where there is one) and returns the job's id."""
-        said = self.run("sbatch", "--parsable", *arguments, stdin=script, cwd=cwd).stdout
-        return int(said.split(";")[0])
+        """Submits (`script` is given on stdin, where there is one) and returns the job's id.
+
+        Without `cwd` it is submitted from, and writes its slurm-<id>.out to, `self.jobs`.
+        """
+        self.jobs.mkdir(exist_ok=True)
+        said = self.run("sbatch", "--parsable", *arguments, stdin=script, cwd=cwd or self.jobs)
+        return int(said.stdout.split(";")[0])
 
     def squeue(self, *arguments: str) -> list[str]:
         """The lines of `squeue -h`, without jobs that have ended."""
