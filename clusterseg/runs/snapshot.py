@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from clusterseg.runs.attempts import Attempt, attempt_numbers, last_attempt
 from clusterseg.runs.control import read_stop
+from clusterseg.runs.files import read_capped
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Cause, Claim
 from clusterseg.runs.state import AttemptFacts, Life, SubmissionFacts, Verdict, judge
 from clusterseg.runs.store import iter_submissions, read_intent, read_job_id
 
+_LONGEST_ID = 1024  # bytes
 _LOCAL = "local-"  # what the ids of jobs without a scheduler begin with
 
 
@@ -179,7 +181,19 @@ def _job_key(submission: SubmissionPaths, job_id: str | None) -> JobKey:
         with suppress(OSError):
             since = max(since, submission.job_id.stat().st_mtime)
     is_local = intent is None or intent.scheduler == "local"
+    if job_id is None and is_local and intent is not None and intent.leader is not None:
+        return JobKey(_sequence(submission, intent.leader), None, is_local=True)
     return JobKey(job_id, intent.key if intent else None, is_local and job_id is None, since)
+
+
+def _sequence(submission: SubmissionPaths, leader: str) -> str | None:
+    """The job that starts a sweep's runs one after the other, and has not come to this one."""
+    run = RunPaths(submission.folder.parent.parent.with_name(leader))
+    try:
+        text = read_capped(run.submission(0).array_job_id, _LONGEST_ID).decode("ascii", "replace")
+    except OSError:
+        return None
+    return text.strip() or None
 
 
 def _holder(run: RunPaths, attempt: Attempt | None, job: Sight, lives: Lives) -> Sight:

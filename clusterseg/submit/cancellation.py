@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from clusterseg.cluster.processes import ProcessId
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.control import StopReason, request_stop
-from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import State, StopRequest
 from clusterseg.runs.snapshot import Snapshot, is_local_id, next_attempt_number
 from clusterseg.runs.store import read_intent
@@ -56,8 +57,10 @@ def ask_to_stop(snapshot: Snapshot, *, now: bool) -> None:
         return
     if is_in_slurm(snapshot):
         _cancel_in_slurm(snapshot, "cancel_waiting")
-    else:
+    elif snapshot.job_id is not None:
         _end_batch_script(snapshot)
+    elif snapshot.submission is not None:
+        _take_its_turn(snapshot.submission)
 
 
 def is_in_slurm(snapshot: Snapshot) -> bool:
@@ -165,6 +168,17 @@ def _end_batch_script(snapshot: Snapshot) -> None:
     supervisor = _supervisor(snapshot)
     if supervisor is not None:
         _signal_session(supervisor, signal.SIGTERM)
+
+
+def _take_its_turn(submission: SubmissionPaths) -> None:
+    """A sweep starts a run only if it is the first to write the job's id: nobody will now."""
+    intent = read_intent(submission)
+    if intent is None or intent.leader is None:
+        return
+    here = processes.this_process()
+    nobody = processes.local_job_id(ProcessId(here.host, here.boot_id, 0, 0))
+    with suppress(FileExistsError):  # started a moment ago: it sees the request
+        files.commit_new(submission.job_id, f"{nobody}\n".encode())
 
 
 def _signal_all(snapshot: Snapshot, number: int) -> None:
