@@ -277,7 +277,7 @@ def test_a_job_that_does_not_wait() -> None:
 
 # On a real cluster.
 
-SLEEP = "#!/bin/bash\nsleep 600\n"
+SLEEP = "#!/bin/bash\n#SBATCH --output=/dev/null\nsleep 600\n"
 
 
 def waiting_for(
