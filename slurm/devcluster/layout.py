@@ -58,6 +58,11 @@ class Cluster:
     controller_host: str = ""
 
     @property
+    def slurm_name(self) -> str:
+        """ClusterName, by which slurm/sites/devcluster.yaml knows it."""
+        return f"devcluster-{self.name}"
+
+    @property
     def node_names(self) -> list[str]:
         return [f"n{number}" for number in range(1, self.options.nodes + 1)]
 

@@ -166,7 +166,7 @@ def _start_accounting(cluster: Cluster) -> None:
 
     wait_for(answers, seconds=20, what="slurmdbd to answer", interval=0.1)
     for entity in (
-        ["cluster", f"name=devcluster-{cluster.name}"],
+        ["cluster", f"name={cluster.slurm_name}"],
         ["account", "name=dev", "description=dev", "organization=dev"],
         ["user", f"name={','.join(_users())}", "account=dev"],
     ):

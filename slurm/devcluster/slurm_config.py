@@ -84,7 +84,7 @@ def _own(conf: tuple[str, ...]) -> tuple[dict[str, str], dict[str, dict[str, str
 def _settings(cluster: Cluster) -> dict[str, str]:
     folder, ports, version = cluster.folder, cluster.ports, cluster.slurm_version
     settings = {
-        "ClusterName": f"devcluster-{cluster.name}",  # slurm/sites/devcluster.yaml
+        "ClusterName": cluster.slurm_name,
         "SlurmctldHost": f"{cluster.controller_host}({cluster.controller_address})",
         "SlurmUser": "root",
         "SlurmdUser": "root",

@@ -387,6 +387,8 @@ def test_accounting_knows_jobs_and_accounts(make_devcluster: MakeCluster) -> Non
         time.sleep(0.5)
     assert said == wanted
     assert "dev" in cluster.run("sacctmgr", "-n", "-P", "show", "account").stdout
+    known = cluster.run("sacctmgr", "-n", "-P", "show", "cluster", "format=cluster").stdout
+    assert known.split() == [f"devcluster-{cluster.name}"]
     done = cluster.run("sbatch", "--account=nobody", "--wrap", "true", check=False)
     assert "Invalid account" in done.stderr
 
