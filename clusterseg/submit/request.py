@@ -6,7 +6,9 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from msgspec.structs import replace
 
@@ -59,6 +61,9 @@ def _planned(
     slurm = inside or _wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
+    if site is not None:
+        # Jinja2 is loaded while the launchers' programs, on another core, answer.
+        Thread(target=import_module, args=("clusterseg.plan.slurm_script",), daemon=True).start()
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
     launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
