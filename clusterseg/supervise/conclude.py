@@ -113,7 +113,8 @@ def _ask(
     if shown in (Cause.DONE, Cause.CANCELLED) or session.superseded:
         return NO_WORD, ()
     word = scheduler.ask()
-    if shown not in (Cause.CRASH, Cause.HANG, Cause.NODE_FAIL):
+    # A job that Slurm has queued again may have been preempted, or have lost a node.
+    if shown not in (Cause.CRASH, Cause.HANG, Cause.NODE_FAIL) and not word.requeued:
         return word, ()
     hosts = list(session.hosts)
     lost = scheduler.lost_hosts(hosts) if len(hosts) > 1 else []
@@ -133,7 +134,7 @@ def _error(
 ) -> str | None:
     if cause is Cause.NODE_FAIL and lost:
         what = f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost"
-        return "\n".join([what, *describe(failure, said, otherwise=what).split("\n")[1:]])
+        return describe(Failure(), list(launcher.lines)[-SHOWN_LINES:], otherwise=what)
     if cause in _FAILED:
         if session.forced is not None:
             return _with_lines(session.forced.error, failure, said)

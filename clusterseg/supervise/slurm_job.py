@@ -138,6 +138,8 @@ def true_cause(  # noqa: PLR0911 (one line a rule)
     if cause is Cause.TIME_LIMIT:  # seen coming; what else happened on the way changes nothing
         return cause
     if cause is Cause.PREEMPTED:
+        if lost and word.requeued:
+            return Cause.NODE_FAIL
         return said if said is Cause.TIME_LIMIT else cause
     if said is not None:
         return said

@@ -33,7 +33,7 @@ from clusterseg.supervise.slurm_job import (
 )
 
 EVERY = 600.0  # seconds between two looks at our own job
-_FRESH = 30.0  # seconds for which an answer about the end of the job is good enough
+_FRESH = 5.0  # seconds for which an answer about the end of the job is good enough
 _SAME_PRESS = 2.0  # Slurm signals every process of the batch step: one INT comes twice
 _STEPS_GONE = 15.0  # seconds that ended steps may take
 

@@ -52,7 +52,7 @@ def test_preempted_without_notice(slurm_cluster: DevCluster, tmp_path: Path, lau
 
 def test_the_time_limit_requeues(slurm_cluster: DevCluster, tmp_path: Path) -> None:
     # The smallest limit is a minute; the stop comes half of it before the end.
-    steps = ("--resume", "--steps", "1000")
+    steps = ("--resume", "--steps", "700")
     job = SlurmRun.submit(slurm_cluster, tmp_path, *steps, resources={"time": "1:00"})
     end = job.until_end(0, 90)
     assert (end["cause"], end["will_restart"], end["exit_code"]) == ("time_limit", True, 75)
@@ -62,7 +62,7 @@ def test_the_time_limit_requeues(slurm_cluster: DevCluster, tmp_path: Path) -> N
 
 
 def test_a_limit_that_was_extended_is_seen(slurm_cluster: DevCluster, tmp_path: Path) -> None:
-    steps = ("--resume", "--steps", "900")
+    steps = ("--resume", "--steps", "700")
     job = SlurmRun.submit(slurm_cluster, tmp_path, *steps, resources={"time": "1:00"})
     job.until_steps()
     slurm_cluster.scontrol("update", f"JobId={job.job}", "TimeLimit=10:00")
