@@ -66,7 +66,7 @@ class DevCluster:
         argv += [word for setting in conf for word in ("--conf", setting)]
         done = tool(*argv)
         if done.returncode == UNABLE:
-            raise Unable(done.stderr.strip())
+            raise Unable(done.stderr.strip().removeprefix("error: ").replace("\n", "; "))
         assert done.returncode == 0, done.stdout + done.stderr
         (status,) = json.loads(tool("status", "--json", "--name", name).stdout)["clusters"]
         return cls(name, Path(status["slurm_conf"]), tuple(status["nodes"]))

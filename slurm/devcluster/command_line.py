@@ -138,6 +138,7 @@ def _up(arguments: argparse.Namespace) -> None:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             lifecycle.take_down(arguments.name)
+            layout.forget(arguments.name)
             raise
         notes = requirements.notes(cluster) + lifecycle.notes(cluster)
     for note in notes:
@@ -177,11 +178,14 @@ def _down(arguments: argparse.Namespace) -> None:
     if not names:
         print("there is no cluster")
         return
-    requirements.must_be_root()
     for name in names:
-        with layout.locked(name):
-            gone = lifecycle.take_down(name)
-            layout.forget(name)
+        if lifecycle.state(name) != "none" or layout.busy(name):
+            requirements.must_be_root()
+        gone = False
+        if os.geteuid() == 0:
+            with layout.locked(name):
+                gone = lifecycle.take_down(name)
+                layout.forget(name)
         print(f"cluster {name!r} is down" if gone else f"there is no cluster {name!r}")
 
 

@@ -238,8 +238,8 @@ def locked(name: str) -> Iterator[None]:
     """
     path = folder_of(name).with_suffix(".lock")
     while True:
-        _make_base()
         with contextlib.suppress(FileNotFoundError):  # `down` removed the base just now
+            _make_base()
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             os.dup2(fd, LOCK_FD)
             os.close(fd)
@@ -267,7 +267,10 @@ def busy(name: str) -> bool:
 
 
 def forget(name: str) -> None:
-    """Removes the lock of a cluster that is gone, and the base folder with the last one."""
+    """Removes the lock of a cluster that is gone, and the base folder with the last one.
+
+    The last thing to be done under the lock: whoever comes next makes a new one.
+    """
     folder_of(name).with_suffix(".lock").unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         base_folder().rmdir()

@@ -15,7 +15,7 @@ import daemons
 import network
 import slurm_config
 from failure import DevclusterError
-from layout import Cluster, Options, boot_id, folder_of, forget, load
+from layout import Cluster, Options, boot_id, folder_of, load
 from processes import Process, alive, end, run, wait_for
 from requirements import controller_host, node_memory_mb, slurm_version, unified_cgroups
 
@@ -112,7 +112,6 @@ def take_down(name: str) -> bool:
         network.remove(index, bare.mark)
     if folder.exists():
         shutil.rmtree(folder)
-    forget(name)
     return True
 
 
