@@ -141,7 +141,9 @@ def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     if not submission.started or submission.lost:
         note = submission.note or "it was never started"
         return Verdict(State.QUEUED, note=note, not_started=True)
-    note = _joined("the batch script ended before it started an attempt", submission.note)
+    cancelled = submission.cause is Cause.CANCELLED
+    how = "it was cancelled" if cancelled else "the batch script ended"
+    note = _joined(f"{how} before it started an attempt", submission.note)
     if submission.cause in (None, Cause.DONE):
         return _final(State.FAILED, Cause.UNKNOWN, note=note)
     return _killed(submission.cause, stop, note)

@@ -21,6 +21,7 @@ PATIENCE = 15.0  # seconds for an answer: databases are slower than the controll
 NONE_HERE = 3600.0  # seconds that a site without accounting is not asked again
 _MOST = 4000  # ids in one call: the kernel takes 128 KiB in one argument
 _FINAL, _PASSING = 3600.0, 30.0  # seconds that an end, and any other answer, is believed
+_SETTLED = 120.0  # seconds after a job's end until its record is whole
 _REMEMBERED = 20_000
 _A_DAY = 86400.0
 _PAUSE, _LONGEST_PAUSE = 30.0, 600.0  # seconds after failures
@@ -98,8 +99,15 @@ class Accounting:
 def _is_due(looked: Looked | None, now: float) -> bool:
     if looked is None or looked.when > now:
         return True
-    is_final = looked.facts is not None and is_over(looked.facts.state)
-    return now - looked.when >= (_FINAL if is_final else _PASSING)
+    return now - looked.when >= (_FINAL if _is_final(looked) else _PASSING)
+
+
+def _is_final(looked: Looked) -> bool:
+    """Just after a job's end its record is not whole: it is called "allocation" (Slurm 22.05)."""
+    facts = looked.facts
+    if facts is None or not is_over(facts.state) or facts.end is None:
+        return False
+    return looked.when - facts.end >= _SETTLED
 
 
 def _failed(book: Book, error: str, now: float) -> Book:

@@ -98,7 +98,7 @@ def read_detail(text: str) -> JobDetail | None:
     return JobDetail(
         id=f"{array}_{task}" if array else head["number"],
         number=int(head["number"]),
-        state=job_state(fields.get("JobState", "")),
+        state=JobState.UNKNOWN if forged else job_state(fields.get("JobState", "")),
         reason=fields.get("Reason", ""),
         key=None if forged else key_of(comment),
         comment=comment,

@@ -108,8 +108,8 @@ class JobFacts(Struct, frozen=True, kw_only=True):
 class JobDetail(Struct, frozen=True, kw_only=True):
     """A job as `scontrol show job` has it; times in unix seconds, `time_limit` in seconds.
 
-    `uid` and `key` are None where free text in it looks like these fields: such a job is
-    nobody's whom we know.
+    `uid` and `key` are None, and `state` is UNKNOWN, where free text in it looks like these
+    fields: such a job is nobody's whom we know.
     """
 
     id: str

@@ -36,8 +36,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     """What is known of the queue. Times are unix seconds by this user's login nodes.
 
     `asked`: when the last squeue that answered was started, 0 if none did. `ended`: jobs of ours
-    that an earlier answer saw over. `failures` in a row since `silent_since`, the last one at
-    `tried`. `outdated`: somebody has changed the queue since.
+    that an earlier answer saw over. `failures` in a row since `silent_since`, the last one over
+    at `tried`. `outdated`: somebody has changed the queue since.
     """
 
     asked: float = 0.0
@@ -101,7 +101,7 @@ class QueueCache:
         except SlurmError as error:
             return msgspec.structs.replace(
                 known,
-                tried=began,
+                tried=self._clock(),  # a pause begins when the failure is over
                 failures=known.failures + 1,
                 silent_since=began if known.silent_since is None else known.silent_since,
                 error=error.message.partition("\n")[0][:200],

@@ -98,8 +98,8 @@ def holder_sight(claim: Claim, facts: JobFacts | None, beat: Heartbeat, known: K
         return _holder_of_ended(facts, writes)
     if facts.state in WAITING or facts.state is JobState.CONFIGURING:
         if claim.t + 2 * _SLACK > known.answer.asked:
-            return Sight(Life.UNKNOWN)
-        return Sight(Life.DEAD, note=_queued_again(facts, claim, writes))
+            return Sight(Life.UNKNOWN, note=known.silence)
+        return Sight(Life.DEAD, note=_queued_again(facts, claim, writes) or known.silence)
     # Started after the last sign of this supervisor: it was of the job's life before.
     is_earlier = facts.start is not None and max(claim.t, beat.t) + _SLACK < facts.start
     return Sight(Life.DEAD if is_earlier else Life.ALIVE, note=known.silence)
