@@ -19,7 +19,7 @@ import msgspec
 from clusterseg.cluster.processes import oom_kills
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
-from clusterseg.runs.claims import Wanted, claim_next, write_end
+from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
 from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
@@ -118,7 +118,7 @@ class _Supervisor:
                 return int(ExitCode.OK)
             conclusion, decision = outcome
             if decision.action is Action.REQUEUE:
-                return self._leave(conclusion, decision, heartbeat)
+                return self._leave(claim, conclusion, decision, heartbeat)
             if decision.action is Action.YIELD:
                 return int(decision.exit_code)
             if decision.action is Action.END:
@@ -259,10 +259,18 @@ class _Supervisor:
             Departure(self._scheduler, self._wakeups, self._journal).leave(cause, ())
         return int(ExitCode.STOPPED)
 
-    def _leave(self, found: Conclusion, decision: Decision, heartbeat: HeartbeatWriter) -> int:
+    def _leave(
+        self, claim: Claim, found: Conclusion, decision: Decision, heartbeat: HeartbeatWriter
+    ) -> int:
         """Has the job queued again, and waits to be killed for it."""
         self._notify("requeue", State.QUEUED)
-        departure = Departure(self._scheduler, self._wakeups, self._journal, heartbeat)
+        departure = Departure(
+            self._scheduler,
+            self._wakeups,
+            self._journal,
+            heartbeat,
+            followed=lambda: is_superseded(self._run, claim),
+        )
         if not departure.leave(found.cause, found.lost):
             self._notify("end", decision.state)
         return int(decision.exit_code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from clusterseg.runs.heartbeat import HeartbeatWriter
@@ -37,10 +37,15 @@ class Departure:
         wakeups: Wakeups,
         journal: Journal,
         heartbeat: HeartbeatWriter | None = None,
+        followed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`heartbeat` is that of the attempt that has ended, None if none was claimed."""
+        """`heartbeat` is that of the attempt that has ended, None if none was claimed.
+
+        `followed`: whether the next attempt was claimed. On a node that Slurm has given up that
+        is all there is to see: nobody there is left to end this process.
+        """
         self._scheduler, self._wakeups = scheduler, wakeups
-        self._journal, self._heartbeat = journal, heartbeat
+        self._journal, self._heartbeat, self._followed = journal, heartbeat, followed
 
     def leave(self, cause: Cause, avoid: Sequence[str]) -> bool:
         """Returns when this process may end; False if the job will not start again.
@@ -64,7 +69,7 @@ class Departure:
                 return True
             if queued is Queued.YES:
                 self._journal.say("the job is queued again")
-                if self._wait_for_term():
+                if self._wait_for_term() or self._is_followed():
                     return True
             else:
                 self._journal.say(f"asking again in {retry:.0f} s")
@@ -80,6 +85,11 @@ class Departure:
         self._wait(_AFTER_TERM)
         return True
 
+    def _is_followed(self) -> bool:
+        with suppress(OSError):
+            return self._followed()
+        return False
+
     def _wait(self, seconds: float, *, for_term: bool = False) -> bool:
         """Waits, alive for all to see; whether TERM came, which ends the waiting `for_term`."""
         until = time.monotonic() + seconds
@@ -87,7 +97,7 @@ class Departure:
         while (rest := until - time.monotonic()) > 0:
             self._wakeups.wait(min(rest, _LOOK))
             terminated |= signal.SIGTERM in self._wakeups.take()
-            if terminated and for_term:
+            if (terminated and for_term) or self._is_followed():
                 break
             with suppress(OSError):
                 if self._heartbeat is not None:
