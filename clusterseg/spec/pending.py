@@ -40,6 +40,12 @@ _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
     "environment.container": (lambda image: image is None, "containers without Slurm"),
 }
+# The same, of what a `command` may ask Slurm for, and a job that trains may not yet.
+_TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    key: (can, "training on accelerators")
+    for key, (can, _) in _WITHOUT_SLURM.items()
+    if key.startswith("resources.accelerator")
+}
 
 # key of a name -> its table in clusterseg.spec.tables
 _NAMES = {
@@ -75,6 +81,8 @@ def _early(spec: JobSpec, scheduler: str) -> Iterator[tuple[str, Any, str]]:
             if not AUGMENTATIONS[name].ready:
                 yield f"train.augment.{number}.{name}", setting, ready
     later = LATER if scheduler == "slurm" else LATER | _WITHOUT_SLURM
+    if scheduler == "slurm" and spec.train is not None:
+        later = later | _TRAINING
     for key, (can, what) in later.items():
         value = _value(spec, key)
         if not (key.startswith("train.") and spec.train is None) and not can(value):

@@ -9,9 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from clusterseg import __version__
+from clusterseg.plan.bare_script import bare_script
 from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.words import describe
-from tests.plan.plans import HERE, plan
+from clusterseg.shipped import shipped_folder
+from clusterseg.spec.frozen import frozen_overrides
+from clusterseg.spec.reader import parse_job
+from tests.plan.plans import HERE, SITE, plan, site, slurm_plan
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -70,6 +74,73 @@ environment:
 }
 
 
+_TOPAZ = (shipped_folder("slurm") / "sites" / "topaz.yaml").read_text()
+_BARE = """name: demo
+command: [python, fit.py, "${DATA}"]
+notes: |
+  JOB_YAML
+  it's $(date)
+resources: {nodes: 2, ranks_per_node: 1}
+"""
+
+
+def _slurm() -> dict[str, Plan]:
+    """The same for Slurm, most with srun."""
+    two = _TRAIN + "resources: {nodes: 2, ranks_per_node: 4, time: 12:00:00}\n"
+    named = _TRAIN + "resources: {hosts: {n1: 4, n2: 2}, cpus_per_rank: 2}\n"
+    image = 'environment: {container: images/tf.sif, variables: {A: "1"}}\n'
+    command = "command: [python, fit.py]\n"
+    everything = """
+command: [python, "my program.py", "it's $(date)", "{run_dir}"]
+resources: {nodes: 4, ranks_per_node: 2, accelerator: cuda, memory: 64G, time: 1-12:30}
+launcher_args: [--verbose]
+slurm: {partition: "gpu,cpu", account: "x=y", constraint: "[a*2&b|c]", qos: low, after: demo-1,
+        array: "0-7%2", extra: [--exclusive, --mail-type=END]}
+environment:
+  modules: [cuda/12, "odd name"]
+  variables: {GREETING: "a 'b' $HOME"}
+  setup: [source ~/env.sh]
+restart: {preemption: 0, time_limit: 0, node: 0}
+"""
+    per_task = site(SITE + "gpus: gpus-per-task\ngres: {cuda: gpu:v100}\noptions: [--exclusive]\n")
+    own = site(SITE + "modules: [slurm]\nsetup: ['ulimit -c 0']\nscratch: /scratch\n")
+    gpus = command + "resources: {nodes: 1, ranks_per_node: 4, accelerator: cuda}\n"
+    return {
+        "srun-equal": slurm_plan(two),
+        "srun-threads": slurm_plan(two + "slurm: {partition: ht}\n"),
+        "srun-unequal": slurm_plan(_TRAIN + "resources: {nodes: 2, ranks: 7}\n"),
+        "srun-named": slurm_plan(named),
+        "srun-oversubscribed": slurm_plan(
+            _TRAIN + "resources: {ranks: 64}\nplacement: {oversubscribe: true, verify: off}\n"
+        ),
+        "srun-everything": slurm_plan(everything, at=own),
+        "srun-gpus-per-task": slurm_plan(gpus + "slurm: {partition: gpu}\n", at=per_task),
+        "srun-pyxis": slurm_plan(command + image, container_tool="pyxis"),
+        "srun-apptainer": slurm_plan(command + image, at=own, container_tool="apptainer"),
+        "srun-apptainer-gpus": slurm_plan(gpus + image, container_tool="apptainer"),
+        "srun-apptainer-train": slurm_plan(_TRAIN + image, container_tool="apptainer"),
+        "srun-nothing-known": slurm_plan(
+            "resources: {ranks: 4}\n", at=site("title: any Slurm\n", "generic")
+        ),
+        "srun-topaz": slurm_plan(
+            gpus.replace("ranks_per_node: 4", "ranks_per_node: 2"),
+            at=site(_TOPAZ, "topaz"),
+        ),
+        "openmpi4-equal": slurm_plan(two, "openmpi4"),
+        "openmpi5-equal": slurm_plan(two + "slurm: {partition: spot}\n", "openmpi5"),
+        "openmpi5-named": slurm_plan(named, "openmpi5", as_root=True),
+        "local": slurm_plan("resources: {cpus_per_rank: 4}\n", "local"),
+    }
+
+
+def _bare() -> str:
+    spec = parse_job(_BARE, "job.yaml", environ={"DATA": "/data/a b"}).spec
+    overrides = frozen_overrides(_BARE, ["name=demo"], {"DATA": "/data/a b"})
+    return bare_script(slurm_plan(spec), _BARE, overrides, "/home/ada/runs").replace(
+        f"clusterseg {__version__}", "clusterseg VERSION"
+    )
+
+
 def as_text(made: Plan) -> str:
     """A plan as it is shown: what is said about it, its script and its host file."""
     script = made.script.replace(f"clusterseg {__version__}", "clusterseg VERSION")
@@ -85,6 +156,8 @@ def texts() -> dict[str, str]:
             planned = plan(keys, launcher, hosts=hosts, as_root=as_root)
             made[f"{launcher}-{name}.txt"] = as_text(planned)
     made["local-one-rank.txt"] = as_text(plan(_TRAIN, "local"))
+    made |= {f"slurm-{name}.txt": as_text(planned) for name, planned in _slurm().items()}
+    made["slurm-bare.txt"] = _bare()
     return made
 
 

@@ -9,6 +9,8 @@ from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.dialect_reader import read_dialect
 from clusterseg.plan.model import Host, LauncherPair, Plan
 from clusterseg.plan.planner import make_plan
+from clusterseg.plan.site import Site, read_site
+from clusterseg.plan.slurm_plan import symbolic_hosts
 from clusterseg.shipped import shipped_folder
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.reader import parse_job
@@ -29,8 +31,27 @@ PAIRS = {
         libmpi="/home/ada/env/lib/libmpi.so.40",
         where="beside this Python",
     ),
+    "srun": LauncherPair(
+        name="srun",
+        version="23.02.7",
+        program="/usr/bin/srun",
+        libmpi="/home/ada/env/lib/libmpi.so.40",
+        mpi="pmix",
+    ),
     "local": LauncherPair(name="local", version="", program=""),
 }
+SITE = """
+title: Example
+partitions:
+  cpu: {max_time: 1-00, max_nodes: 8, cores: 32, sockets: 2, memory: 240G}
+  ht: {cores: 16, threads_per_core: 2}
+  gpu: {cores: 32, gpus: 4, qos: fast, account: gpus}
+  spot: {cores: 32, preemptible: true}
+  told: {cores: 32, preemptible: true, notice: true}
+default_partition: cpu
+account: abc
+"""
+TEMPLATE = (shipped_folder("slurm") / "batch.sh.j2").read_text()
 
 
 def job(text: str = "", *, environ: dict[str, str] | None = None) -> JobSpec:
@@ -44,6 +65,20 @@ def job(text: str = "", *, environ: dict[str, str] | None = None) -> JobSpec:
 def shipped(name: str) -> Dialect:
     file = shipped_folder("launchers") / f"{name}.yaml"
     return read_dialect(name, file.read_text(), str(file))
+
+
+def site(text: str = SITE, name: str = "example") -> Site:
+    return read_site(name, text, f"{name}.yaml", {})
+
+
+def slurm_plan(
+    spec: JobSpec | str = "", launcher: str = "srun", at: Site | None = None, **other: Any
+) -> Plan:
+    """A plan for Slurm at `at`, else at the site of `SITE`."""
+    read = job(spec) if isinstance(spec, str) else spec
+    at = at or site()
+    hosts = symbolic_hosts(read, at)
+    return plan(read, launcher, hosts=hosts, site=at, template=TEMPLATE, **other)
 
 
 def plan(

@@ -42,6 +42,19 @@ def test_what_comes_later_is_named(override: str, key: str) -> None:
     assert keys(job(TRAIN, override)) == [key]
 
 
+def test_under_slurm_there_is_more() -> None:
+    asked = ("resources.memory=1G", "environment.container=a.sif", "resources.accelerator=cuda")
+    assert keys(job(COMMAND, *asked)) == [
+        "resources.accelerator",
+        "resources.memory",
+        "environment.container",
+    ]
+    assert not_yet(job(COMMAND, *asked), "slurm") == []
+    training = not_yet(job(TRAIN, *asked), "slurm")
+    assert [problem.key for problem in training] == ["resources.accelerator"]
+    assert "training on accelerators" in training[0].message
+
+
 def test_all_that_comes_later_is_named_at_once() -> None:
     problems = not_yet(job(WHOLE, CITYSCAPES_DATASET="d"))
     assert {p.code for p in problems} == {"not-yet"}
