@@ -28,6 +28,7 @@ from clusterseg.submit.git import Git, GitFailed, read_status
 from clusterseg.submit.request import read_request
 from clusterseg.submit.resumption import planned_code, planned_directory
 from clusterseg.submit.submission import submit
+from tests.devcluster import DevCluster
 
 JOB = """\
 name: tiny
@@ -576,3 +577,34 @@ def test_folders_of_an_inventory() -> None:
     )
     assert inventory.folders() == ["a", "a/b", "e"]
     assert inventory.size == 3
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_requeue_in_slurm_runs_what_was_submitted(
+    slurm_cluster: DevCluster, repository: Path, tmp_path: Path
+) -> None:
+    """The first life spoils the original, and queues its own job again."""
+    cluster, work = slurm_cluster, repository / "work"
+    (work / "prog.py").write_text(
+        "import os, subprocess, sys, time\n"
+        "attempt = os.environ['CLUSTERSEG_ATTEMPT']\n"
+        "print(attempt, 'as submitted', os.getcwd(), flush=True)\n"
+        "if attempt == '0':\n"
+        f"    open({str(work / 'prog.py')!r}, 'w').write('1 / 0')\n"
+        "    subprocess.run(['scontrol', 'requeue', os.environ['SLURM_JOB_ID']], check=True)\n"
+        "    time.sleep(60)\n"
+    )
+    text = JOB.replace("scheduler: local", "scheduler: slurm")
+    (work / "job.yaml").write_text(text.replace("{ranks: 1}", "{nodes: 1, ranks: 1, time: 5}"))
+    said = cluster.run(
+        *("clusterseg", "submit", "job.yaml", "--json", "--runs-dir", tmp_path / "runs"), cwd=work
+    ).stdout
+    submitted = msgspec.json.decode(said)
+    cluster.wait_until(submitted["job_id"], "COMPLETED", timeout=90)
+    run = RunPaths(Path(submitted["run_dir"]))
+    assert (work / "prog.py").read_text() == "1 / 0"
+    last = sorted(run.attempts.iterdir())[-1].name
+    assert last != "000"
+    log = run.attempt(int(last)).log(0).read_text()
+    assert log == f"{int(last)} as submitted {run.code / 'work'}\n"
