@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from failure import DevclusterError
+from failure import DevclusterError, WaitedInVain
 from layout import Cluster
 from processes import Process, alive, recorded, spawn, wait_for
 from requirements import SYSTEM_PATH
@@ -116,7 +116,9 @@ def on_node(cluster: Cluster, node: str, argv: Sequence[str], *, cwd: str) -> li
     return ["nsenter", "--target", str(holder.pid), *inside, *argv]
 
 
-def await_(cluster: Cluster, name: str, ready: Callable[[], bool], *, seconds: float = 20) -> None:
+def await_(
+    cluster: Cluster, name: str, ready: Callable[[], bool], *, interval: float = 0.02
+) -> None:
     """Waits until `ready()`; raises with the log's end if the daemon dies or takes too long."""
 
     def done() -> bool:
@@ -125,11 +127,9 @@ def await_(cluster: Cluster, name: str, ready: Callable[[], bool], *, seconds: f
         return ready()
 
     try:
-        wait_for(done, seconds=seconds, what=name)
-    except DevclusterError as error:
-        if "in vain" in str(error):
-            raise DevclusterError(f"{error}\n{last_words(cluster, name)}") from None
-        raise
+        wait_for(done, seconds=30, what=name, interval=interval)
+    except WaitedInVain as error:
+        raise DevclusterError(f"{error}\n{last_words(cluster, name)}") from None
 
 
 def last_words(cluster: Cluster, name: str, lines: int = 12) -> str:

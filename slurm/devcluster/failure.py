@@ -10,3 +10,7 @@ class DevclusterError(Exception):
         super().__init__(message)
         self.help = help
         self.exit_code = exit_code
+
+
+class WaitedInVain(DevclusterError):
+    """Something did not happen in its time."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 import daemons
 import network
 import slurm_config
-from failure import DevclusterError
+from failure import DevclusterError, WaitedInVain
 from layout import Cluster, Options, boot_id, folder_of, load
 from processes import Process, alive, end, run, wait_for
 from requirements import controller_host, node_memory_mb, slurm_version, unified_cgroups
@@ -163,7 +163,7 @@ def _start_accounting(cluster: Cluster) -> None:
             return False
         return True
 
-    wait_for(answers, seconds=20, what="slurmdbd to answer", interval=0.1)
+    daemons.await_(cluster, "slurmdbd", answers, interval=0.1)
     for entity in (
         ["cluster", f"name={cluster.slurm_name}"],
         ["account", "name=dev", "description=dev", "organization=dev"],
@@ -192,9 +192,7 @@ def _await_nodes(cluster: Cluster) -> None:
 
     try:
         wait_for(idle, seconds=40, what="all nodes to be idle", interval=0.1)
-    except DevclusterError as error:
-        if "in vain" not in str(error):
-            raise
+    except WaitedInVain as error:
         words = [daemons.last_words(cluster, name) for name in ("slurmctld", "slurmd-n1")]
         raise DevclusterError(
             "\n".join([str(error), *words]),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from failure import DevclusterError
+from failure import DevclusterError, WaitedInVain
 from layout import LOCK_FD
 
 # $1: the record. If its folder is gone (`down` was quicker), the process ends here. The lock
@@ -157,9 +157,9 @@ def end(find: Callable[[], Iterable[Process]], *, patience: float) -> None:
 def wait_for(
     ready: Callable[[], bool], *, seconds: float, what: str, interval: float = 0.02
 ) -> None:
-    """Looks every `interval` seconds; raises DevclusterError after `seconds`."""
+    """Looks every `interval` seconds; raises WaitedInVain after `seconds`."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            raise DevclusterError(f"waited {seconds:g} s in vain for {what}")
+            raise WaitedInVain(f"waited {seconds:g} s in vain for {what}")
         time.sleep(interval)

@@ -12,6 +12,7 @@ from failure import DevclusterError
 from layout import MAX_NODES, Cluster, Options
 from processes import run
 
+_OLDEST = (22, 5)
 # Exit code: this machine can't have a cluster (the tests that need one are skipped).
 UNABLE = 3
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,6 +51,11 @@ def check(options: Options) -> None:
         raise DevclusterError(
             f"missing programs: {', '.join(missing)}",
             help=f"on Debian or Ubuntu: apt-get install --no-install-recommends {packages}",
+            exit_code=UNABLE,
+        )
+    if (version := slurm_version()) < _OLDEST:
+        raise DevclusterError(
+            f"Slurm {version[0]}.{version[1]:02} is too old: it takes 22.05 or later",
             exit_code=UNABLE,
         )
     if re.fullmatch(r"n\d+", controller_host()):
