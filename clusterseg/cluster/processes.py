@@ -126,12 +126,17 @@ def processes_with_environment(wanted: Mapping[str, str]) -> list[ProcessId]:
     """This user's processes, but for the caller, that were started with these variables.
 
     What a launcher leaves behind when it is killed is no child of anybody and may have left its
-    process group, but it keeps the environment it was started with.
+    process group, but it keeps the environment it was started with. Only those on this host: a
+    process in another UTS namespace has another host's name, and whoever speaks for that host
+    judges it.
     """
     entries = {f"{name}={value}".encode() for name, value in wanted.items()}
     found = []
+    here = (_PROC / "self/ns/uts").readlink()
     for pid in _own_pids():
         try:
+            if (_PROC / str(pid) / "ns/uts").readlink() != here:
+                continue
             # The start time first: if the pid is used again in between, it names the old process.
             process = process_id(pid)
             environment = (_PROC / str(pid) / "environ").read_bytes()

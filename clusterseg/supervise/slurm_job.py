@@ -130,7 +130,7 @@ def true_cause(  # noqa: PLR0911 (one line a rule)
     for when it does not answer. Slurm ends ranks before it tells the batch
     step (mpirun's daemons get TERM when the grace time starts), which looks like a crash.
     """
-    if cause in (Cause.DONE, Cause.NAN, Cause.DISK_FULL):
+    if cause in (Cause.DONE, Cause.NAN):
         return cause
     said = printed if word.fate is Fate.UNKNOWN else _CAUSES.get(word.fate)
     if Cause.CANCELLED in (cause, said):
@@ -141,6 +141,8 @@ def true_cause(  # noqa: PLR0911 (one line a rule)
         if lost and word.requeued:
             return Cause.NODE_FAIL
         return said if said is Cause.TIME_LIMIT else cause
+    if cause is Cause.DISK_FULL:
+        return cause
     if said is not None:
         return said
     if lost:
