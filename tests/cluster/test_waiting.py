@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -385,3 +387,38 @@ def test_limits_of_accounting(make_devcluster: Callable[..., DevCluster], script
     second = cluster.sbatch("--ntasks=1", script)
     found = waiting_for(cluster, second, "QOSMaxJobsPerUserLimit", script)
     assert "running jobs" in found.text
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_status_says_why_a_submitted_run_waits(full: DevCluster, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(
+        "name: waits\n"
+        "command: ['true']\n"
+        "scheduler: slurm\n"
+        "resources: {nodes: 2, ranks_per_node: 2, cpus_per_rank: 1, time: 8}\n"
+    )
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    said = full.run("clusterseg", "submit", "job.yaml", "--json", *runs, cwd=tmp_path).stdout
+    run = json.loads(said)["run"]
+
+    def status(cache: int, *options: str) -> str:
+        env = {"XDG_CACHE_HOME": str(tmp_path / f"cache-{cache}")}
+        return full.run("clusterseg", "status", run, *options, *runs, env=env).stdout
+
+    end = time.monotonic() + 60
+    for number in itertools.count():  # each time with nothing remembered
+        waiting = json.loads(status(number, "--json"))["waiting"]
+        if waiting and waiting["reason"] == "Resources" and waiting["expected_start"]:
+            break
+        assert time.monotonic() < end, waiting
+    assert waiting["text"] == explain("Resources").text
+    assert (waiting["position"], waiting["of"]) == (1, 1)
+    assert waiting["expected_start"] > time.time() + 300
+    assert {"1 node in place of 2", "partition high"} <= {
+        one["change"] for one in waiting["sooner"]
+    }
+    page = status(number)
+    assert f"waiting       {waiting['text']}\n" in page
+    assert "place         1 of 1 that wait" in page
+    assert "sooner        with " in page
