@@ -1,0 +1,231 @@
+"""What is asked of Slurm, what is refused before it is asked, and what a person is warned of."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.model import Plan
+from clusterseg.plan.planner import fill, place
+from clusterseg.plan.sbatch_words import set_by_key
+from clusterseg.plan.slurm_options import notice_lead
+from clusterseg.spec.errors import SpecError
+from tests.plan.plans import SITE, job, plan, site, slurm_plan
+
+
+def options(made: Plan) -> dict[str, str]:
+    assert made.slurm is not None
+    pairs = [option.partition("=") for option in made.slurm.options]
+    assert len({name for name, _, _ in pairs}) == len(pairs), "none is said twice"
+    return {name: value for name, _, value in pairs}
+
+
+def refusal(text: str, **other: object) -> ClustersegError:
+    with pytest.raises(ClustersegError) as caught:
+        slurm_plan(text, **other)  # type: ignore[arg-type]
+    return caught.value
+
+
+@settings(deadline=None)  # the first one loads Jinja2
+@given(
+    nodes=st.integers(1, 40),
+    per_node=st.integers(2, 64),
+    cpus=st.none() | st.integers(1, 8),
+    extra=st.integers(0, 39),
+)
+def test_there_is_room_for_the_ranks_of_every_node(
+    nodes: int, per_node: int, cpus: int | None, extra: int
+) -> None:
+    """Whatever the geometry, the nodes that Slurm gives hold it, in any order of equal nodes."""
+    at = site("title: x\npartitions: {p: {cores: 512}}\ndefault_partition: p\n")
+    ranks = nodes * per_node - min(extra, nodes - 1)
+    given_cpus = "" if cpus is None else f", cpus_per_rank: {cpus}"
+    made = slurm_plan(f"resources: {{nodes: {nodes}, ranks: {ranks}{given_cpus}}}\n", at=at)
+    asked = {name: int(value) for name, value in options(made).items() if value.isdigit()}
+    assert asked["--nodes"] == nodes == len(made.hosts)
+    assert asked["--ntasks"] == asked["--nodes"] * asked["--ntasks-per-node"]
+    assert asked["--cpus-per-task"] == made.geometry.cpus_per_rank
+    for count in made.hosts.values():
+        assert count <= asked["--ntasks-per-node"]
+    assert sum(made.hosts.values()) == ranks
+    assert f"--ntasks={ranks}" in made.argv
+    assert (made.hostfile is None) == (len(set(made.hosts.values())) == 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("resources: {time: 1-00:01:00}", "resources.time: 1-00:01:00, but the partition cpu"),
+        ("resources: {nodes: 9}", "resources.nodes: 9, but the partition cpu of Example allows 8"),
+        ("resources: {memory: 241G}", "resources.memory: 241G, but a node of the partition cpu"),
+        (
+            "resources: {ranks_per_node: 5, accelerator: cuda}\nslurm: {partition: gpu}",
+            "5 a node, but a node of the partition gpu of Example has 4",
+        ),
+        ("resources: {ranks_per_node: 33}", "ranks × cpus_per_rank"),
+        ("resources: {ranks_per_node: 8, cpus_per_rank: 5}", "but {host0} has 32 cores"),
+    ],
+)
+def test_what_the_profile_knows_to_be_impossible_is_refused(text: str, said: str) -> None:
+    error = refusal(text + "\n")
+    assert said in error.message or "33" in error.message
+    assert error.exit_code == 2
+    assert error.help
+
+
+def test_what_the_profile_does_not_know_is_left_to_slurm() -> None:
+    for partition in ("other", "cpu,gpu"):
+        made = slurm_plan(f"slurm: {{partition: '{partition}'}}\nresources: {{time: 30-00}}\n")
+        assert options(made)["--partition"] == partition
+    assert slurm_plan("slurm: {partition: gpx}\n").warnings[-1] == (
+        "the profile example knows no partition gpx; did you mean gpu?"
+    )
+
+
+def test_the_job_is_asked_before_the_partition_before_the_site() -> None:
+    assert options(slurm_plan(""))["--account"] == "abc"
+    gpu = slurm_plan("slurm: {partition: gpu}\n")
+    assert (options(gpu)["--account"], options(gpu)["--qos"]) == ("gpus", "fast")
+    own = slurm_plan("slurm: {partition: gpu, account: me, qos: low}\n")
+    assert (options(own)["--account"], options(own)["--qos"]) == ("me", "low")
+
+
+@pytest.mark.parametrize(
+    ("style", "option"),
+    [
+        ("gres", ("--gres", "gpu:v100:8")),
+        ("gpus-per-node", ("--gpus-per-node", "v100:8")),
+        ("gpus-per-task", ("--gpus-per-task", "v100:2")),
+    ],
+)
+def test_accelerators_are_asked_for_as_the_site_does(style: str, option: tuple[str, str]) -> None:
+    made = slurm_plan(
+        "resources: {nodes: 2, ranks_per_node: 4, accelerator: cuda, accelerators_per_rank: 2}\n",
+        at=site(f"title: x\ngpus: {style}\ngres: {{cuda: 'gpu:v100'}}\n"),
+    )
+    assert option in options(made).items()
+    assert ("--gpus-per-task=2" in made.argv) == (style == "gpus-per-task")
+    kinds = {"hpu": "hpu:1", "npu": "npu:1"}
+    for kind, gres in kinds.items():
+        made = slurm_plan(f"resources: {{accelerator: {kind}}}\n")
+        assert options(made)["--gres"] == gres
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["--nodes=3", "--nod=3", "--wrap=true", "--parsable", "--test-only", "--array=1", "--hold"],
+)
+def test_an_option_of_clusterseg_is_not_said_twice(extra: str) -> None:
+    error = refusal(f"slurm: {{extra: ['{extra}']}}\n")
+    assert error.code == "sbatch-option"
+    assert extra in error.message
+
+
+@pytest.mark.parametrize("extra", ["-N3", "exclusive", "--a b", "--comment='x'", "--a=b#c", ":"])
+def test_an_option_is_one_plain_word(extra: str) -> None:
+    with pytest.raises(SpecError, match=r"slurm\.extra\.0"):
+        job(f'slurm: {{extra: ["{extra}"]}}\n')
+
+
+def test_other_options_may_be_said_and_replace_the_sites() -> None:
+    for word in ("--exclusive", "--mem-per-cpu=2G", "--time-min=10", "--mail-type=END"):
+        assert set_by_key(word) is None
+    made = slurm_plan(
+        "slurm: {extra: ['--mail-type=END', '--exclusive']}\n",
+        at=site("title: x\noptions: ['--mail-type=NONE', '--nice=3']\n"),
+    )
+    assert list(options(made))[-3:] == ["--nice", "--mail-type", "--exclusive"]
+    assert options(made)["--mail-type"] == "END"
+
+
+@pytest.mark.parametrize(
+    ("budgets", "word"),
+    [
+        ("{preemption: 0, time_limit: 0, node: 0}", "--no-requeue"),
+        ("{preemption: 0, time_limit: 0, node: 1}", "--requeue"),
+        ("{preemption: 0, time_limit: 1, node: 0}", "--requeue"),
+        ("{preemption: unlimited, time_limit: 0, node: 0}", "--requeue"),
+        ("{preemption: 0, time_limit: 0, node: 0, crash: 5}", "--no-requeue"),
+    ],
+)
+def test_slurm_may_requeue_what_has_a_budget(budgets: str, word: str) -> None:
+    made = slurm_plan(f"restart: {budgets}\n")
+    assert word in options(made)
+    assert made.slurm is not None
+    assert made.slurm.requeue == (word == "--requeue")
+
+
+@pytest.mark.parametrize("limit", [None, 60, 90, 600, 3600, 86400])
+def test_the_warning_comes_within_the_limit_and_not_at_its_start(limit: int | None) -> None:
+    lead = notice_lead(limit)
+    assert 10 <= lead <= 120
+    assert limit is None or lead < limit / 2
+
+
+def test_no_notice_of_preemption_is_said_where_it_costs() -> None:
+    spot, told = "slurm: {partition: spot}\n", "slurm: {partition: told}\n"
+    (warning,) = slurm_plan(spot, "openmpi5").warnings
+    assert warning == (
+        "Example gives no notice of preemption in the partition spot; "
+        "at most one checkpoint interval is lost"
+    )
+    assert not slurm_plan(spot, "srun").warnings
+    assert not slurm_plan(told, "openmpi5").warnings
+    assert not slurm_plan("", "openmpi5").warnings
+    noticed = site(SITE + "preemption_notice: true\n")
+    assert not slurm_plan(spot, "openmpi5", at=noticed).warnings
+
+
+def test_symbols_are_filled_in_where_they_stand() -> None:
+    made = slurm_plan("slurm: {after: x}\ncommand: [echo, '{run_dir}', '{output}']\n")
+    filled = fill(made, run_dir="/r", output="/r/100%/o", after="17")
+    assert options(filled)["--output"] == "/r/100%%/o"
+    assert options(filled)["--dependency"] == "afterany:17"
+    assert filled.argv[-3:] == ("echo", "{run_dir}", "{output}")
+    assert filled.argv[-5] == "/r"
+    assert "--dependency" not in options(fill(made, after=""))
+    assert "{run_dir}" in fill(made, after="").script
+    assert "#SBATCH --output=/r/100%%/o\n" in filled.script
+
+
+def test_real_hosts_take_the_place_of_symbols() -> None:
+    made = slurm_plan("resources: {nodes: 3, ranks: 11}\n")
+    placed = place(made, ["x7", "x12", "y1", "spare"])
+    assert placed.hosts == {"x7": 4, "x12": 4, "y1": 3} == placed.geometry.hosts
+    assert placed.hostfile == "x7\n" * 4 + "x12\n" * 4 + "y1\n" * 3
+    with pytest.raises(ClustersegError, match="the hosts x7, x12, but the plan asks for 3"):
+        place(made, ["x7", "x12"])
+    more = place(slurm_plan("resources: {nodes: 8}\n"), [f"n{n}" for n in range(8)])
+    assert list(more.hosts) == [f"n{n}" for n in range(8)]
+
+
+def test_named_hosts_are_those_of_the_allocation() -> None:
+    made = slurm_plan("resources: {hosts: {n2: 1, n1: 3}, cpus_per_rank: 1}\n")
+    assert options(made)["--nodelist"] == "n2,n1"
+    assert place(made, ["n1.cluster", "N2"]).hosts == {"n2": 1, "n1": 3}
+    assert place(made, ["n1", "n2"]).hostfile == "n2\nn1\nn1\nn1\n"
+    with pytest.raises(ClustersegError, match="allocation has the hosts n1, n3"):
+        place(made, ["n1", "n3"])
+
+
+def test_a_local_plan_has_its_hosts_already() -> None:
+    local = plan("")
+    assert place(local, ["other"]) is local
+
+
+def test_containers_want_paths_that_can_be_mounted() -> None:
+    text = "environment: {container: a.sif}\n"
+    made = slurm_plan(text, container_tool="pyxis")
+    (mounts,) = [w for w in fill(made, run_dir="/r").argv if w.startswith("--container-mounts=")]
+    assert mounts == "--container-mounts=/r:/r,/home/ada/camvid:/home/ada/camvid"
+    assert "MPI4PY_LIBMPI" not in made.environment
+    for path in ("/a:b", "/a,b"):
+        with pytest.raises(ClustersegError, match="can't be mounted"):
+            fill(made, run_dir=path)
+        assert "can't be mounted" in refusal(text, directory=path, container_tool="pyxis").message
+    assert "can't start ranks" in refusal(text, launcher="openmpi5", container_tool="pyxis").message
+    for image in ("docker://python:3", "/images/a.sif"):
+        made = slurm_plan(f"environment: {{container: '{image}'}}\n", container_tool="apptainer")
+        assert image in made.argv

@@ -1,0 +1,198 @@
+"""Which scheduler, site and launcher a job gets on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.model import Plan
+from clusterseg.spec.errors import SpecError
+from clusterseg.submit.request import read_request
+
+JOB = "name: demo\ncommand: [python, fit.py]\n"
+
+
+class Machine:
+    """A login node made of programs that are small scripts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        (folder / "slurm.conf").write_text("ClusterName=example\n")
+        self.environ = {
+            "PATH": str(self.bin),
+            "CLUSTERSEG_CONFIG": str(folder / "config"),
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "HOME": str(folder),
+        }
+
+    def program(self, name: str, version: str = "", *, prefix: Path | None = None) -> Path:
+        file = (prefix / "bin" if prefix else self.bin) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\necho '{version}'\n")
+        file.chmod(0o700)
+        return file
+
+    def slurm(self, types: str = "pmix pmi2 none") -> None:
+        self.program("sbatch")
+        listed = f"echo MPI plugin types are... >&2; printf '\\t%s\\n' {types} >&2"
+        file = self.program("srun")
+        file.write_text(
+            f"#!/bin/sh\ncase $1 in\n--version) echo slurm 23.02.7;;\n--mpi=list) {listed};;\n"
+            "esac\n"
+        )
+
+    def mpi(self, folder: Path) -> None:
+        (folder / "ompi" / "lib").mkdir(parents=True)
+        (folder / "ompi" / "lib" / "libmpi.so.40").touch()
+        self.program("mpirun", "mpirun (Open MPI) 4.1.6", prefix=folder / "ompi")
+        self.environ["PATH"] += f":{folder / 'ompi' / 'bin'}"
+
+    def site(self, text: str, name: str = "example") -> None:
+        folder = Path(self.environ["CLUSTERSEG_CONFIG"]) / "sites"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(f"title: Example\nclusters: [example]\n{text}")
+
+    def plan(self, *overrides: str, text: str = JOB, inside: bool = False) -> Plan:
+        return read_request("job.yaml", overrides, self.environ, text=text, inside=inside)
+
+    def refused(self, *overrides: str) -> ClustersegError:
+        with pytest.raises(ClustersegError) as caught:
+            self.plan(*overrides)
+        return caught.value
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Nothing is beside this Python, so that only what a test puts there is found."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "env" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    return Machine(tmp_path)
+
+
+def test_auto_is_slurm_where_it_is_seen(machine: Machine) -> None:
+    assert machine.plan().scheduler == "local"
+    machine.program("sbatch")
+    assert machine.plan().scheduler == "slurm"
+    machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"
+    assert machine.plan().scheduler == "local"
+
+
+def test_who_is_asked_for_is_taken(machine: Machine) -> None:
+    machine.slurm()
+    assert machine.plan("scheduler=local").scheduler == "local"
+    machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"  # without files: its servers are asked
+    assert machine.plan("scheduler=slurm").scheduler == "slurm"
+
+
+def test_slurm_that_is_not_there_is_a_clear_error(machine: Machine) -> None:
+    error = machine.refused("scheduler=slurm")
+    assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-slurm")
+    assert "no sbatch on the PATH" in error.message
+    assert "--set:1:11" in error.render()
+
+
+def test_a_job_for_slurm_does_not_start_here_by_accident(machine: Machine) -> None:
+    error = machine.refused("slurm.partition=gpu")
+    assert error.exit_code == ExitCode.CLUSTER
+    assert "slurm.partition" in error.message
+    assert "--set scheduler=local" in (error.help or "")
+    machine.program("sbatch")
+    machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"
+    assert "no slurm.conf" in machine.refused("slurm.partition=gpu").message
+    assert machine.plan("slurm.partition=gpu", "scheduler=local").scheduler == "local"
+
+
+def test_inside_of_a_job_no_sbatch_is_needed(machine: Machine) -> None:
+    assert machine.plan(inside=True).scheduler == "slurm"
+
+
+def test_srun_where_it_speaks_with_the_mpi(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm()
+    machine.mpi(tmp_path)
+    plan = machine.plan("resources.ranks=2")
+    assert (plan.launcher, plan.launcher_version) == ("srun", "23.02.7")
+    assert plan.libmpi == str(tmp_path / "ompi" / "lib" / "libmpi.so.40")
+    assert plan.argv[0] == str(machine.bin / "srun")
+    assert "--mpi=pmix" in plan.argv
+
+
+def test_else_the_mpis_own_mpirun(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm("pmi2 none")
+    machine.mpi(tmp_path)
+    assert machine.plan("resources.ranks=2").launcher == "openmpi4"
+    error = machine.refused("resources.ranks=2", "launcher=srun")
+    assert error.exit_code == ExitCode.CLUSTER
+    assert "can't speak pmix" in error.message
+    assert "none, pmi2" in error.message
+
+
+def test_an_mpi_that_was_moved_keeps_its_mpirun(machine: Machine, tmp_path: Path) -> None:
+    """Its ranks need OPAL_PREFIX, with which they fail under srun's PMIx."""
+    machine.slurm()
+    machine.mpi(tmp_path)
+    machine.environ["OPAL_PREFIX"] = str(tmp_path / "ompi")
+    assert machine.plan("resources.ranks=2").launcher == "openmpi4"
+
+
+def test_without_any_mpi_srun_starts_a_command(machine: Machine) -> None:
+    machine.slurm()
+    plan = machine.plan("resources.ranks=2", "launcher=srun")
+    assert plan.libmpi is None
+    assert not any(word.startswith("--mpi") for word in plan.argv)
+    assert machine.plan().launcher == "local"
+    error = machine.refused("resources.ranks=2")
+    assert error.exit_code == ExitCode.CLUSTER
+
+
+def test_the_site_has_its_say(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm("pmi2 none")
+    machine.mpi(tmp_path)
+    machine.site("launcher: srun\nmpi: pmi2\n")
+    plan = machine.plan("resources.ranks=2")
+    assert plan.launcher == "srun"
+    assert "--mpi=pmi2" in plan.argv
+    assert plan.slurm is not None
+    assert plan.slurm.site == "example"
+    assert machine.plan("resources.ranks=2", "launcher=openmpi4").launcher == "openmpi4"
+
+
+def test_srun_is_for_jobs_of_slurm(machine: Machine) -> None:
+    machine.slurm()
+    error = machine.refused("launcher=srun", "scheduler=local")
+    assert error.exit_code == ExitCode.USAGE
+    assert "inside of a job of Slurm" in error.message
+
+
+def test_a_site_that_is_none(machine: Machine) -> None:
+    machine.slurm()
+    error = machine.refused("slurm.site=topas")
+    assert isinstance(error, SpecError)
+    assert "--set:1:12" in error.render()
+    assert "topaz" in error.render()
+
+
+def test_a_broken_profile_is_shown_with_its_line(machine: Machine) -> None:
+    machine.slurm()
+    machine.site("metdata_delay: 3\n")
+    said = machine.refused().render()
+    assert "example.yaml:3:1" in said
+    assert "did you mean `metadata_delay`?" in said
+
+
+def test_the_container_tool_is_the_sites_or_on_the_path(machine: Machine) -> None:
+    machine.slurm()
+    image = "environment.container=a.sif"
+    error = machine.refused(image, "launcher=srun")
+    assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-container-tool")
+    machine.program("enroot")
+    argv = machine.plan(image, "launcher=srun").argv
+    assert f"--container-image={Path.cwd()}/a.sif" in argv
+    machine.program("singularity")
+    assert "singularity" in machine.plan(image, "launcher=srun").argv
+    machine.program("apptainer")
+    assert "apptainer" in machine.plan(image, "launcher=srun").argv
+    machine.site("container: pyxis\n")
+    assert machine.refused(image, "launcher=local").code == "container"
