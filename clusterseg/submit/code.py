@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import CodeSource, Plan
 from clusterseg.runs import files
 from clusterseg.runs.paths import RunPaths
@@ -141,8 +141,7 @@ def gather(plan: Plan, environ: Mapping[str, str]) -> Code:
 def gather_again(run: RunPaths, plan: Plan, environ: Mapping[str, str]) -> Code:
     """The code of a run that is resumed: it goes on with the snapshot that it has.
 
-    One that has none, and is asked to have one from here on, gets it now. Raises
-    ClustersegError, and OSError if it can't be written.
+    One that has none, and is asked to have one from here on, gets it now. Raises ClustersegError.
     """
     if plan.code is None:
         return gather(plan, environ)
@@ -154,10 +153,15 @@ def gather_again(run: RunPaths, plan: Plan, environ: Mapping[str, str]) -> Code:
         try:
             code.copy(new)
             new.rename(run.code)
-        except BaseException:
+            files.sync_folder(run.root)
+        except OSError as error:
+            raise ClustersegError(
+                f"{run.code} can't be written: {error.strerror or error}",
+                code="run-dir",
+                exit_code=ExitCode.FAILED,
+            ) from error
+        finally:
             shutil.rmtree(new, ignore_errors=True)
-            raise
-        files.sync_folder(run.root)
     return Code(git=code.git, diff=code.diff)
 
 

@@ -441,6 +441,13 @@ def test_a_run_without_one_gets_it_when_asked(repository: Path, tmp_path: Path) 
     assert [path.name for path in run.root.iterdir() if path.name.startswith(".new")] == []
 
 
+def test_a_snapshot_that_can_not_be_written_is_explained(repository: Path, tmp_path: Path) -> None:
+    run = made(plan_of("code=in-place"), tmp_path / "runs")
+    run.root.rename(tmp_path / "elsewhere")
+    with pytest.raises(ClustersegError, match=r"code can't be written: No such file"):
+        gather_again(run, plan_of(), os.environ)
+
+
 # What git is asked, and what it may not do.
 
 
