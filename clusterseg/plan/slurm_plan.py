@@ -58,10 +58,14 @@ def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]
     ):
         where = "this site" if site.name == GENERIC else site.title
         warnings.append(
-            f"{where} gives no notice of preemption in the partition {name}; "
+            f"{where} gives no notice of preemption in the {_named(name)}; "
             "at most one checkpoint interval is lost"
         )
     return warnings
+
+
+def _named(partition: str | None) -> str:
+    return f"partition {partition}" if partition else "default partition"
 
 
 def _notice(site: Site, partition: Partition) -> bool | None:

@@ -25,6 +25,7 @@ from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
 from clusterseg.submit.launchers import choose_launcher
+from clusterseg.submit.site_facts import informed
 
 
 def read_request(
@@ -61,6 +62,8 @@ def _planned(
     slurm = inside or _wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
+    if site is not None and not inside:
+        site = informed(site, spec.slurm.partition, environ)
     if site is not None:
         # Jinja2 is loaded while the launchers' programs, on another core, answer.
         Thread(target=import_module, args=("clusterseg.plan.slurm_script",), daemon=True).start()

@@ -1,0 +1,142 @@
+"""What a cluster is like, by its controller: how it preempts and whom it warns.
+
+Two questions (`scontrol show config`, `scontrol show partition`), whose answers are good for a day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from clusterseg.cluster.slurm.answers import time_limit
+from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
+from clusterseg.cluster.slurm.commands import Slurm, SlurmError
+
+FRESH = 86400.0  # seconds that the facts are good for
+PAUSE = 60.0  # seconds after a failure before the controller is asked again
+PATIENCE = 4.0  # seconds for an answer: it is only about warnings
+
+_PARTITION = re.compile(r"PartitionName=(\S+)\s(.*)")
+_FIELD = re.compile(r"(\w+)=(\S*)")
+
+
+class PartitionFacts(Struct, frozen=True, kw_only=True):
+    """A partition. `max_time` and `grace` in seconds, None: without limit, or not known.
+
+    `preemptible`: jobs of another partition may take its nodes; None where that depends on more
+    than partitions (preempt/qos).
+    """
+
+    name: str
+    is_default: bool = False
+    max_time: int | None = None
+    max_nodes: int | None = None
+    grace: int = 0
+    tier: int = 1
+    preemptible: bool | None = None
+
+
+class ClusterFacts(Struct, frozen=True, kw_only=True):
+    """A cluster. `signals_script`: a preempted job's batch script gets the signal of its --signal
+    option when its grace time begins. `kill_wait` in seconds."""
+
+    cluster: str = ""
+    version: str = ""
+    accounting: bool = False
+    signals_script: bool = False
+    kill_wait: int | None = None
+    partitions: dict[str, PartitionFacts] = {}
+
+    def partition(self, name: str | None) -> PartitionFacts | None:
+        """The partition that a job gets which asks for `name` (None: the default one)."""
+        if name is not None:
+            return self.partitions.get(name)
+        return next((one for one in self.partitions.values() if one.is_default), None)
+
+    def warns(self, partition: PartitionFacts) -> bool | None:
+        """Whether a job that is preempted there is told in its batch script; None: not known."""
+        if partition.preemptible is False:
+            return None
+        return self.signals_script and partition.grace > 0
+
+
+class _Kept(Struct, frozen=True):
+    when: float
+    facts: ClusterFacts | None
+
+
+def cluster_facts(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    slurm: Slurm | None = None,
+    clock: Callable[[], float] = time.time,
+) -> ClusterFacts | None:
+    """The facts of the cluster that this environment names; None if it does not answer."""
+    folder = cache_folder(environ)
+    file = CacheFile(folder / f"{cluster_mark(environ)}-facts.json" if folder else None)
+    kept, now = file.load(_Kept), clock()
+    if kept is not None and 0 <= now - kept.when < (PAUSE if kept.facts is None else FRESH):
+        return kept.facts
+    slurm = slurm or Slurm(environ, patience=PATIENCE)
+    try:
+        facts = read_facts(slurm.config(), slurm.run("scontrol", "-o", "show", "partition"))
+    except SlurmError:
+        facts = None
+    file.save(_Kept(now, facts))
+    return facts
+
+
+def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
+    """The facts in what scontrol prints. Pure."""
+    # 22.05 has it among the controller's parameters, later releases among preemption's.
+    parameters = {
+        word.strip().removeprefix("preempt_")
+        for name in ("SlurmctldParameters", "PreemptParameters")
+        for word in config.get(name, "").split(",")
+    }
+    how = config.get("PreemptType", "")
+    found = [_partition(match[1], match[2]) for match in _PARTITION.finditer(partitions)]
+    highest = max((one.tier for one, _ in found), default=0)
+    return ClusterFacts(
+        cluster=config.get("ClusterName", ""),
+        version=config.get("SLURM_VERSION", ""),
+        accounting=config.get("AccountingStorageType", "").endswith("slurmdbd"),
+        signals_script="send_user_signal" in parameters,
+        kill_wait=_seconds(config.get("KillWait", "")),
+        partitions={
+            one.name: replace(one, preemptible=_is_preemptible(how, mode, one.tier < highest))
+            for one, mode in found
+        },
+    )
+
+
+def _partition(name: str, text: str) -> tuple[PartitionFacts, str]:
+    """A partition, and its PreemptMode."""
+    fields = dict(_FIELD.findall(text))
+    tier, nodes = fields.get("PriorityTier", ""), fields.get("MaxNodes", "")
+    facts = PartitionFacts(
+        name=name,
+        is_default=fields.get("Default") == "YES",
+        max_time=time_limit(fields.get("MaxTime", "")),
+        max_nodes=int(nodes) if nodes.isdecimal() else None,
+        grace=_seconds(fields.get("GraceTime", "")) or 0,
+        tier=int(tier) if tier.isdecimal() else 1,
+    )
+    return facts, fields.get("PreemptMode", "")
+
+
+def _is_preemptible(how: str, mode: str, is_lower: bool) -> bool | None:
+    if mode == "OFF" or how in ("", "preempt/none", "(null)"):
+        return False
+    return is_lower if how == "preempt/partition_prio" else None
+
+
+def _seconds(text: str) -> int | None:
+    """`10`, `10 sec`."""
+    found = re.match(r"(\d{1,9})\b", text.strip(), re.ASCII)
+    return int(found[1]) if found else None

@@ -1,0 +1,42 @@
+"""What a site's profile leaves open about preemption, filled in from Slurm itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from clusterseg.cluster.slurm.configuration import configuration_file
+from clusterseg.plan.site import Partition, Site
+
+
+def informed(site: Site, asked: str | None, environ: Mapping[str, str]) -> Site:
+    """`site` with what its controller says of the partition that a job gets which asks for `asked`.
+
+    The profile's own words stand. Where Slurm does not answer, or the job names several
+    partitions, nothing is added. Slurm is asked once a day at most.
+    """
+    name, partition = site.partition(asked)
+    is_open = partition.preemptible is not False and (
+        partition.preemptible is None or _notice(site, partition) is None
+    )
+    if not is_open or "," in (name or "") or configuration_file(environ) is None:
+        return site
+    from clusterseg.cluster.slurm.facts import cluster_facts  # noqa: PLC0415 (most need none)
+
+    facts = cluster_facts(environ)
+    # sbatch takes a user's own default from this variable.
+    found = facts.partition(name or environ.get("SBATCH_PARTITION") or None) if facts else None
+    if facts is None or found is None:
+        return site
+    notice = _notice(site, partition)
+    filled = replace(
+        partition,
+        preemptible=found.preemptible if partition.preemptible is None else partition.preemptible,
+        notice=facts.warns(found) if notice is None else notice,
+    )
+    return replace(site, partitions={**site.partitions, name or "": filled})
+
+
+def _notice(site: Site, partition: Partition) -> bool | None:
+    return site.preemption_notice if partition.notice is None else partition.notice

@@ -1,0 +1,104 @@
+"""What a cluster is like, as its controller tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster.slurm.commands import Slurm, SlurmUnreachable
+from clusterseg.cluster.slurm.facts import ClusterFacts, cluster_facts, read_facts
+from clusterseg.plan.site import Partition, Site
+from clusterseg.submit.site_facts import informed
+from tests.devcluster import DevCluster
+
+LOW = "PartitionName=low Default=YES GraceTime=10 MaxNodes=UNLIMITED MaxTime=14-00:00:00"
+HIGH = "PartitionName=high Default=NO GraceTime=0 MaxNodes=4 MaxTime=UNLIMITED"
+PARTITIONS = f"{LOW} PriorityTier=1 PreemptMode=REQUEUE\n{HIGH} PriorityTier=10 PreemptMode=OFF\n"
+CONFIG = {"PreemptType": "preempt/partition_prio", "KillWait": "30 sec", "ClusterName": "x"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "signals"),
+    [
+        ({"SlurmctldParameters": "enable_configless,preempt_send_user_signal"}, True),
+        ({"PreemptParameters": "send_user_signal,reorder_count=1"}, True),
+        ({"PreemptParameters": "(null)"}, False),
+        ({}, False),
+    ],
+)
+def test_who_is_warned_of_preemption(parameters: dict[str, str], signals: bool) -> None:
+    facts = read_facts({**CONFIG, **parameters}, PARTITIONS)
+    low, high = facts.partitions["low"], facts.partitions["high"]
+    assert (low.preemptible, high.preemptible) == (True, False)
+    assert (facts.warns(low), facts.warns(high)) == (signals, None)
+    assert facts.partition(None) == low
+    assert (low.max_time, low.max_nodes, high.max_time, high.max_nodes) == (1209600, None, None, 4)
+    assert (facts.kill_wait, low.grace) == (30, 10)
+
+
+def test_without_preemption_and_with_that_of_qos() -> None:
+    none = read_facts({**CONFIG, "PreemptType": "preempt/none"}, PARTITIONS)
+    assert none.partitions["low"].preemptible is False
+    by_qos = read_facts({**CONFIG, "PreemptType": "preempt/qos"}, PARTITIONS)
+    assert by_qos.partitions["low"].preemptible is None
+
+
+def test_junk_is_borne() -> None:
+    assert read_facts({}, "") == ClusterFacts()
+    facts = read_facts({"KillWait": "soon"}, "PartitionName=x GraceTime=? PriorityTier=²\njunk")
+    assert facts.partitions["x"].tier == 1
+
+
+class Silent(Slurm):
+    """A controller that does not answer, and counts the questions."""
+
+    asked = 0
+
+    def config(self) -> dict[str, str]:
+        self.asked += 1
+        raise SlurmUnreachable("scontrol", "silent for 4 s")
+
+
+def test_a_silent_controller_is_left_alone_for_a_minute(tmp_path: Path) -> None:
+    environ, now = {"XDG_CACHE_HOME": str(tmp_path)}, [1000.0]
+    slurm = Silent(environ)
+    for _ in range(3):
+        assert cluster_facts(environ, slurm=slurm, clock=lambda: now[0]) is None
+    assert slurm.asked == 1
+    now[0] += 61
+    cluster_facts(environ, slurm=slurm, clock=lambda: now[0])
+    assert slurm.asked == 2
+
+
+def site(**partitions: Partition) -> Site:
+    return Site(name="x", title="x", partitions=partitions)
+
+
+def test_without_a_configuration_nothing_is_asked(tmp_path: Path) -> None:
+    environ = {"SLURM_CONF": str(tmp_path / "none"), "PATH": str(tmp_path)}
+    assert informed(site(), "low", environ) == site()
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_profile_is_completed_and_never_contradicted(
+    slurm_cluster: DevCluster,
+    slurm_cluster_signal: DevCluster,
+    tmp_path: Path,
+) -> None:
+    def asked(cluster: DevCluster) -> Callable[[Site, str | None], Partition]:
+        environ = {**cluster.environ, "XDG_CACHE_HOME": str(tmp_path)}
+        return lambda site, name: informed(site, name, environ).partition(name)[1]
+
+    silent, warned = asked(slurm_cluster), asked(slurm_cluster_signal)
+    for name in ("low", None):
+        assert silent(site(), name) == Partition(preemptible=True, notice=False)
+        assert warned(site(), name) == Partition(preemptible=True, notice=True)
+    assert silent(site(), "high").preemptible is False
+    assert silent(site(), "nowhere") == Partition()
+    assert silent(site(), "low,high") == Partition()
+    own = Partition(preemptible=True, notice=True, cores=4)
+    assert silent(site(low=own), "low") == own
+    assert silent(site(low=Partition(preemptible=False)), "low") == Partition(preemptible=False)
