@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,3 +263,46 @@ def test_accounts_of_jobs_that_slurm_has_forgotten(
         verdict = site.verdict(failed)
         assert verdict.state is State.RUNNING
         assert "Slurm does not know job" in (verdict.note or "")
+
+
+def test_logs_and_wait_stay_with_a_run_from_before_its_start_over_a_requeue(
+    site: Site, tmp_path: Path
+) -> None:
+    shims = Shims(tmp_path / "shims", path=site.environ["PATH"])
+    environ = {**site.environ, "PATH": shims.path}
+    job, runs = site.folder / "job.yaml", site.folder / "submitted"
+    wait_or_end = "echo attempt $CLUSTERSEG_ATTEMPT; [ $CLUSTERSEG_ATTEMPT != 0 ] || sleep 300"
+    job.write_text(
+        f"name: again\ncommand: [bash, -c, '{wait_or_end}']\nscheduler: slurm\nlauncher: local\n"
+        "resources: {ranks: 1, cpus_per_rank: 1, time: 0:05:00}\n"
+        "environment: {setup: ['echo setting up', 'sleep 3']}\n"
+        "slurm: {extra: ['--begin=now+2']}\n"
+    )
+    said = site.cluster.run("clusterseg", "submit", job, "--json", "--runs-dir", runs, env=environ)
+    submitted = json.loads(said.stdout)
+    run = RunPaths(Path(submitted["run_dir"]))
+    programs = [
+        subprocess.Popen(
+            ["clusterseg", *words, str(run.root)], env=environ, stdout=subprocess.PIPE, text=True
+        )
+        for words in (("logs", "-f"), ("wait",))
+    ]
+    try:
+        deadline = time.monotonic() + 60
+        while b"attempt 0" not in (
+            run.attempt(0).log(0).read_bytes() if run.attempt(0).log(0).exists() else b""
+        ):
+            assert time.monotonic() < deadline, run.submission(0).output.read_text()
+            time.sleep(0.2)
+        site.cluster.run("scontrol", "requeue", submitted["job_id"])
+        logs, waited = (program.communicate(timeout=120)[0] for program in programs)
+    finally:
+        for program in programs:
+            program.kill()
+    assert programs[1].returncode == 0, waited
+    lines = logs.splitlines()
+    assert "[batch script] setting up" in lines
+    assert any("attempt 0" in line for line in lines)
+    assert any(line.endswith("attempt 1") for line in lines)
+    # Two programs for half a minute or more, once a second: the queue was asked a few times.
+    assert shims.calls("squeue") <= 8
