@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterseg.cluster.sayings import remembered
 from clusterseg.plan.model import Definition, LauncherPair
 
 _PATIENCE = 20.0  # seconds for `mpirun --version`; a cold network file system is slow
@@ -146,6 +147,10 @@ def _answer(
 
 
 def _run(program: Path, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    return remembered(program, arguments, environ, lambda: _ask(program, arguments, environ))
+
+
+def _ask(program: Path, arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
     done = subprocess.run(
         [program, *arguments],
         stdin=subprocess.DEVNULL,
