@@ -19,7 +19,7 @@ _WIDTH = 96
 def batch_script(plan: Plan) -> str:
     """The script that starts the supervisor of `plan`; the run directory may be symbolic."""
     if plan.slurm is not None:
-        from clusterseg.plan.slurm_script import slurm_script  # noqa: PLC0415  # loads Jinja2
+        from clusterseg.plan.slurm_script import slurm_script  # noqa: PLC0415  # it imports this
 
         return slurm_script(plan)
     parts = [

@@ -6,9 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 
 from msgspec.structs import replace
 
@@ -64,9 +62,6 @@ def _planned(
     site = find_site(spec.slurm.site, environ) if slurm else None
     if site is not None and not inside:
         site = informed(site, spec.slurm.partition, environ)
-    if site is not None:
-        # Jinja2 is loaded while the launchers' programs, on another core, answer.
-        Thread(target=import_module, args=("clusterseg.plan.slurm_script",), daemon=True).start()
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
     launcher = choose_launcher(spec.launcher, ranks, environ, site=site)

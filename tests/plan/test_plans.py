@@ -232,7 +232,6 @@ def test_plan_is_pure():
                 continue
             for module in modules:
                 own = module.startswith(ALLOWED_OWN) and module != "clusterseg.spec.reader"
-                own |= module == "jinja2" and file.name == "slurm_script.py"
                 assert own or module.split(".")[0] in ALLOWED & sys.stdlib_module_names | {
                     "msgspec"
                 }, f"{file.name} imports {module}"

@@ -28,7 +28,7 @@ def refusal(text: str, **other: object) -> ClustersegError:
     return caught.value
 
 
-@settings(deadline=None)  # the first one loads Jinja2
+@settings(deadline=None)
 @given(
     nodes=st.integers(1, 40),
     per_node=st.integers(2, 64),
