@@ -57,7 +57,8 @@ class Intent(_Record, frozen=True, kw_only=True):
 
     Of a job array, every task is a run and all of them are submitted under one key: `task` is
     this run's, `leader` the id of the run (in the same folder) that holds what they share. A
-    task that is submitted by itself has no leader.
+    task that is submitted by itself has no leader. `cluster` is the name of the Slurm that was
+    asked: a shared file system may be seen from several.
     """
 
     t: float
@@ -69,6 +70,7 @@ class Intent(_Record, frozen=True, kw_only=True):
     overrides: list[str] = []
     task: int | None = None
     leader: str | None = None
+    cluster: str | None = None
 
 
 class Claim(_Record, frozen=True, kw_only=True):

@@ -25,12 +25,17 @@ class JobKey(Struct, frozen=True):
 
     `id` is None for a submission whose id nobody recorded; `key` is that of the submission, None
     if it can't be read. `since`: unix seconds; an older answer of the scheduler says nothing.
+    `task`: its number in a job array whose tasks share the key. `uid` and `cluster` say whose
+    scheduler knows it, None if any may.
     """
 
     id: str | None
     key: str | None
     is_local: bool
     since: float = 0.0
+    task: int | None = None
+    uid: int | None = None
+    cluster: str | None = None
 
 
 class Sight(Struct, frozen=True):
@@ -149,8 +154,11 @@ class _Reading(Struct, frozen=True):
         if self.settled:
             return []
         claim = self.attempt.claim if self.attempt else None
-        claimed = [JobKey(claim.job_id, claim.key, is_local_id(claim.job_id))] if claim else []
-        return claimed + ([self.job] if self.job else [])
+        found = [self.job] if self.job else []
+        if claim is not None and (self.job is None or self.job.id != claim.job_id):
+            is_local = is_local_id(claim.job_id)
+            found.append(JobKey(claim.job_id, claim.key, is_local, uid=claim.uid))
+        return found
 
 
 def _is_settled(submission: SubmissionPaths | None, attempt: Attempt | None) -> bool:
@@ -180,10 +188,20 @@ def _job_key(submission: SubmissionPaths, job_id: str | None) -> JobKey:
     if job_id is not None:
         with suppress(OSError):
             since = max(since, submission.job_id.stat().st_mtime)
-    is_local = intent is None or intent.scheduler == "local"
-    if job_id is None and is_local and intent is not None and intent.leader is not None:
+    if intent is None:
+        return JobKey(job_id, None, job_id is None, since)
+    is_local = intent.scheduler == "local" and job_id is None
+    if is_local and intent.leader is not None:
         return JobKey(_sequence(submission, intent.leader), None, is_local=True)
-    return JobKey(job_id, intent.key if intent else None, is_local and job_id is None, since)
+    return JobKey(
+        job_id,
+        intent.key,
+        is_local,
+        since,
+        task=intent.task,
+        uid=intent.uid,
+        cluster=intent.cluster,
+    )
 
 
 def _sequence(submission: SubmissionPaths, leader: str) -> str | None:

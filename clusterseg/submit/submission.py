@@ -149,6 +149,7 @@ def new_intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: fl
         uid=os.getuid(),
         overrides=list(overrides),
         task=None if plan.slurm is None else _only_task(plan.slurm.array),
+        cluster=None if plan.slurm is None else _cluster(),
     )
 
 
@@ -157,6 +158,15 @@ def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
     return Identity(
         key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
     )
+
+
+def _cluster() -> str | None:
+    from clusterseg.cluster.slurm.configuration import (  # noqa: PLC0415 (local runs need it not)
+        cluster_name,
+        configuration_file,
+    )
+
+    return cluster_name(configuration_file(os.environ))
 
 
 def _only_task(array: str | None) -> int | None:

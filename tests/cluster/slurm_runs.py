@@ -18,12 +18,29 @@ def new_key() -> str:
 
 
 def make_run(
-    root: Path, name: str, *, key: str, job_id: str | None, age: float = 3600.0
+    root: Path,
+    name: str,
+    *,
+    key: str,
+    job_id: str | None,
+    age: float = 3600.0,
+    task: int | None = None,
+    uid: int | None = None,
+    cluster: str | None = None,
 ) -> RunPaths:
     """A run that was submitted `age` seconds ago; `job_id` None: its id was not recorded."""
     run = RunPaths(root / name)
     then = time.time() - age
-    intent = Intent(t=then, key=key, submission=0, scheduler="slurm", host="login", uid=os.getuid())
+    intent = Intent(
+        t=then,
+        key=key,
+        submission=0,
+        scheduler="slurm",
+        host="login",
+        uid=os.getuid() if uid is None else uid,
+        task=task,
+        cluster=cluster,
+    )
     identity = Identity(key=key, uid=os.getuid(), name=name.partition("-")[0], created=then)
     store.create_run(run, identity, store.SubmissionFiles("name: x\n", b"{}", "", intent))
     if job_id is not None:
@@ -38,22 +55,29 @@ def record(run: RunPaths, job_id: str, *, age: float = 3600.0) -> None:
 
 
 def claim(
-    run: RunPaths, number: int, *, key: str, job_id: str, host: str = "n1", t: float
+    run: RunPaths,
+    number: int,
+    *,
+    key: str,
+    job_id: str,
+    t: float,
+    uid: int | None = None,
+    cluster: str | None = None,
 ) -> Claim:
-    """An attempt claimed at `t` on another host than this one."""
+    """An attempt claimed at `t` on another host than this one (a claim names no cluster)."""
     record = Claim(
         t=t,
         attempt=number,
         submission=0,
         key=key,
-        uid=os.getuid(),
+        uid=os.getuid() if uid is None else uid,
         job_id=job_id,
-        host=host,
+        host="n1",
         boot_id="another boot",
         pid=1,
         pid_start=1,
         nonce="n",
-        hosts={host: 1},
+        hosts={"n1": 1},
         ranks=1,
         argv=[],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -297,6 +298,38 @@ def test_array_tasks_are_told_apart(site: Site) -> None:
     site.account("12_2", "OUT_OF_MEMORY")
     states = [site.verdict(run).state for run in runs]
     assert states == [State.CANCELLED, State.QUEUED, State.FAILED]
+
+
+def test_a_task_whose_id_was_not_recorded_is_found_by_its_number(site: Site) -> None:
+    runs = [slurm_runs.make_run(site.runs, f"x-{n}", key=KEY, job_id=None, task=n) for n in (1, 2)]
+    site.queue(
+        queue_line("12_1", key=KEY, state="CANCELLED"),
+        queue_line("12_2", key=KEY, reason="JobHeldUser"),
+    )
+    assert site.verdict(runs[0]).note == "it was never started"
+    assert "job 12_2 waits for it" in (site.verdict(runs[1]).note or "")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "note"),
+    [({"uid": 12345}, "another user (uid 12345)"), ({"cluster": "far"}, "the cluster far")],
+)
+def test_jobs_that_this_slurm_can_not_know_are_not_lost(
+    site: Site, tmp_path: Path, elsewhere: dict[str, Any], note: str
+) -> None:
+    (tmp_path / "slurm.conf").write_text("ClusterName=near\n")
+    site.environ["SLURM_CONF"] = str(tmp_path / "slurm.conf")
+    for job_id in (None, "12"):
+        run = slurm_runs.make_run(site.runs, f"x-{job_id}", key=KEY, job_id=job_id, **elsewhere)
+        verdict = site.verdict(run)
+        assert verdict.state is State.QUEUED
+        assert note in (verdict.note or "")
+        assert verdict.not_started is (job_id is None)
+    slurm_runs.claim(run, 0, key=KEY, job_id="12", t=time.time() - 9000, **elsewhere)
+    verdict = site.verdict(run)
+    assert verdict.state is State.RUNNING
+    assert note in (verdict.note or "")
+    assert site.shims.calls("sacct") == 0
 
 
 # The rules alone, over everything that Slurm may say.

@@ -43,6 +43,9 @@ class FakeSlurm(Slurm):
         self.meanwhile: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
 
+    def has(self, program: str) -> bool:
+        return True
+
     def mine(self) -> list[JobFacts]:
         with self._lock:
             self.asked += 1
@@ -126,11 +129,15 @@ def test_failures_keep_the_last_answer_and_are_repeated_ever_more_rarely(world: 
     assert (answer.failures, answer.silent_since, set(answer.jobs)) == (0, None, {"1", "2"})
 
 
-def test_a_site_without_squeue_is_a_failure_like_any_other(tmp_path: Path) -> None:
-    environ = {"XDG_CACHE_HOME": str(tmp_path), "PATH": str(tmp_path)}
-    answer = QueueCache(environ).answer()
-    assert (answer.asked, answer.failures) == (0.0, 1)
-    assert "no squeue" in (answer.error or "")
+def test_a_host_without_squeue_knows_nothing_and_spoils_nothing(world: World) -> None:
+    world.slurm.jobs = [facts(1)]
+    world.cache().answer()
+    world.now += 10
+    answer = QueueCache({**world.environ, "PATH": "/nowhere"}, clock=lambda: world.now).answer()
+    assert answer.error == "there is no squeue on the PATH"
+    assert answer.silent_since is not None
+    assert set(answer.jobs) == {"1"}
+    assert world.cache().answer().silent_since is None
 
 
 def test_an_end_is_kept_when_slurm_forgets_it_and_a_new_job_of_that_id_is_not_it(

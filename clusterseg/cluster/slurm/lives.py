@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from clusterseg.cluster.local import LocalLives
 from clusterseg.cluster.slurm.accounting import Accounting
+from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
 from clusterseg.cluster.slurm.jobs import JobFacts
 from clusterseg.cluster.slurm.queue import FRESH, Answer, QueueCache
-from clusterseg.cluster.slurm.sights import SETTLE, Known, holder_sight, job_sight
+from clusterseg.cluster.slurm.sights import SETTLE, Known, elsewhere, holder_sight, job_sight
 from clusterseg.cluster.slurm.silence import Silences, last_beat
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
@@ -36,11 +37,12 @@ class SlurmLives:
         self._local = LocalLives()
         self._max_age = max_age
         self._clock = clock
-        self._known = Known(Answer(), {}, clock())
+        self._cluster = cluster_name(configuration_file(environ))
+        self._known = Known(Answer(), {}, clock(), uid=os.getuid(), cluster=self._cluster)
 
     def expect(self, jobs: Iterable[JobKey]) -> None:
         """Asks squeue once, and sacct once for what squeue does not know."""
-        wanted = [job for job in jobs if not job.is_local]
+        wanted = [job for job in jobs if not job.is_local and self._is_asked_for(job)]
         if not wanted:
             return
         answer = self._queue.answer(max_age=self._max_age)
@@ -54,14 +56,14 @@ class SlurmLives:
         for job in wanted:
             if job.id is not None and job.id not in answer.jobs and job.id not in answer.ended:
                 forgotten[job.id] = max(job.since, forgotten.get(job.id, 0.0))
-        by_key: dict[str, JobFacts] = {}
+        by_key: dict[str, list[JobFacts]] = {}
         for facts in answer.jobs.values():
             if facts.key is not None:
-                first = by_key.get(facts.key)
-                if first is None or (first.is_over, first.number) > (facts.is_over, facts.number):
-                    by_key[facts.key] = facts
+                by_key.setdefault(facts.key, []).append(facts)
         accounts = self._accounting.look_up(forgotten)
-        self._known = Known(answer, accounts, self._clock(), by_key)
+        self._known = Known(
+            answer, accounts, self._clock(), by_key, uid=os.getuid(), cluster=self._cluster
+        )
 
     def job(self, run: RunPaths, job: JobKey) -> Sight:
         return job_sight(job, self._known, adopted=is_adopted(run, job.id))
@@ -74,6 +76,10 @@ class SlurmLives:
         facts = self._facts(run, claim, known)
         beat = last_beat(run, claim)
         sight = holder_sight(claim, facts, beat, known)
+        if facts is None:
+            intent = read_intent(run.submission(claim.submission))
+            if away := elsewhere(claim.uid, intent.cluster if intent else None, known):
+                return Sight(Life.UNKNOWN, note=away)
         if facts is not None or not known.answers:
             return sight
         silent, is_dead = self._silences.look(run, claim)
@@ -85,6 +91,9 @@ class SlurmLives:
         if job.id is None:
             return None
         return self._known.find(job.id, job.key, adopted=is_adopted(run, job.id))
+
+    def _is_asked_for(self, job: JobKey) -> bool:
+        return elsewhere(job.uid, job.cluster, self._known) is None
 
     @staticmethod
     def _facts(run: RunPaths, claim: Claim, known: Known) -> JobFacts | None:

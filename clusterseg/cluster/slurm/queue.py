@@ -29,6 +29,7 @@ _HUNG = 3 * PATIENCE  # seconds after which who asks is taken for hung
 _WAIT = 12.0  # seconds to wait for the answer of another process, if there is no earlier one
 _WAIT_SHORT = 2.0  # if there is
 _LOOK = 0.1
+NO_SQUEUE = "there is no squeue on the PATH"
 _REMEMBERED = 2000  # jobs that were seen to be over, and that Slurm has forgotten
 
 
@@ -78,6 +79,9 @@ class QueueCache:
         known = self._known()
         if not is_due(known, self._clock(), max_age, newer_than):
             return known
+        if not self._slurm.has("squeue"):
+            # Only this host (or its PATH) lacks it: no news for the others.
+            return msgspec.structs.replace(known, silent_since=known.asked, error=NO_SQUEUE)
         with self._turn() as is_mine:
             if not is_mine:
                 return self._wait(known, max_age, newer_than)

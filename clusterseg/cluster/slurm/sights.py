@@ -5,13 +5,13 @@ Silence, garbage and forgetfulness of Slurm never mean that something is dead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from clusterseg.cluster.slurm.answers import AccountFacts
 from clusterseg.cluster.slurm.jobs import WAITING, JobFacts, JobState, carries
-from clusterseg.cluster.slurm.queue import Answer
+from clusterseg.cluster.slurm.queue import NO_SQUEUE, Answer
 from clusterseg.runs.heartbeat import Heartbeat
 from clusterseg.runs.records import Cause, Claim
 from clusterseg.runs.snapshot import JobKey, Sight
@@ -41,7 +41,9 @@ class Known(Struct, frozen=True):
     answer: Answer
     accounts: Mapping[str, AccountFacts]
     now: float  # unix seconds
-    by_key: Mapping[str, JobFacts] = {}  # the first job of each submission
+    by_key: Mapping[str, Sequence[JobFacts]] = {}  # the jobs of each submission
+    uid: int | None = None  # whose jobs the queue shows; None: of everybody who is asked for
+    cluster: str | None = None  # whose queue it is, None if that is not known
 
     def find(self, job_id: str, key: str | None, *, adopted: bool) -> JobFacts | None:
         """The job, if it is this submission's. `adopted`: given to sbatch by a person, so that it
@@ -61,6 +63,8 @@ class Known(Struct, frozen=True):
         answer = self.answer
         if answer.silent_since is None:
             return None
+        if answer.error == NO_SQUEUE:
+            return f"Slurm can't be asked from here: {answer.error}"
         silent = max(0.0, self.now - answer.silent_since)
         return f"Slurm does not answer since {_duration(silent)}"
 
@@ -76,11 +80,22 @@ def job_sight(job: JobKey, known: Known, *, adopted: bool = False) -> Sight:
     facts = known.find(job.id, job.key, adopted=adopted)
     if facts is not None:
         return _found(facts, known)
+    if away := elsewhere(job.uid, job.cluster, known):
+        return Sight(Life.UNKNOWN, note=away)
     if not known.answers:
         return Sight(Life.UNKNOWN, note=known.silence)
     if known.answer.asked < job.since + SETTLE:  # the answer is older than the job
         return Sight(Life.UNKNOWN)
     return Sight(Life.DEAD, lost=True, note=_absence(job.id, known))
+
+
+def elsewhere(uid: int | None, cluster: str | None, known: Known) -> str | None:
+    """Why this queue can't show a job, for a person; None if it can."""
+    if uid is not None and known.uid is not None and uid != known.uid:
+        return f"its job is that of another user (uid {uid}), about whose jobs Slurm is not asked"
+    if cluster is not None and known.cluster is not None and cluster != known.cluster:
+        return f"its job is in the cluster {cluster}, which can't be asked from here"
+    return None
 
 
 def holder_sight(claim: Claim, facts: JobFacts | None, beat: Heartbeat, known: Known) -> Sight:
@@ -129,7 +144,9 @@ def _found(facts: JobFacts, known: Known) -> Sight:
 
 def _unrecorded(job: JobKey, known: Known) -> Sight:
     """A submission whose client has recorded no id: its job may be there all the same."""
-    facts = known.by_key.get(job.key) if job.key else None
+    if away := elsewhere(job.uid, job.cluster, known):
+        return Sight(Life.UNKNOWN, note=away)
+    facts = _first_of(job, known)
     if facts is not None and not facts.is_over:
         note = f"its submission was not finished: job {facts.id} waits for it"
         return Sight(Life.ALIVE, held=True, note=note)
@@ -138,6 +155,14 @@ def _unrecorded(job: JobKey, known: Known) -> Sight:
     if known.now - job.since < SUBMITTING:
         return Sight(Life.DEAD, note="it is being submitted, or its client was killed")
     return Sight(Life.DEAD)
+
+
+def _first_of(job: JobKey, known: Known) -> JobFacts | None:
+    """The job with the key that counts: one that is not over, the lowest id."""
+    found = known.by_key.get(job.key, ()) if job.key else ()
+    end = "" if job.task is None else f"_{job.task}"
+    fitting = [facts for facts in found if facts.id.endswith(end)]
+    return min(fitting, key=lambda facts: (facts.is_over, facts.number), default=None)
 
 
 def _is_ours(facts: JobFacts, key: str | None, adopted: bool) -> bool:
