@@ -182,9 +182,15 @@ class _Supervisor:
         try:
             session.run()
         finally:
-            if launcher.end() or launcher.signal is not None:
+            killed = launcher.end() or launcher.signal is not None
+            if killed:
                 self._scheduler.end_steps()  # a killed launcher ends nothing on other hosts
-            left = end_what_is_left(self._run, claim.attempt, within=self._timing.cleanup)
+            left = end_what_is_left(
+                self._run,
+                claim.attempt,
+                within=self._timing.cleanup,
+                after=0.0 if killed else self._timing.look,
+            )
             launcher.close()
         if left:
             self._journal.say(f"{left} processes outlived the launcher and were killed")

@@ -152,14 +152,21 @@ class Launcher:
         return data
 
 
-def end_what_is_left(run: RunPaths, attempt: int, *, within: float = 5.0) -> int:
+def end_what_is_left(
+    run: RunPaths, attempt: int, *, within: float = 5.0, after: float = 0.0
+) -> int:
     """Kills this user's processes on this host that belong to an attempt; returns how many.
 
-    Its launcher has ended, so nobody else would: a killed mpirun orphans its ranks. Looked at
-    until none is left, since a dying process may just have started another.
+    Its launcher has ended, so nobody else would: a killed mpirun orphans its ranks. Those that
+    are about to end have `after` seconds to do so (mpirun does not wait for the srun by which it
+    starts its daemons). Looked at until none is left, since a dying process may just have
+    started another.
     """
     wanted = attempt_variables(run, attempt)
     ended = set()
+    until = time.monotonic() + after
+    while time.monotonic() < until and processes_with_environment(wanted):
+        time.sleep(0.05)
     until = time.monotonic() + within
     while (left := processes_with_environment(wanted)) and time.monotonic() < until:
         for process in left:

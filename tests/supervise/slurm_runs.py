@@ -116,13 +116,20 @@ class SlurmRun:
         assert start_ticks(pid) == self.claim(attempt)["pid_start"]
         return pid
 
-    def left(self) -> list[int]:
-        """Processes of this run, on whatever node."""
-        wanted = f"CLUSTERSEG_RUN_DIR={self.run.root}".encode()
+    def children(self, pid: int) -> list[int]:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def left(self, attempt: int | None = None) -> list[int]:
+        """Processes of this run, or of one attempt, on whatever node."""
+        wanted = {f"CLUSTERSEG_RUN_DIR={self.run.root}".encode()}
+        if attempt is not None:
+            wanted.add(f"CLUSTERSEG_ATTEMPT={attempt}".encode())
         found = []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                if not entry.name.isdigit():
+                    continue
+                if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                     found.append(int(entry.name))
             except OSError:
                 continue

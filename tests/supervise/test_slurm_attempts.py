@@ -112,6 +112,22 @@ def test_a_killed_rank_is_restarted_in_the_allocation(
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_killed_launcher_leaves_nothing_on_other_nodes(
+    slurm_cluster: DevCluster, tmp_path: Path, launcher: str
+) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING, launcher=launcher)
+    job.until_steps()
+    assert len(job.left(attempt=0)) >= 3
+    for child in job.children(job.supervisor()):
+        os.kill(child, signal.SIGKILL)
+    job.until_steps(1)
+    assert job.left(attempt=0) == []
+    ends = job.until_done()
+    assert [one["cause"] for one in ends] == ["crash", "done"]
+    assert (ends[0]["signal"], job.claim(1)["restart_count"]) == (9, 0)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_killed_supervisor_is_started_anew(
     slurm_cluster: DevCluster, tmp_path: Path, launcher: str
 ) -> None:
