@@ -59,7 +59,8 @@ class Measured:
 
 
 def main() -> None:
-    size = ("--nodes", "2", "--cores", "1")
+    # A node that is only slow, since all share one machine, is not to be taken for lost.
+    size = ("--nodes", "2", "--cores", "1", "--conf", "SlurmdTimeout=300")
     with tempfile.TemporaryDirectory(prefix="clusterseg-bench-") as name:
         folder = Path(name)
         (folder / "job.yaml").write_text(JOB)
