@@ -12,7 +12,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.attempts import last_attempt, read_attempt
 from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
-from clusterseg.runs.checkpoints import CheckpointInfo, list_checkpoints
+from clusterseg.runs.checkpoints import CheckpointInfo, counts, list_checkpoints
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
 
@@ -154,9 +154,7 @@ def _named(run: RunPaths, file: str) -> CheckpointInfo:
 
 def _counts(info: CheckpointInfo, last: Claim | None) -> bool:
     """Whether the run builds on it: the last attempt wrote it, or accepted it in its claim."""
-    if last is None:
-        return True
-    return info.header.attempt == last.attempt or last.accepted.get(info.name) == info.sha256
+    return last is None or counts(info, last)
 
 
 def _with_submission(run: RunPaths, info: CheckpointInfo, last: Claim | None) -> Chosen:
