@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.submit.slurm_model import NONE, ClientKilled, ModelJob, SlurmModel
 
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.errors import ClustersegError
@@ -29,6 +28,7 @@ from clusterseg.submit.slurm_protocol import (
     sightings,
 )
 from clusterseg.submit.slurm_queueing import NotSubmitted, OutOfPatience, Wanted, have_queued
+from tests.submit.slurm_model import NONE, ClientKilled, ModelJob, SlurmModel
 
 KEY = "0123456789abcdef" * 2
 MOST_CLIENTS = 12
