@@ -193,7 +193,8 @@ class _Supervisor:
             )
             launcher.close()
         if left:
-            self._journal.say(f"{left} processes outlived the launcher and were killed")
+            what = "1 process" if left == 1 else f"{left} processes"
+            self._journal.say(f"killed: {what} that outlived the launcher")
         if session.superseded:
             return None
         memory_after = oom_kills()

@@ -54,8 +54,11 @@ class Departure:
         """
         until = time.monotonic() + _UNANSWERED
         retry = _FIRST_RETRY
+        queued = Queued.UNANSWERED
         while time.monotonic() < until:
             word = self._scheduler.ask()  # also: it may have been done, though nobody said so
+            if word.requeued and queued is Queued.YES:
+                return True  # by now for sure; the slurmd that should end us may be dead
             if word.fate is Fate.CANCELLED:
                 self._journal.say("the job is cancelled: it is not queued again")
                 return False

@@ -1,0 +1,198 @@
+"""Our job as Slurm's programs tell of it: those that hang, refuse or are not there are played."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from clusterseg.cluster.slurm.allocation import Allocation
+from clusterseg.cluster.slurm.commands import Slurm
+from clusterseg.plan.model import SlurmPlan
+from clusterseg.runs.records import Cause, Claim
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.scheduler import Queued
+from clusterseg.supervise.slurm_job import NO_WORD, Fate, Word
+from clusterseg.supervise.slurm_scheduler import SlurmScheduler
+
+KEY = "0123456789abcdef" * 2
+JOB = Allocation(
+    job_id="12",
+    number=12,
+    restart_count=1,
+    tasks={"n1": 1, "n2": 1},
+    cpus={"n1": 1, "n2": 1},
+    partition="low",
+)
+SHOWN = (
+    "JobId=12 JobName=t.0123 UserId=me(0) GroupId=me(0) MCS_label=N/A Priority=1 Nice=0 "
+    "Account=(null) QOS=(null) JobState=RUNNING Reason=None Dependency=(null) Requeue=1 "
+    "Restarts=1 BatchFlag=1 Reboot=0 ExitCode=0:0 RunTime=00:01:04 TimeLimit=00:10:00 "
+    "TimeMin=N/A SubmitTime=2026-11-21T03:00:00 EligibleTime=2026-11-21T03:00:00 "
+    "StartTime=2026-11-21T03:00:00 EndTime=2036-11-21T03:10:00 Deadline=N/A PreemptTime=None "
+    "Partition=low AllocNode:Sid=n1:1 ReqNodeList=(null) ExcNodeList=(null) NodeList=n[1-2] "
+    f"BatchHost=n1 NumNodes=2 NumCPUs=2 Command=/batch.sh WorkDir=/ Comment=clusterseg:{KEY} "
+    "StdErr=/dev/null Power="
+)
+# scontrol writes down what it was asked; `show` answers.
+WELL = f"""echo "$@" >> "$0.asked"
+case "$*" in *"show job"*) echo '{SHOWN}' ;; *"show partition"*) echo 'TotalNodes=4' ;; esac
+"""
+
+
+def scheduler(folder: Path, *, requeue: bool = True, **programs: str) -> SlurmScheduler:
+    """Over these shell scripts instead of Slurm's programs."""
+    folder.mkdir(exist_ok=True)
+    for name, script in programs.items():
+        file = folder / name
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+    plan = SlurmPlan(
+        options=("--signal=B:USR1@30",),
+        site=None,
+        metadata_delay=0.0,
+        notice=None,
+        accounting=None,
+        requeue=requeue,
+    )
+    # The shells' own commands come after.
+    slurm = Slurm({"PATH": f"{folder}:/nonexistent"}, patience=1.0)
+    return SlurmScheduler(JOB, plan, slurm, Journal(), key=KEY, time_limit=600.0)
+
+
+def asked(folder: Path) -> list[str]:
+    file = folder / "scontrol.asked"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_the_real_end_is_that_of_slurm(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=WELL)
+    before = own.end_of_time
+    assert before is not None
+    assert before - time.monotonic() == pytest.approx(600, abs=5)
+    assert own.ask().fate is Fate.RUNNING
+    assert own.end_of_time is not None
+    assert own.end_of_time > before
+
+
+def test_it_is_asked_rarely(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=WELL)
+    own.ask()
+    for _ in range(100):
+        assert own.look() is None
+        own.confirm_end()
+        own.guess(15)
+    assert len(asked(tmp_path)) == 1
+
+
+def test_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol="exec /bin/sleep 100", squeue="exec /bin/sleep 100")
+    own.begin()
+    assert own.ask() == NO_WORD
+    assert own.end_of_time is not None  # that of job.yaml
+    assert own.meaning(15) is Cause.PREEMPTED
+    assert own.lost_hosts(["n1", "n2"]) == []
+    assert own.queue_again(Cause.PREEMPTED, NO_WORD, ()) is Queued.UNANSWERED
+
+
+def test_a_refusal_is_final(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol="echo 'Job requeue is disabled' >&2; exit 1")
+    assert own.queue_again(Cause.PREEMPTED, NO_WORD, ()) is Queued.REFUSED
+
+
+def test_without_scontrol_only_slurm_itself_queues_again(tmp_path: Path) -> None:
+    own = scheduler(tmp_path)
+    assert own.can_queue_again(Cause.PREEMPTED)
+    assert not own.can_queue_again(Cause.TIME_LIMIT)
+    assert own.queue_again(Cause.PREEMPTED, NO_WORD, ()) is Queued.BY_ITSELF
+    assert not scheduler(tmp_path, requeue=False).can_queue_again(Cause.PREEMPTED)
+
+
+def test_a_requeue_names_the_job_and_the_hosts_to_avoid(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=WELL)
+    word = Word(Fate.RUNNING, excluded="n4")
+    assert own.queue_again(Cause.NODE_FAIL, word, ["n2"]) is Queued.YES
+    assert asked(tmp_path) == [
+        "requeue 12",
+        "-o show partition low",
+        "update JobId=12 ExcNodeList=n4,n2",
+    ]
+
+
+def test_no_host_is_avoided_that_cannot_be_done_without(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=WELL)
+    own.queue_again(Cause.NODE_FAIL, Word(Fate.RUNNING, excluded="n[3-4]"), ["n2"])
+    assert asked(tmp_path) == ["requeue 12", "-o show partition low"]
+
+
+def test_what_is_queued_already_is_not_queued_twice(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=WELL)
+    assert own.queue_again(Cause.PREEMPTED, Word(Fate.REQUEUED), ()) is Queued.YES
+    assert asked(tmp_path) == []
+
+
+def test_a_job_that_must_not_be_requeued_by_slurm_can_be_by_us(tmp_path: Path) -> None:
+    own = scheduler(tmp_path, requeue=False, scontrol=WELL, squeue="")
+    own.queue_again(Cause.TIME_LIMIT, Word(Fate.RUNNING, may_requeue=False), ())
+    assert asked(tmp_path) == ["update JobId=12 Requeue=1", "requeue 12"]
+    own.begin()  # the next life
+    assert asked(tmp_path)[-1] == "update JobId=12 Requeue=0"
+
+
+def claim(**fields: object) -> Claim:
+    known: dict[str, object] = {
+        "t": 0.0,
+        "attempt": 0,
+        "submission": 0,
+        "key": KEY,
+        "uid": 0,
+        "job_id": "12",
+        "host": "n1",
+        "boot_id": "b",
+        "pid": 1,
+        "pid_start": 1,
+        "nonce": "",
+        "hosts": {},
+        "ranks": 2,
+        "argv": [],
+    }
+    return Claim(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def test_why_a_life_was_killed(tmp_path: Path) -> None:
+    line = "12|PREEMPTED|2026-11-21T03:00:00|n1"
+    own = scheduler(tmp_path, sacct=f"echo '{line}'")
+    assert own.cause_of_kill(claim(restart_count=0)) is Cause.PREEMPTED
+    # Killed in this very life: nobody but its guardian has started it anew.
+    assert own.cause_of_kill(claim(restart_count=1)) is Cause.UNKNOWN
+    assert own.cause_of_kill(claim(job_id="11")) is Cause.UNKNOWN
+
+
+@pytest.mark.parametrize("sacct", ["exit 1", "", "echo '12|PREEMPTED|1|n1\n12|TIMEOUT|2|n1'"])
+def test_without_a_whole_accounting_it_is_not_known(sacct: str, tmp_path: Path) -> None:
+    own = scheduler(tmp_path, sacct=sacct)
+    assert own.cause_of_kill(claim(restart_count=0)) is Cause.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("shown", "lives"),
+    [
+        (SHOWN, True),
+        (SHOWN.replace("JobState=RUNNING", "JobState=PENDING"), True),
+        (SHOWN.replace("JobState=RUNNING", "JobState=COMPLETING"), None),
+        (SHOWN.replace("JobState=RUNNING", "JobState=COMPLETED"), False),
+        (SHOWN.replace(KEY, "f" * 32), False),  # the id is another's now
+        (SHOWN.replace(f"clusterseg:{KEY}", "(null)"), None),
+    ],
+)
+def test_whether_another_job_lives(shown: str, lives: bool | None, tmp_path: Path) -> None:
+    own = scheduler(tmp_path, scontrol=f"echo '{shown}'")
+    assert own.job_lives(claim()) is lives
+
+
+def test_a_job_that_slurm_forgot_may_still_run(tmp_path: Path) -> None:
+    said = "slurm_load_jobs error: Invalid job id specified"
+    own = scheduler(tmp_path, scontrol=f"echo '{said}' >&2; exit 1")
+    assert own.job_lives(claim()) is None
+    assert own.job_lives(claim(job_id="local-n1-1-1")) is None
