@@ -21,7 +21,7 @@ from clusterseg.submit.code_files import looks_like_code, named, paths_past_the_
 from clusterseg.submit.git import Git, GitFailed, Status, find_top
 
 PATIENCE = 30.0  # seconds for git where the code is asked for
-_BRIEF = 2.0  # seconds where it is only noted
+_BRIEF = 1.0  # seconds where it is only noted
 _LARGEST_DIFF = 4 << 20  # bytes
 _MOST_CHANGED = 1000  # names in git.json
 
@@ -196,14 +196,28 @@ def _noted(directory: Path, environ: Mapping[str, str]) -> Code:
         return Code()
     try:
         git = Git(top, environ)
-        status = git.status(patience=_BRIEF)
-    except GitFailed:  # too slow, not allowed, no git: the job does not need it
+    except GitFailed:
         return Code()
+    try:
+        status = git.status(patience=_BRIEF)
+    except GitFailed:  # a large working tree on a slow file system; not allowed
+        return _commit_only(git, top)
     try:
         diff, cut = _diff(git, status, _BRIEF)
     except GitFailed:
         diff, cut = None, True
     return Code(git=_record(str(top), status, cut, None), diff=diff)
+
+
+def _commit_only(git: Git, top: Path) -> Code:
+    """What git knows without a look at the working tree."""
+    try:
+        said = git.ask("rev-parse", "HEAD", patience=_BRIEF).data
+    except GitFailed:  # the job does not need it
+        return Code()
+    commit = said.decode("ascii", "replace").strip()
+    record = GitRecord(top=_shown([str(top)])[0], commit=commit, branch=None, dirty=None)
+    return Code(git=msgspec.json.encode(record) + b"\n")
 
 
 def _diff(git: Git, status: Status, patience: float) -> tuple[bytes | None, bool]:

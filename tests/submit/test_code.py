@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -496,6 +497,15 @@ def test_a_git_that_hangs_is_left_behind(
     monkeypatch.setattr("clusterseg.submit.code._BRIEF", 0.3)
     environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     assert gather(plan, environ).git is None
+    real = shutil.which("git")
+    (programs / "git").write_text(
+        f'#!/bin/sh\ncase "$*" in *status*) exec sleep 60;; esac\nexec {real} "$@"\n'
+    )
+    found = gather(plan, environ).git  # only the look at the working tree is slow
+    assert found is not None
+    record = msgspec.json.decode(found)
+    assert (len(record["commit"]), record["dirty"], record["changed"]) == (40, None, [])
+    (programs / "git").write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(GitFailed, match=r"longer than 0\.2 s"):
         Git(repository, environ).status(patience=0.2)
 
