@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-MOUNTS = "--container-mounts="  # of pyxis: FROM:TO,... in one word
+_OWN = ("--container-mounts=", "--container-workdir=")  # of pyxis, with paths within one word
 
 
 def filled_line(
@@ -12,16 +12,17 @@ def filled_line(
 ) -> tuple[str, ...]:
     """`line` with the values of `symbols` in their places.
 
-    A symbol is a whole word, or stands in clusterseg's own list of mounts. Words of the user's own
-    `command`, with which the line ends, are never touched.
+    A symbol is a whole word, or the beginning of a path, or stands in what is said of a container.
+    Words of the user's own `command`, with which the line ends, are never touched.
     """
     ours = len(line) - len(command or ())
     return (*(_filled(word, symbols) for word in line[:ours]), *line[ours:])
 
 
 def _filled(word: str, symbols: Mapping[str, str]) -> str:
-    if word.startswith(MOUNTS):
-        for symbol, value in symbols.items():
+    for symbol, value in symbols.items():
+        if word == symbol or word.startswith(f"{symbol}/"):
+            return value + word.removeprefix(symbol)
+        if word.startswith(_OWN):
             word = word.replace(symbol, value)
-        return word
-    return symbols.get(word, word)
+    return word

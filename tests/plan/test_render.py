@@ -71,6 +71,44 @@ def test_the_script_goes_to_a_file_as_a_program(job, tmp_path, capsys):
     assert stat.S_IMODE(written.stat().st_mode) == 0o700
 
 
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A login node, as far as render looks: an sbatch on the PATH, and a slurm.conf."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o700)
+    (tmp_path / "slurm.conf").write_text("ClusterName=devcluster-x\n")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    return tmp_path
+
+
+def test_for_slurm_the_plan_has_its_options(job, slurm, capsys):
+    assert render(str(job), "--json", "--set", "launcher=local") == ExitCode.OK
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["scheduler"] == "slurm"
+    assert plan["hosts"] == {"{host0}": 1}
+    assert plan["slurm"]["site"] == "devcluster"
+    assert plan["slurm"]["metadata_delay"] == 0
+    for option in plan["slurm"]["options"]:
+        assert f"\n#SBATCH {option}\n" in plan["script"]
+
+
+def test_a_file_for_slurm_holds_all_that_sbatch_needs(job, slurm, monkeypatch, capsys):
+    monkeypatch.setenv("DATA", "/data/it's")
+    job.write_text(JOB.replace("fit.py", '"${DATA}"'))
+    arguments = [str(job), "-o", "job.sh", "--runs-dir", "my runs", "--set", "launcher=local"]
+    assert render(*arguments) == ExitCode.OK
+    written = (slurm / "job.sh").read_text()
+    assert stat.S_IMODE((slurm / "job.sh").stat().st_mode) == 0o700
+    assert f"--runs-dir '{slurm}/my runs'" in written
+    assert written.endswith(f"<<'JOB_YAML'\n{job.read_text()}JOB_YAML\n")
+    assert "command.1=" in written
+    assert f"#SBATCH --output={slurm}/demo-%j.out" in written
+    assert "{output}" not in written
+    assert capsys.readouterr().out == ""
+
+
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err

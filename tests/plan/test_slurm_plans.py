@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
-from clusterseg.plan.model import Plan
+from clusterseg.plan.model import CodeSource, Plan
 from clusterseg.plan.planner import fill, place
 from clusterseg.plan.sbatch_words import set_by_key
 from clusterseg.plan.slurm_options import notice_lead
@@ -213,6 +213,18 @@ def test_named_hosts_are_those_of_the_allocation() -> None:
 def test_a_local_plan_has_its_hosts_already() -> None:
     local = plan("")
     assert place(local, ["other"]) is local
+
+
+def test_a_container_sees_the_copy_of_the_code() -> None:
+    text = "environment: {container: a.sif}\ncode: snapshot\n"
+    code = CodeSource(top="/home/ada", directory="/home/ada/camvid")
+    for tool in ("apptainer", "pyxis"):
+        made = fill(slurm_plan(text, code=code, container_tool=tool), run_dir="/r")
+        assert not [word for word in made.argv if "{run_dir}" in word]
+        line = " ".join(made.argv)
+        assert "/home/ada/camvid/a.sif" in line
+        where = "--pwd /r/code/camvid" if tool == "apptainer" else "workdir=/r/code/camvid"
+        assert where in line
 
 
 def test_containers_want_paths_that_can_be_mounted() -> None:

@@ -153,7 +153,7 @@ def quoted(text: str) -> str:
 
 @pytest.mark.parametrize("field", FIELDS)
 @settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -190,7 +190,7 @@ def test_text_in_any_field_stays_data(bench: Path, field: str, text: str) -> Non
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -207,7 +207,7 @@ def slurm_program(bench: Path) -> Plan:
     return slurm_plan("", program=(str(bench / "clusterseg"),), directory=str(bench))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(value=texts, variable=texts, default=st.text("abc[{'\" ", max_size=5), quotes=st.booleans())
 def test_what_a_variable_said_is_fixed(
     value: str, variable: str, default: str, quotes: bool
