@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +18,10 @@ from clusterseg.cluster.processes import oom_kills
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
-from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Claim, End, State
+from clusterseg.runs.records import Cause, Claim, State
+from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
 from clusterseg.supervise.history import budgets, ended_before, is_done, position
@@ -37,12 +35,11 @@ from clusterseg.supervise.policy import (
     Action,
     Decision,
     Ended,
-    cause_of_request,
     decide,
     refuse,
 )
 from clusterseg.supervise.schedulers import scheduler_of, timing_of
-from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.session import Session
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.witness import Interrupted, Onlooker
 
@@ -98,9 +95,12 @@ class _Supervisor:
             self._journal,
             cleanup=timing.cleanup,
         )
-        self._stop: Stop | None = None  # asked for while no ranks ran
+        self._between = Between(
+            opening.run, self._scheduler, wakeups, self._journal, look=timing.look
+        )
 
     def loop(self) -> int:
+        """The attempts, one after the other; returns the run's exit code."""
         if is_done(self._run, self._opening.submission):
             self._journal.say(f"{self._run.run_id} is done already: nothing is started")
             return int(ExitCode.OK)
@@ -112,6 +112,7 @@ class _Supervisor:
                 return self._leave_unclaimed(interrupted.number)
             if claim is None:
                 return int(ExitCode.OK)
+            self._scheduler.claimed()
             heartbeat = HeartbeatWriter(self._run.attempt(claim.attempt).heartbeat)
             outcome = self._attempt(claim, heartbeat)
             if outcome is None:  # the run is another's now
@@ -119,13 +120,9 @@ class _Supervisor:
             conclusion, decision = outcome
             if decision.action is Action.REQUEUE:
                 return self._leave(claim, conclusion, decision, heartbeat)
-            if decision.action is Action.YIELD:
-                return int(decision.exit_code)
-            if decision.action is Action.END:
-                event = "give-up" if decision.exit_code == ExitCode.FAILED else "end"
-                self._notify(event, decision.state)
-                return int(decision.exit_code)
-            self._back_off(claim, decision.delay, heartbeat)
+            if decision.action is not Action.RESTART:
+                return self._finish(decision)
+            self._between.back_off(claim, decision.delay, heartbeat)
 
     def _attempt(
         self, claim: Claim, heartbeat: HeartbeatWriter
@@ -157,8 +154,7 @@ class _Supervisor:
             self._journal.close()
 
     def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
-        self._take_signals()
-        stop = self._stop or self._requested_stop(claim) or self._out_of_time()
+        stop = self._between.stop(claim)
         if stop is not None:
             self._journal.say(f"{stop.reason}: the ranks are not started")
             why = f"{stop.reason}, before the ranks were started"
@@ -232,19 +228,7 @@ class _Supervisor:
 
     def _end(self, claim: Claim, found: Conclusion, decision: Decision) -> Decision | None:
         """Records how it ended and what follows; None if the run was lost meanwhile."""
-        end = End(
-            t=time.time(),
-            attempt=claim.attempt,
-            cause=found.cause,
-            exit_code=found.exit_code,
-            signal=found.signal,
-            failed_rank=found.failed_rank,
-            failed_host=found.failed_host,
-            error=found.error,
-            first_step=found.first_step,
-            last_step=found.last_step,
-            will_restart=decision.action is not Action.END,
-        )
+        end = found.record(claim.attempt, will_restart=decision.action is not Action.END)
         try:
             if not write_end(self._run, end):  # we slept; what follows is not ours to decide
                 self._journal.say(
@@ -257,6 +241,12 @@ class _Supervisor:
             self._journal.say(found.error)
         self._journal.say(f"attempt {claim.attempt} ended: {found.cause}; {decision.reason}")
         return decision
+
+    def _finish(self, decision: Decision) -> int:
+        if decision.action is Action.END:
+            event = "give-up" if decision.exit_code == ExitCode.FAILED else "end"
+            self._notify(event, decision.state)
+        return int(decision.exit_code)
 
     def _leave_unclaimed(self, number: int) -> int:
         """A notice while an earlier holder was waited for."""
@@ -300,42 +290,3 @@ class _Supervisor:
             ranks=self._plan.ranks,
             argv_of=lambda attempt: launch_argv(self._opening.argv, self._plan, self._run, attempt),
         )
-
-    def _requested_stop(self, claim: Claim) -> Stop | None:
-        """A request that was already there when the attempt was claimed."""
-        request = read_stop(self._run.stop_file(claim.attempt))
-        if request is None:
-            return None
-        return Stop(
-            cause_of_request(request.reason),
-            f"stop file: {request.reason}",
-            0.0,
-            now=request.reason == StopReason.CANCEL_NOW,
-            superseded=request.reason == StopReason.SUPERSEDED,
-        )
-
-    def _out_of_time(self) -> Stop | None:
-        end = self._scheduler.end_of_time
-        if end is None or time.monotonic() < end:
-            return None
-        return Stop(Cause.TIME_LIMIT, "the time limit is reached", 0.0)
-
-    def _take_signals(self) -> None:
-        """Signals that came while no ranks ran."""
-        for number in self._wakeups.take():
-            reason = f"{signal.Signals(number).name} at the supervisor"
-            self._stop = Stop(self._scheduler.meaning(number), reason, 0.0)
-
-    def _back_off(self, claim: Claim, seconds: float, heartbeat: HeartbeatWriter) -> None:
-        """Waits before the next attempt, alive for all to see; a request to stop ends it."""
-        self._journal.say(f"next attempt in {seconds:.0f} s")
-        until = time.monotonic() + seconds
-        known = read_stop(self._run.stop_file(claim.attempt))
-        while self._stop is None and (rest := until - time.monotonic()) > 0:
-            self._wakeups.wait(min(rest, self._timing.look))
-            self._take_signals()
-            request = read_stop(self._run.stop_file(claim.attempt))
-            if request is not None and request != known:
-                self._stop = self._requested_stop(claim)
-            with suppress(OSError):
-                heartbeat.beat()

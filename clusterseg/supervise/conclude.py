@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from clusterseg.plan.model import Plan
-from clusterseg.runs.records import Cause
+from clusterseg.runs.records import Cause, End
 from clusterseg.runs.text import last_lines
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
@@ -52,6 +52,22 @@ class Conclusion:
     stop: Stop | None = None
     word: Word = NO_WORD
     lost: tuple[str, ...] = ()
+
+    def record(self, attempt: int, *, will_restart: bool) -> End:
+        """The end record of this attempt."""
+        return End(
+            t=time.time(),
+            attempt=attempt,
+            cause=self.cause,
+            exit_code=self.exit_code,
+            signal=self.signal,
+            failed_rank=self.failed_rank,
+            failed_host=self.failed_host,
+            error=self.error,
+            first_step=self.first_step,
+            last_step=self.last_step,
+            will_restart=will_restart,
+        )
 
 
 def conclude(

@@ -33,6 +33,10 @@ class Scheduler(Protocol):
         """Once, before the first claim."""
         ...
 
+    def claimed(self) -> None:
+        """After each claim: the job is surely the one that holds the run."""
+        ...
+
     @property
     def end_of_time(self) -> float | None:
         """When the allocation ends, by the monotonic clock; None: never, or not known."""
@@ -101,6 +105,9 @@ class NoScheduler:
         self.end_of_time = None if time_limit is None else time.monotonic() + time_limit
 
     def begin(self) -> None:
+        pass
+
+    def claimed(self) -> None:
         pass
 
     def look(self) -> Word | None:

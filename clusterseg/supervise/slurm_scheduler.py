@@ -62,6 +62,7 @@ class SlurmScheduler:
         self._interrupted: float | None = None
         self._lives: list[Life] | None = None
         self._silent = False
+        self._looked_for_twins = False
 
     def begin(self) -> None:
         word = self.ask()
@@ -71,7 +72,11 @@ class SlurmScheduler:
                 self._slurm.update(self._job.job_id, "Requeue=0")
             except SlurmError as error:
                 self._journal.note(f"Slurm may requeue this job by itself: {error}")
-        self._cancel_twins()
+
+    def claimed(self) -> None:
+        if not self._looked_for_twins:
+            self._looked_for_twins = True
+            self._cancel_twins()
 
     def look(self) -> Word | None:
         if self._asked is not None and time.monotonic() - self._asked < EVERY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -173,3 +174,22 @@ def test_cancel_is_no_preemption(slurm_cluster: DevCluster, tmp_path: Path) -> N
     assert (end["cause"], end["will_restart"]) == ("cancelled", False)
     assert slurm_cluster.wait_until(job.job)["Restarts"] == "0"
     assert job.status()["state"] == "stopped"
+
+
+def test_held_twins_are_cancelled_and_duplicates_touch_nothing(
+    slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    """An sbatch that was accepted late, after its submission had got another job."""
+    others = slurm_cluster.sbatch("-p", "high", "-N4", "--exclusive", "--wrap", "sleep 60")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING)
+    script = job.run.submission(0).batch_script
+    key = json.loads(job.run.submission(0).intent.read_bytes())["key"]
+    marks = (f"--comment=clusterseg:{key}", f"--job-name=t.{key[:12]}")
+    twin = slurm_cluster.sbatch("--hold", *marks, script, cwd=tmp_path)
+    slurm_cluster.run("scancel", str(others))
+    job.until_steps()
+    assert slurm_cluster.wait_until(twin)["JobState"] == "CANCELLED"
+    # One that runs all the same finds the run held by a job that lives.
+    duplicate = slurm_cluster.sbatch(*marks, script, cwd=tmp_path)
+    assert slurm_cluster.wait_until(duplicate)["ExitCode"] == "0:0"
+    assert [one.get("cause") for one in job.until_done()] == ["done"]

@@ -1,0 +1,77 @@
+"""What may stop a run while no ranks run: before an attempt's start, and between two attempts."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+
+from clusterseg.runs.control import StopReason, read_stop
+from clusterseg.runs.heartbeat import HeartbeatWriter
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Cause, Claim
+from clusterseg.supervise.journal import Journal
+from clusterseg.supervise.policy import cause_of_request
+from clusterseg.supervise.scheduler import Scheduler
+from clusterseg.supervise.session import Stop
+from clusterseg.supervise.signals import Wakeups
+
+
+class Between:
+    """Signals, stop files and the end of the allocation while there is nobody to stop."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        scheduler: Scheduler,
+        wakeups: Wakeups,
+        journal: Journal,
+        *,
+        look: float,
+    ) -> None:
+        """`look`: seconds between two looks at the stop file."""
+        self._run, self._scheduler = run, scheduler
+        self._wakeups, self._journal, self._look = wakeups, journal, look
+        self._stop: Stop | None = None
+
+    def stop(self, claim: Claim) -> Stop | None:
+        """Why the ranks of a claimed attempt are not to be started; None: they are."""
+        self._take_signals()
+        return self._stop or self._requested(claim) or self._out_of_time()
+
+    def back_off(self, claim: Claim, seconds: float, heartbeat: HeartbeatWriter) -> None:
+        """Waits before the next attempt, alive for all to see; a request to stop ends it."""
+        self._journal.say(f"next attempt in {seconds:.0f} s")
+        until = time.monotonic() + seconds
+        known = read_stop(self._run.stop_file(claim.attempt))
+        while self._stop is None and (rest := until - time.monotonic()) > 0:
+            self._wakeups.wait(min(rest, self._look))
+            self._take_signals()
+            request = read_stop(self._run.stop_file(claim.attempt))
+            if request is not None and request != known:
+                self._stop = self._requested(claim)
+            with suppress(OSError):
+                heartbeat.beat()
+
+    def _take_signals(self) -> None:
+        for number in self._wakeups.take():
+            reason = f"{signal.Signals(number).name} at the supervisor"
+            self._stop = Stop(self._scheduler.meaning(number), reason, 0.0)
+
+    def _requested(self, claim: Claim) -> Stop | None:
+        request = read_stop(self._run.stop_file(claim.attempt))
+        if request is None:
+            return None
+        return Stop(
+            cause_of_request(request.reason),
+            f"stop file: {request.reason}",
+            0.0,
+            now=request.reason == StopReason.CANCEL_NOW,
+            superseded=request.reason == StopReason.SUPERSEDED,
+        )
+
+    def _out_of_time(self) -> Stop | None:
+        end = self._scheduler.end_of_time
+        if end is None or time.monotonic() < end:
+            return None
+        return Stop(Cause.TIME_LIMIT, "the time limit is reached", 0.0)
