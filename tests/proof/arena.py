@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import which
 
@@ -22,7 +21,7 @@ from tests import devcluster
 from tests.devcluster import DevCluster
 from tests.proof.faults import AT_STEP, Fault, mended
 from tests.proof.live import Live
-from tests.proof.verdict import Outcome, measure, weights
+from tests.proof.verdict import Outcome, left_behind, measure, weights
 
 PICTURES = 150  # of the set; two ranks read one each a step
 EPOCH = PICTURES // 2  # steps
@@ -37,13 +36,19 @@ class Case:
     launcher: str
     fault: Fault | None  # None: undisturbed, to compare with
 
+    long: bool = False
+
     @property
-    def name(self) -> str:
-        return f"{self.launcher}: {self.fault.name if self.fault else 'undisturbed'}"
+    def row(self) -> str:
+        return self.fault.name if self.fault else f"undisturbed, {self.steps} steps"
 
     @property
     def epochs(self) -> int:
-        return LONG if self.fault is not None and self.fault.long else SHORT
+        return LONG if self.long or (self.fault is not None and self.fault.long) else SHORT
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * EPOCH
 
 
 @dataclass
@@ -56,7 +61,7 @@ class Lane:
     folder: Path
 
 
-def job(case: Case, lane: Lane, epochs: int) -> dict[str, object]:
+def job(case: Case, lane: Lane) -> dict[str, object]:
     """The real trainer on as little as it takes."""
     others = [node for node in lane.cluster.nodes if node not in lane.nodes]
     return {
@@ -66,7 +71,7 @@ def job(case: Case, lane: Lane, epochs: int) -> dict[str, object]:
             "data": {"format": "camvid", "root": str(lane.data), "size": [16, 16]},
             "augment": [{"flip_horizontal": 0.5}],
             "optimizer": {"name": "sgd", "learning_rate": 0.01},
-            "epochs": epochs,
+            "epochs": case.epochs,
             "batch_size": 1,
             "deterministic": True,
             "communicator": "mpi",
@@ -78,45 +83,57 @@ def job(case: Case, lane: Lane, epochs: int) -> dict[str, object]:
     }
 
 
-def play(case: Case, lane: Lane, undisturbed: bytes | None, epochs: int | None = None) -> Outcome:
-    """Runs one case to its end and looks at what is left."""
-    epochs = epochs or case.epochs
-    number = len(list(lane.folder.glob("case-*")))
-    folder = lane.folder / f"case-{number}-{threading.get_ident()}"
-    folder.mkdir(parents=True)
-    (folder / "job.yaml").write_text(json.dumps(job(case, lane, epochs)))
-    live = Live(lane.cluster, folder / "runs", folder / "job.yaml", lane.nodes)
-    live.submit()
-    fault = case.fault
+def play(cases: Sequence[Case], lanes: Sequence[Lane]) -> list[tuple[Outcome, bytes | None]]:
+    """Runs cases of one fault to their ends, and looks at what is left of each.
+
+    Several only where the fault is one for all: they then share their nodes.
+    """
+    fault = cases[0].fault
+    lives = [start(case, lane) for case, lane in zip(cases, lanes, strict=True)]
+    left: list[list[str]] = [[] for _ in lives]
     if fault is None:
-        live.wait_for_end()
-        causes: tuple[str, ...] = ("done",)
-    else:
-        causes = fault.causes_with(case.launcher)
-        live.wait_for_step(AT_STEP)
-        with mended(fault, live):
-            live.injected = time.time()
-            fault.inject(live)
+        for live in lives:
             live.wait_for_end()
-    exact = fault is None or case.launcher in fault.exact
-    return measure(
-        live,
-        case.launcher,
-        fault.name if fault else "undisturbed",
-        causes=causes,
-        steps=epochs * EPOCH,
-        may_replay=0 if exact else EVERY,
-        undisturbed=undisturbed,
-    )
+    else:
+        for live in lives:
+            live.wait_for_step(AT_STEP)
+        assert all(live.hosts() == lives[0].hosts() for live in lives), "they share no nodes"
+        with mended(fault, lives[0]):
+            fault.inject(lives[0])
+            for live in lives:
+                live.wait_for_end()
+            # Before the nodes are whole again: nobody there ends what does not end by itself.
+            left = [left_behind(live, processes_of="run") for live in lives]
+    outcomes = []
+    for case, live, before in zip(cases, lives, left, strict=True):
+        outcome = measure(
+            live,
+            case.launcher,
+            case.row,
+            causes=fault.causes if fault else ("done",),
+            steps=case.steps,
+            left=before,
+            may_replay=0 if fault is None or case.launcher in fault.exact else EVERY,
+        )
+        outcomes.append((outcome, weights(live.run)))
+    return outcomes
+
+
+def start(case: Case, lane: Lane) -> Live:
+    folder = lane.folder / case.launcher / case.row.replace(" ", "-")
+    folder.mkdir(parents=True)
+    (folder / "job.yaml").write_text(json.dumps(job(case, lane)))
+    live = Live(lane.cluster, folder / "runs", folder / "job.yaml")
+    live.submit()
+    return live
 
 
 @dataclass
 class Arena:
-    """`lanes` by cluster: on one that notifies of preemption, and on one that does not."""
+    """Two lanes of a cluster that gives notice of preemption, and of one that does not."""
 
     noticed: list[Lane]
     silent: list[Lane]
-    undisturbed: dict[tuple[str, int], bytes | None] = field(default_factory=dict)
 
     def lanes(self, fault: Fault | None) -> list[Lane]:
         return self.noticed if fault is None or fault.signal else self.silent
@@ -140,7 +157,9 @@ def arena(folder: Path, *, silent: bool = True) -> Iterator[Arena]:
             name = devcluster.session_name(kind)
             stack.callback(devcluster.stop, name)
             try:
-                cluster = DevCluster.start(name, preempt_signal=kind == "notice")
+                cluster = DevCluster.start(
+                    name, preempt_signal=kind == "notice", conf=["KillWait=30"]
+                )
             except devcluster.Unable as why:
                 pytest.skip(f"no Slurm on this machine: {why}")
             for nodes in (cluster.nodes[:2], cluster.nodes[2:]):
@@ -181,7 +200,6 @@ def slow(real: Path, point: Path) -> Iterator[Path]:
             process.stderr.close()
 
 
-def whole(lanes: Sequence[Lane]) -> Lane:
-    """A cluster's lanes as one, for a case that needs all nodes."""
-    first = lanes[0]
-    return Lane(first.cluster, first.cluster.nodes, first.data, first.folder)
+def whole(lane: Lane) -> Lane:
+    """A lane with all nodes of its cluster, for a fault that takes one of them away."""
+    return replace(lane, nodes=lane.cluster.nodes)

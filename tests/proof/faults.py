@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tests.proof.live import Live, kill
 
@@ -19,23 +19,20 @@ HOLD = 8  # seconds that a job of the partition `high` keeps what it took
 class Fault:
     """A row of the table.
 
-    `causes`: of each attempt in order, by launcher if they differ. `exact`: for these launchers
-    there is a notice, so that no step may be done twice. `signal`: on a cluster that gives the
-    batch step a notice of preemption. `alone`: it hurts nodes, or all that run on the cluster.
-    `long`: it takes a while until it is seen.
+    `causes`: of each attempt in order. `exact`: for these launchers there is a notice, so that
+    no step may be done twice. `signal`: on a cluster that gives the batch step a notice of
+    preemption. `shared`: it hurts all that run on a node, or on the cluster, so that both
+    launchers' runs meet it together. `long`: it takes a while until it is seen.
     """
 
     name: str
     inject: Callable[[Live], None]
-    causes: tuple[str, ...] | dict[str, tuple[str, ...]]
+    causes: tuple[str, ...]
     exact: tuple[str, ...] = ()
     signal: bool = True
-    alone: bool = False
+    shared: bool = False
     long: bool = False
-    mend: Callable[[Live], None] = field(default=lambda live: None)
-
-    def causes_with(self, launcher: str) -> tuple[str, ...]:
-        return self.causes[launcher] if isinstance(self.causes, dict) else self.causes
+    mend: Callable[[Live], None] | None = None
 
 
 def preempt(live: Live) -> None:
@@ -131,17 +128,17 @@ FAULTS = (
     Fault("the supervisor is killed", kill_the_supervisor, ("unknown", "done")),
     Fault(
         "slurmd of the batch host is killed", kill_slurmd, ("node_fail", "done"),
-        signal=False, alone=True, long=True, mend=start_slurmd,
+        signal=False, shared=True, long=True, mend=start_slurmd,
     ),
     Fault(
         "the network of a node is cut", cut_the_network, ("node_fail", "done"),
-        signal=False, alone=True, long=True, mend=join_the_network,
+        signal=False, shared=True, long=True, mend=join_the_network,
     ),
     Fault(
         "the network of the batch host is cut", cut_the_batch_host, ("node_fail", "done"),
-        signal=False, alone=True, long=True, mend=join_the_network,
+        signal=False, shared=True, long=True, mend=join_the_network,
     ),
-    Fault("slurmctld is killed and started", restart_slurmctld, ("done",), alone=True, exact=BOTH),
+    Fault("slurmctld is killed and started", restart_slurmctld, ("done",), shared=True, exact=BOTH),
     Fault("cancel, then resume", cancel_and_resume, ("cancelled", "done"), exact=BOTH),
     Fault("requeue by hand", requeue_by_hand, ("preempted", "done")),
 )  # fmt: skip
@@ -153,5 +150,5 @@ def mended(fault: Fault, live: Live) -> Iterator[None]:
     try:
         yield
     finally:
-        if fault.mend is not None and ("node" in live.notes or not fault.alone):
+        if fault.mend is not None and "node" in live.notes:
             fault.mend(live)

@@ -24,13 +24,11 @@ LOOK = 0.3  # seconds between two looks
 
 @dataclass
 class Live:
-    """A submitted run. `nodes`: those that its lane may use (empty: all)."""
+    """A submitted run; `notes` are for whoever hurts it, to mend it again."""
 
     cluster: DevCluster
     runs: Path
     job_yaml: Path
-    nodes: tuple[str, ...] = ()
-    injected: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
     _run: RunPaths | None = None
 
@@ -85,9 +83,9 @@ class Live:
             time.sleep(LOOK)
 
     def wait_for_step(self, step: int, attempt: int = 0) -> None:
-        self.wait(lambda: self.step(attempt) >= step, f"step {step} of attempt {attempt}", 240)
+        self.wait(lambda: self.step(attempt) >= step, f"step {step} of attempt {attempt}", 600)
 
-    def wait_for_end(self, seconds: float = 420) -> None:
+    def wait_for_end(self, seconds: float = 900) -> None:
         """Until the run needs no more attempts, and Slurm has no job of it."""
         self.wait(self._is_over, "the run is over", seconds)
         self.wait(lambda: not self._in_queue(), "its job has left the queue", 60)

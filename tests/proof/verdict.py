@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -33,7 +32,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     replayed: int
     saved: float | None
     first_step: float | None
-    same_weights: bool | None
     wrong: list[str]
 
 
@@ -45,9 +43,12 @@ def measure(
     causes: tuple[str, ...],
     steps: int,
     may_replay: int,
-    undisturbed: bytes | None,
+    left: list[str],
 ) -> Outcome:
-    """Looks at everything that is left; `wrong` says what is not as it has to be."""
+    """Looks at everything that is there; `wrong` says what is not as it has to be.
+
+    `left`: what was left behind on nodes that are whole again by now.
+    """
     status = json.loads(live.cli("status", live.run.run_id, "--json", check=False).stdout)
     summary = json.loads(live.cli("collect", live.run.run_id, "--json").stdout)
     found = [attempt["cause"] for attempt in summary["attempts"]]
@@ -68,11 +69,7 @@ def measure(
         ]
     wrong += summary["missing"]
     wrong += unreadable(live.run)
-    wrong += left_behind(live)
-    final = weights(live.run)
-    same = None if undisturbed is None else final == undisturbed
-    if same is False:
-        wrong.append("the last weights are others than those of an undisturbed run")
+    wrong += left or left_behind(live)
     return Outcome(
         launcher=launcher,
         fault=fault,
@@ -81,7 +78,6 @@ def measure(
         replayed=counted["replayed"],
         saved=seconds_to_save(live),
         first_step=seconds_to_first_step(live),
-        same_weights=same,
         wrong=wrong,
     )
 
@@ -129,12 +125,17 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def left_behind(live: Live, patience: float = 15.0) -> list[str]:
-    """Processes of the run, or of its jobs, on any node (they share the machine's processes)."""
+def left_behind(live: Live, *, processes_of: str = "job", patience: float = 15.0) -> list[str]:
+    """Processes of the run, and of its jobs, on any node (they share the machine's processes).
+
+    On a node whose slurmd is dead Slurm's own (slurmstepd) stay until it is back: there, of the
+    "run" alone.
+    """
     wanted = [{"CLUSTERSEG_RUN_DIR": str(live.run.root)}]
     conf = str(live.cluster.slurm_conf)
     jobs = {path.read_text().split()[0] for path in live.run.submissions.glob("*/job_id")}
-    wanted += [{"SLURM_JOB_ID": job, "SLURM_CONF": conf} for job in jobs]
+    if processes_of == "job":
+        wanted += [{"SLURM_JOB_ID": job, "SLURM_CONF": conf} for job in jobs]
     until = time.monotonic() + patience
     while True:
         left = {one.pid for each in wanted for one in processes_with_environment(each)}
