@@ -379,6 +379,15 @@ def test_dead_is_only_what_slurm_says_is_over_or_queued_again(
         assert sight.life is Life.UNKNOWN
 
 
+@pytest.mark.parametrize("state", list(JobState))
+def test_an_answer_says_nothing_of_a_claim_that_came_after_it(state: JobState) -> None:
+    answer = Answer(asked=NOW - 10, jobs={"12": JobFacts(id="12", number=12, state=state, key=KEY)})
+    known = Known(answer, {}, NOW)
+    beat = Heartbeat(count=1, t=NOW - 100)
+    sight = holder_sight(a_claim(NOW - 5), answer.jobs["12"], beat, known)
+    assert sight.life is Life.UNKNOWN
+
+
 @given(answers(), st.floats(NOW - 1e4, NOW))
 def test_a_job_is_dead_only_if_it_is_over_and_lost_only_if_slurm_answers(
     answer: Answer, since: float

@@ -239,6 +239,21 @@ def test_of_many_at_once_one_asks(world: World) -> None:
     assert all("1" in answer.jobs for answer in answers)
 
 
+def test_who_comes_when_another_has_just_asked_does_not_ask_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = world.cache()
+    turn = late._turn
+
+    def a_moment_later() -> object:
+        world.cache().answer()
+        return turn()
+
+    monkeypatch.setattr(late, "_turn", a_moment_later)
+    late.answer()
+    assert world.slurm.asked == 1
+
+
 def test_who_hangs_holds_nobody_up_who_has_an_older_answer(world: World) -> None:
     world.cache().answer()
     world.now += 10
