@@ -30,6 +30,8 @@ class Timing:
     `terminate`: between TERM and KILL. `stop_train`, `stop_command`: for ranks that were asked
     to stop, beside what their saves were measured to take; a `command:` program may not know
     about stop files at all. `cleanup`: for killed processes to be gone.
+    `lost`: for ranks that may still save when the launcher has lost a host; with `terminate` less
+    than the 30 s (KillWait) after which Slurm kills the supervisor, too.
     """
 
     look: float = 1.0
@@ -37,6 +39,7 @@ class Timing:
     stop_train: float = 120.0
     stop_command: float = 30.0
     cleanup: float = 5.0
+    lost: float = 12.0
     patience: Patience = field(default_factory=Patience)
     hang: Hang = field(default_factory=Hang)
 

@@ -17,6 +17,7 @@ from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise import limits
+from clusterseg.supervise.failure import lost_hosts
 from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
@@ -83,6 +84,7 @@ class Session:
         self._seen_request: StopRequest | None = None
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
+        self._lost: float | None = None  # when the launcher said that it lost one of our hosts
         self._placed = False
 
     @property
@@ -95,8 +97,7 @@ class Session:
         while not self._launcher.ended():
             rest = self._looked + self._timing.look - time.monotonic()
             self._wakeups.wait(rest, self._launcher.descriptors)
-            for line in self._launcher.read_lines():
-                self._journal.launcher(line)
+            self._read(self._launcher.read_lines())
             for number in self._wakeups.take():
                 self._on_signal(number)
             if time.monotonic() - self._looked >= self._timing.look:
@@ -105,6 +106,12 @@ class Session:
             self._journal.launcher(line)
         # The ranks may have read a request that was written after our last look.
         self._check_stop_file()
+
+    def _read(self, lines: list[str]) -> None:
+        for line in lines:
+            self._journal.launcher(line)
+        if self._lost is None and set(lost_hosts(lines)) & set(self.hosts):
+            self._lost = time.monotonic()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -286,6 +293,12 @@ class Session:
             self._terminate()
 
     def _enforce(self, now: float) -> None:
+        # Ranks that wait for one on a lost host never stop, and srun waits for them longer than
+        # Slurm lets this process live: how it ended would not be recorded.
+        lost = self._lost is not None and now - self._lost >= self._timing.lost
+        if self._terminated is None and lost:
+            self._journal.say("the ranks did not end with the host that was lost: ending them")
+            self._terminate()
         if self._terminated is None and self.stop is not None and now >= self.stop.until:
             self._journal.say("the ranks did not stop in time: ending them")
             self._terminate()
