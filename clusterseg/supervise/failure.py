@@ -109,7 +109,7 @@ _LOST_HOST = re.compile(
 
 # slurmstepd: "*** STEP 3.0 ON n1 CANCELLED AT 2026-11-21T03:02:32 DUE TO PREEMPTION ***".
 _STEP_CANCELLED = re.compile(
-    r"CANCELLED AT \S+ DUE TO (?:(PREEMPTION)|(TIME LIMIT)|(NODE \S* ?FAIL))"
+    r"CANCELLED AT \S+ DUE TO (?:(PREEMPTION)|(TIME LIMIT)|(NODE (?:\S+ )?FAIL))"
 )
 
 

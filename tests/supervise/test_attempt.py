@@ -144,6 +144,30 @@ def test_a_signal_stops_all_ranks_resumably(number: int, cause: str, tmp_path: P
     assert json.loads(run.attempt(1).claim.read_bytes())["submission"] == 1
 
 
+def test_a_cancel_that_only_the_ranks_have_read_is_no_preemption(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000")
+    with attempt(run, {**QUICK, "look": 1000.0}) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        request_stop(run.stop_file(0), StopReason.CANCEL)
+        code, said = finish(process)
+    assert code == 75, said
+    assert end_of(run, 0)["cause"] == "cancelled"
+
+
+def test_a_killed_supervisor_counts_against_the_budget_of_the_next(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", restart={"crash": 0})
+    with attempt(run) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        process.kill()
+        process.wait()
+        wait_until(lambda: not ranks_of(run), "launcher and ranks are gone", seconds=10)
+    code, said = supervise(run)
+    assert code == 1, said
+    assert (end_of(run, 1)["cause"], end_of(run, 1)["will_restart"]) == ("unknown", False)
+    assert "restart.crash is 0" in end_of(run, 1)["error"]
+    assert not run.attempt(1).log(0).exists()
+
+
 def test_cancel_now_does_not_wait(tmp_path: Path) -> None:
     run = make_run(tmp_path, "--steps", "10000", "--deaf")
     with attempt(run, {**QUICK, "stop_command": 1000.0}) as process:

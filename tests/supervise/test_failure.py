@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from clusterseg.runs.records import RankEnd, RankStart
+from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.supervise.failure import (
     Failure,
     RankFacts,
     Report,
+    cause_printed,
     describe,
     first_failure,
     launcher_reports,
+    lost_hosts,
 )
 
 # Words of Open MPI 5.0.11, 4.1.8, MPICH 4.3 (Hydra) and srun 22.05.
@@ -167,3 +169,67 @@ def test_what_is_said_is_capped() -> None:
     said = describe(Failure(rank=0), ["x" * 5000] * 50, otherwise="")
     assert len(said) <= 4096
     assert describe(Failure(rank=0), [], otherwise="") == "rank 0 ended without a word"
+
+
+SRUN_KILLED = """\
+srun: error: n2: task 2: Killed
+srun: launch/slurm: _step_signal: Terminating StepId=3.0
+slurmstepd-n1: error: *** STEP 3.0 ON n1 CANCELLED AT 2026-11-21T03:02:32 ***
+srun: error: n2: task 3: Terminated
+srun: error: n1: tasks 0-1: Terminated
+srun: Force Terminated StepId=3.0"""
+SRUN_NODE = """\
+srun: error: Node failure on n[2-3]
+0: slurmstepd-n1: error: *** STEP 13.0 ON n1 CANCELLED AT 2026-11-21T03:41:16 DUE TO NODE FAILURE, \
+SEE SLURMCTLD LOG FOR DETAILS ***
+srun: Job step aborted: Waiting up to 12 seconds for job step to finish."""
+PRTE_LOST = """\
+PRTE has lost communication with a remote daemon.
+
+  HNP daemon   : [prterun-n1-8717@0,0] on node n1
+  Remote daemon: [prterun-n1-8717@0,1] on node n2
+
+This is usually due to either a failure of the TCP network"""
+ORTE_LOST = """\
+ORTE has lost communication with a remote daemon.
+
+  HNP daemon   : [[24842,0],0] on node n1
+  Remote daemon: [[24842,0],2] on node n3
+"""
+
+
+def test_of_a_step_that_srun_ended_the_first_rank_is_the_culprit() -> None:
+    reports = launcher_reports(SRUN_KILLED.splitlines())
+    assert reports[0] == Report(rank=2, host="n2", signal=9)
+    ranks = [RankFacts(rank) for rank in range(4)]
+    failure = first_failure(ranks, reports)
+    assert (failure.rank, failure.signal, failure.host) == (2, 9, "n2")
+
+
+@pytest.mark.parametrize(
+    ("said", "hosts"),
+    [
+        (SRUN_NODE, ["n2", "n3"]),
+        (PRTE_LOST, ["n2"]),
+        (ORTE_LOST, ["n3"]),
+        (SRUN_KILLED, []),
+        ("srun: error: Node failure on n[1-", []),
+    ],
+)
+def test_hosts_that_are_lost(said: str, hosts: list[str]) -> None:
+    assert lost_hosts(said.splitlines()) == hosts
+
+
+@pytest.mark.parametrize(
+    ("why", "cause"),
+    [
+        (" DUE TO PREEMPTION", Cause.PREEMPTED),
+        (" DUE TO TIME LIMIT", Cause.TIME_LIMIT),
+        (" DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS", Cause.NODE_FAIL),
+        (" DUE TO NODE n2 FAILURE", Cause.NODE_FAIL),
+        ("", None),
+    ],
+)
+def test_why_slurm_ended_a_step(why: str, cause: Cause | None) -> None:
+    line = f"slurmstepd: error: *** STEP 3.0 ON n1 CANCELLED AT 2026-11-21T03:02:32{why} ***"
+    assert cause_printed([line]) is cause

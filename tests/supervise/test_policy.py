@@ -24,6 +24,7 @@ from clusterseg.supervise.policy import (
     cause_of_signal,
     classify,
     decide,
+    refuse,
     signature,
 )
 
@@ -348,3 +349,73 @@ def test_signatures_forget_numbers_and_what_follows_the_first_line() -> None:
     assert signature("step 12 at 0xff: bad\nlog") == signature("step 7 at 0x1: bad\nother")
     assert signature("a") != signature("b")
     assert signature(None) == signature("")
+
+
+def killed(cause: Cause) -> Ended:
+    """An attempt without an end record, and what the scheduler says of it."""
+    return Ended(cause, killed=True)
+
+
+PREEMPTED = Ended(Cause.PREEMPTED)
+NEVER = Budgets(preemption=0, time_limit=0, crash=0, node=0)
+
+
+@pytest.mark.parametrize(
+    ("history", "state"),
+    [
+        ([killed(Cause.UNKNOWN)], State.FAILED),
+        ([killed(Cause.NODE_FAIL)], State.FAILED),
+        ([killed(Cause.OUT_OF_MEMORY)], State.FAILED),
+        ([killed(Cause.PREEMPTED)], State.STOPPED),
+        ([killed(Cause.TIME_LIMIT)], State.STOPPED),
+        # Its own end said so already, and Slurm has queued it again all the same.
+        ([Ended(Cause.PREEMPTED, final=True)], State.STOPPED),
+    ],
+)
+def test_a_job_started_against_its_budgets_is_refused(history: list[Ended], state: State) -> None:
+    decision = refuse(history, NEVER)
+    assert decision is not None
+    assert (decision.action, decision.state) == (Action.END, state)
+    assert decision.exit_code == (75 if state is State.STOPPED else 1)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [Ended(Cause.PREEMPTED)],  # whether it may go on was decided when it ended
+        [Ended(Cause.CRASH, final=True)],  # a person has requeued it
+        [Ended(Cause.CANCELLED, final=True)],
+        [killed(Cause.CRASH), Ended(Cause.CRASH)],
+    ],
+)
+def test_a_job_that_is_wanted_again_is_not_refused(history: list[Ended]) -> None:
+    assert refuse(history, NEVER) is None
+
+
+@pytest.mark.parametrize("used", range(5))
+def test_silent_kills_are_counted(used: int) -> None:
+    history = [killed(Cause.UNKNOWN)] * used
+    assert (refuse(history, Budgets(crash=3)) is not None) == (used > 3)
+    history = [PREEMPTED] * (used - 1) + [killed(Cause.PREEMPTED)] * (used > 0)
+    assert (refuse(history, Budgets(preemption=3)) is not None) == (used > 3)
+    assert refuse(history, Budgets(preemption="unlimited")) is None
+
+
+def test_a_job_that_is_queued_again_already_is_not_restarted_here() -> None:
+    decision = decide(Ended(Cause.CRASH), [], Budgets(), can_requeue=True, requeued=True)
+    assert decision.action is Action.REQUEUE
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.DONE])
+def test_who_lost_the_run_starts_nothing(cause: Cause) -> None:
+    """The next attempt runs in the same job: to queue that again would kill it."""
+    decision = decide(Ended(cause), [], Budgets(), can_requeue=True, superseded=True)
+    assert (decision.action, decision.exit_code) == (Action.YIELD, 75)
+
+
+def test_an_mpirun_whose_daemons_were_ended_has_not_succeeded() -> None:
+    line = "srun returned non-zero exit status (36608) from launching"
+    assert classify(Evidence(0, 2, log_tail=(line,))) is not Cause.DONE
+    assert classify(Evidence(0, 2, statuses=("stopped", "stopped"))) is Cause.PREEMPTED
+    assert classify(Evidence(0, 2, statuses=("done",))) is Cause.DONE
