@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from clusterseg.supervise.journal import Journal
 
 PATIENCE = 30.0  # seconds that the command may take
+HURRY = 5.0  # the same before a requeue, which may have to be done within a grace time
 
 
 def notify(argv: Sequence[str], run_id: str, event: str, state: str, journal: Journal) -> None:
@@ -31,7 +32,7 @@ def notify(argv: Sequence[str], run_id: str, event: str, state: str, journal: Jo
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
+            timeout=HURRY if event == "requeue" else PATIENCE,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
