@@ -131,9 +131,10 @@ def test_a_controller_that_does_not_answer_changes_nothing(site: Site) -> None:
     waiting, _, _ = site.submit("--begin=now+1hour")
     site.cluster.wait_until(job_id, "RUNNING")
     site.claim(run, 0, key, job_id)
-    never_seen, other_key, other_id = site.submit()
-    site.claim(never_seen, 0, other_key, other_id)
     assert [site.verdict(each).state for each in (run, waiting)] == [State.RUNNING, State.QUEUED]
+    never_seen, other_key, other_id = site.submit()
+    site.cluster.wait_until(other_id, "RUNNING")
+    site.claim(never_seen, 0, other_key, other_id)
     for breaking, mending in (("stop", "cont"), ("kill", "start")):
         with site.cluster.broken("controller", breaking, mending):
             for each, state in (
