@@ -19,10 +19,11 @@ HOLD = 8  # seconds that a job of the partition `high` keeps what it took
 class Fault:
     """A row of the table.
 
-    `causes`: of each attempt in order. `exact`: for these launchers there is a notice, so that
-    no step may be done twice. `signal`: on a cluster that gives the batch step a notice of
-    preemption. `shared`: it hurts all that run on a node, or on the cluster, so that both
-    launchers' runs meet it together. `long`: it takes a while until it is seen.
+    `causes`: of each attempt in order, with "|" between what may come first. `exact`: for these
+    launchers there is a notice, so that no step may be done twice. `signal`: on a cluster that
+    gives the batch step a notice of preemption. `shared`: it hurts all that run on a node, or on
+    the cluster, so that both launchers' runs meet it together. `long`: it takes a while until it
+    is seen.
     """
 
     name: str
@@ -135,7 +136,9 @@ FAULTS = (
         signal=False, shared=True, long=True, mend=join_the_network,
     ),
     Fault(
-        "the network of the batch host is cut", cut_the_batch_host, ("node_fail", "done"),
+        # Its supervisor can't ask Slurm: it is asked to stop by the next one, or sees a hang.
+        "the network of the batch host is cut", cut_the_batch_host,
+        ("preempted|hang|node_fail", "done"),
         signal=False, shared=True, long=True, mend=join_the_network,
     ),
     Fault("slurmctld is killed and started", restart_slurmctld, ("done",), shared=True, exact=BOTH),

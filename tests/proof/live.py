@@ -20,6 +20,7 @@ from clusterseg.runs.store import iter_submissions, read_job_id
 from tests.devcluster import DevCluster
 
 LOOK = 0.3  # seconds between two looks
+BETWEEN_QUESTIONS = 5.0  # seconds between two questions to Slurm
 
 
 @dataclass
@@ -77,9 +78,16 @@ class Live:
         return [claim.host, *(host for host in claim.hosts if host != claim.host)]
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 180) -> None:
+        """Waits; gives up at once when the run's job is gone and the run is not over."""
         until = time.monotonic() + seconds
+        looked, gone = time.monotonic(), 0
         while not condition():
-            assert time.monotonic() < until, f"waited in vain until {what}\n{self.told()}"
+            now = time.monotonic()
+            assert now < until, f"waited in vain until {what}\n{self.told()}"
+            if now - looked > BETWEEN_QUESTIONS:
+                looked = now
+                gone = gone + 1 if self._is_lost() else 0
+                assert gone < 3, f"no job is left to wait for until {what}\n{self.told()}"
             time.sleep(LOOK)
 
     def wait_for_step(self, step: int, attempt: int = 0) -> None:
@@ -96,9 +104,14 @@ class Live:
             return False
         return iter_submissions(self.run)[-1].number == last.claim.submission
 
+    def _is_lost(self) -> bool:
+        """Whether Slurm answers that there is no job, though one is needed."""
+        done = self.cluster.run("squeue", "-h", "-o", "%i", check=False)
+        return done.returncode == 0 and self.job not in done.stdout.split() and not self._is_over()
+
     def _in_queue(self) -> bool:
-        done = self.cluster.run("squeue", "-h", "-j", self.job, check=False)
-        return done.returncode == 0 and bool(done.stdout.strip())
+        done = self.cluster.run("squeue", "-h", "-o", "%i", check=False)
+        return done.returncode == 0 and self.job in done.stdout.split()
 
     def told(self) -> str:
         """What a person would look at when it went wrong."""
