@@ -71,6 +71,7 @@ def tasks_of(array: str) -> list[int]:
     return sorted(tasks)
 
 
+_OUTER_ARRAY = "SLURM_ARRAY_*"  # what a plan that is no array unsets
 _MOST = 10_000  # runs; Slurm's MaxArraySize is 1001 by default
 
 
@@ -135,7 +136,8 @@ def make_runs(
                 leader=leader.run_id,
             )
             shared = _shared(runs, members, throttle, after) if run is leader else None
-            written = submission_files(run, member.plan, text, intent, code, after=after)
+            plan = _knowing_its_task(member.plan)
+            written = submission_files(run, plan, text, intent, code, after=after)
             identity = new_identity(member.plan, replace(intent, key=os.urandom(16).hex()), now)
             store.create_run(run, identity, replace(written, array=shared), code.copy)
             made.append(run)
@@ -193,6 +195,12 @@ def _with_array(plan: Plan, array: str) -> Plan:
         slurm=replace(plan.slurm, array=array, options=(*options, f"--array={array}")),
         spec=replace(plan.spec, slurm=replace(plan.spec.slurm, array=array)),
     )
+
+
+def _knowing_its_task(plan: Plan) -> Plan:
+    """`plan` for a task of an array: its script keeps the variables that say which."""
+    kept = tuple(pattern for pattern in plan.unset if pattern != _OUTER_ARRAY)
+    return replace(plan, unset=kept)
 
 
 def _ranges(tasks: Sequence[int]) -> list[str]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from clusterseg.cluster.slurm.commands import Slurm, SlurmUnreachable
-from clusterseg.cluster.slurm.jobs import WAITING, JobFacts, carries
+from clusterseg.cluster.slurm.jobs import WAITING, JobFacts, carries, job_comment
 from clusterseg.cluster.slurm.lives import is_adopted
 from clusterseg.cluster.slurm.queue import QueueCache
 from clusterseg.errors import ClustersegError
@@ -43,28 +43,39 @@ def cancel_waiting(run: RunPaths, environ: Mapping[str, str] = os.environ) -> li
     One that starts meanwhile is left to its supervisor. Raises SlurmError.
     """
     slurm = Slurm(environ)
-    waiting = [job.id for job in jobs_of(run, slurm.mine()) if job.state in WAITING]
+    waiting = [job for job in jobs_of(run, slurm.mine()) if job.state in WAITING]
     return _cancelled(slurm, waiting, environ, pending_only=True)
 
 
 def cancel_all(run: RunPaths, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Cancels the run's jobs, whatever they do; returns their ids. Raises SlurmError."""
     slurm = Slurm(environ)
-    return _cancelled(slurm, [job.id for job in jobs_of(run, slurm.mine())], environ)
+    return _cancelled(slurm, jobs_of(run, slurm.mine()), environ)
 
 
 def cancel_leftovers(run: RunPaths, key: str, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Cancels held jobs of the run's other submissions than that of `key`. Raises SlurmError."""
     slurm = Slurm(environ)
-    left = [job.id for job in jobs_of(run, slurm.mine(), but=key) if job.is_held]
+    left = [job for job in jobs_of(run, slurm.mine(), but=key) if job.is_held]
     return _cancelled(slurm, left, environ, pending_only=True)
 
 
 def _cancelled(
-    slurm: Slurm, job_ids: list[str], environ: Mapping[str, str], *, pending_only: bool = False
+    slurm: Slurm, jobs: list[JobFacts], environ: Mapping[str, str], *, pending_only: bool = False
 ) -> list[str]:
+    job_ids = [job.id for job in jobs]
+    tasks = [job for job in jobs if pending_only and "_" in job.id]
+    for job in tasks:
+        # Tasks that wait are one record, and `scancel --state` (22.05) takes all of it for
+        # one task. To change a task, if only to what it is, parts it from the others.
+        if job.key is not None:
+            slurm.update(job.id, f"Comment={job_comment(job.key)}")
+        else:  # the site has its own comments there
+            slurm.cancel(job.id)
+    rest = [job.id for job in jobs if job not in tasks or job.key is not None]
+    if rest:
+        slurm.cancel(*rest, pending_only=pending_only)
     if job_ids:
-        slurm.cancel(*job_ids, pending_only=pending_only)
         QueueCache(environ).outdate()
     return job_ids
 

@@ -51,6 +51,11 @@ class Known(Struct, frozen=True):
         for facts in (self.answer.jobs.get(job_id), self.answer.ended.get(job_id)):
             if facts is not None and _is_ours(facts, key, adopted):
                 return facts
+        array, _, task = job_id.partition("_")
+        whole = self.answer.jobs.get(array) or self.answer.ended.get(array)
+        # An array that was cancelled while it waited is told of as one job.
+        if task and whole is not None and whole.is_over and _is_ours(whole, key, adopted):
+            return whole
         account = self.accounts.get(job_id)
         if account is None:
             return None
