@@ -29,7 +29,7 @@ class _Work:
 
 @contextmanager
 def played(arena: Arena, cases: Sequence[Case]) -> Iterator[Futures]:
-    """Begins all cases; at the end waits for those that still run."""
+    """Begins all cases; at the end waits for those that still run (Ctrl-C: begins no more)."""
     futures: Futures = {(case.launcher, case.row): Future() for case in cases}
     work = {id(arena.noticed): _Work(), id(arena.silent): _Work()}
     for case in cases:
@@ -38,26 +38,32 @@ def played(arena: Arena, cases: Sequence[Case]) -> Iterator[Futures]:
             own.shared.setdefault(case.row, []).append(case)
         else:
             own.single.append(case)
+    given_up = threading.Event()
     threads = [
-        threading.Thread(target=_run_cluster, args=(lanes, work[id(lanes)], futures))
+        threading.Thread(target=_run_cluster, args=(lanes, work[id(lanes)], futures, given_up))
         for lanes in (arena.noticed, arena.silent)
     ]
     for thread in threads:
         thread.start()
     try:
         yield futures
+    except BaseException:
+        given_up.set()
+        raise
     finally:
         for thread in threads:
             thread.join()
 
 
-def _run_cluster(lanes: Sequence[Lane], work: _Work, futures: Futures) -> None:
+def _run_cluster(
+    lanes: Sequence[Lane], work: _Work, futures: Futures, given_up: threading.Event
+) -> None:
     left, lock = list(work.single), threading.Lock()
 
     def run_lane(lane: Lane) -> None:
         while True:
             with lock:
-                if not left:
+                if not left or given_up.is_set():
                     return
                 case = left.pop(0)
             _fulfil([case], futures, lambda case=case: play([case], [lane]))  # type: ignore[misc]
@@ -68,6 +74,8 @@ def _run_cluster(lanes: Sequence[Lane], work: _Work, futures: Futures) -> None:
     for thread in threads:
         thread.join()
     for pair in work.shared.values():
+        if given_up.is_set():
+            return
         both = [whole(lane) for lane in lanes[: len(pair)]]
         _fulfil(pair, futures, lambda pair=pair, both=both: play(pair, both))  # type: ignore[misc]
         lanes[0].cluster.clean()
