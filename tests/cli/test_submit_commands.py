@@ -239,6 +239,8 @@ def test_a_killed_supervisor_is_told_and_resumed(
 def test_logs_follow_until_the_end(cli: Cli, job: Callable[..., Path], runs_dir: Path) -> None:
     cli("submit", job("for i in 1 2 3; do echo line $i; sleep 0.5; done; printf unfinished"))
     run = only_run(runs_dir)
+    # Before there is a rank's log, the batch script's own is followed.
+    until(lambda: run.attempt(0).log(0).exists(), "a rank's log")
     done = cli("logs", "-f", run.run_id)
     assert done.out.splitlines() == ["[0] line 1", "[0] line 2", "[0] line 3", "[0] unfinished"]
     assert look(run).verdict.state is State.DONE
