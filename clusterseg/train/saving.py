@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 
@@ -135,7 +136,10 @@ class Saver:
                 write_seconds=self._last_write,
             )
         )
-        self._prune()
+        try:
+            self._prune()
+        except OSError as error:  # the step is saved; a disk that fills up is noticed by a save
+            sys.stderr.write(f"old checkpoints could not be deleted: {error}\n")
 
     def _holds(self) -> bool:
         return not is_superseded(self._paths, self._claim)
