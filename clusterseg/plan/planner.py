@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
@@ -34,13 +33,11 @@ from clusterseg.plan.script import batch_script
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
-from clusterseg.plan.symbols import filled_line
+from clusterseg.plan.symbols import filled_line, is_symbolic, placed_line, shown_hosts
 from clusterseg.plan.variables import OUTER_JOB, OUTER_STEP
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
-
-_SYMBOLIC_HOST = re.compile(r"\{host([0-9]+)\}")
 
 
 def make_plan(
@@ -198,13 +195,13 @@ def place(plan: Plan, hosts: Sequence[str]) -> Plan:
         geometry=replace(plan.geometry, hosts=placed(plan.geometry.hosts)),
         hostfile=None
         if lines is None
-        else "".join(_SYMBOLIC_HOST.sub(lambda found: names[found[0]], line) for line in lines),
+        else "".join(placed_line(line, names) for line in lines),
     )
 
 
 def _names(plan: Plan, hosts: Sequence[str]) -> dict[str, str]:
     """The real name of each host of the plan."""
-    if all(_SYMBOLIC_HOST.fullmatch(name) for name in plan.hosts):
+    if all(map(is_symbolic, plan.hosts)):
         if len(hosts) >= len(plan.hosts):
             return dict(zip(plan.hosts, hosts, strict=False))
     else:
@@ -230,14 +227,20 @@ def _filled_options(
         if name == "--chdir":
             options.append(f"--chdir={directory}")
         elif value == OUTPUT and output is not None:
-            # Slurm fills in what begins with a per cent sign.
-            options.append(f"--output={output.replace('%', '%%')}")
+            options.append(f"--output={_as_pattern(output)}")
         elif name == "--dependency" and value.endswith(AFTER) and after is not None:
             if after:
                 options.append(option.replace(AFTER, after))
         else:
             options.append(option)
     return tuple(options)
+
+
+def _as_pattern(path: str) -> str:
+    """`path` as sbatch takes it (manual, FILENAME PATTERN): a backslash turns patterns off."""
+    if "\\" in path:
+        return path.replace("\\", "\\\\")
+    return path.replace("%", "%%")
 
 
 def _outer(site: Site | None, slurm: SlurmPlan | None, listed: bool) -> tuple[str, ...]:

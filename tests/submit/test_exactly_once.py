@@ -1,6 +1,6 @@
 """Exactly one effective run, on a real Slurm, whatever its programs and its controller do.
 
-`CLUSTERSEG_STORIES=500 CLUSTERSEG_SEED=7 pytest tests/submit/test_exactly_once.py` plays more.
+`ONCE_STORIES=500 ONCE_SEED=7 pytest tests/submit/test_exactly_once.py` plays more.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.submit.slurm_faults import FAULTS, Stage, Story, random_faults, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
-SEED = int(os.environ.get("CLUSTERSEG_SEED", "20260101"))
-STORIES = int(os.environ.get("CLUSTERSEG_STORIES", "50"))
+SEED = int(os.environ.get("ONCE_SEED", "20260101"))
+STORIES = int(os.environ.get("ONCE_STORIES", "50"))
 
 # The batch script says that it ran and ends before the supervisor: a job costs 10 ms then.
 MARKING = """\

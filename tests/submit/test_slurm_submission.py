@@ -197,11 +197,15 @@ def test_from_inside_another_job_and_another_folder(login: Login, tmp_path: Path
 
 def test_odd_folders(login: Login, tmp_path: Path) -> None:
     """Slurm fills in what begins with a per cent sign, and takes backslashes away."""
-    root = tmp_path / "a b%j" / "c%%x"
-    run = login.submit(login.job("echo in $CLUSTERSEG_RUN_DIR"), "--runs-dir", root)
-    login.until(run, "done")
-    assert run.attempt(0).log(0).read_text() == f"in {run.root}\n"
-    assert "attempt 0" in run.submission(0).output.read_text()
+    path = login.job("echo in $CLUSTERSEG_RUN_DIR")
+    runs = [
+        login.submit(path, "--runs-dir", tmp_path / folder)
+        for folder in ("a b%j/c%%x", "back\\slash%j", "it's #1")
+    ]
+    for run in runs:
+        login.until(run, "done")
+        assert run.attempt(0).log(0).read_text() == f"in {run.root}\n"
+        assert "attempt 0" in run.submission(0).output.read_text()
 
 
 def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
