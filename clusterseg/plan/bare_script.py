@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import OUTPUT, Plan
 from clusterseg.plan.script import launch_lines
 from clusterseg.plan.site import GENERIC
@@ -17,7 +18,7 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
 
     `text` is the job.yaml; `overrides` are all `--set` arguments that it is to be read with
     inside of the job, where the environment may be another one; `root` is the absolute folder of
-    the run directories.
+    the run directories. Raises ClustersegError for a folder that Slurm can't write the output to.
     """
     slurm = plan.slurm
     if slurm is None:
@@ -25,6 +26,12 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
     # A snapshot is taken when the job first starts: there is no copy to go to before.
     directory = plan.directory if plan.code is None else plan.code.directory
     job = "%A_%a" if slurm.array is not None else "%j"
+    if "\\" in directory:  # measured with Slurm 22.05: the output file could not be opened
+        raise ClustersegError(
+            f"{directory} has a backslash, with which Slurm fills in no job id",
+            code="directory",
+            help="use another folder, or clusterseg submit",
+        )
     output = f"{directory.replace('%', '%%')}/{plan.name}-{job}.out"
     places = {f"--output={OUTPUT}": f"--output={output}"}
     places |= {f"--chdir={plan.directory}": f"--chdir={directory}"}

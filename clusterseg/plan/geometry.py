@@ -11,9 +11,10 @@ from heapq import heapify, heapreplace
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Geometry, Host
+from clusterseg.plan.symbols import shown_host, shown_hosts
 from clusterseg.spec.model import ResourcesSpec
 
-_SHOWN = 4  # hosts named in a message
+_SHOWN = 4  # hosts whose equations stand in an explanation
 
 
 def solve(
@@ -103,10 +104,11 @@ def _counts(
         lines.append("ranks_per_node = 1: nothing else given")
     else:
         counts = [max(1, (host.cores or 0) // cpus) for host in used]
-        lines += [
-            f"ranks on {host.name} = cores ÷ cpus_per_rank = {host.cores} ÷ {cpus} = {count}"
+        lines += dict.fromkeys(
+            f"ranks on {shown_host(host.name)} = cores ÷ cpus_per_rank = "
+            f"{host.cores} ÷ {cpus} = {count}"
             for host, count in zip(used[:_SHOWN], counts, strict=False)
-        ]
+        )
     lines.append(f"ranks = {sum(counts)}")
     return counts
 
@@ -181,13 +183,13 @@ def _cpus_per_rank(
         lines.append(f"cpus_per_rank = {resources.cpus_per_rank}: given")
         return resources.cpus_per_rank
     known = [
-        (host.cores, count, host.name)
+        (host.cores, count, shown_host(host.name))
         for host, count in zip(hosts, counts, strict=True)
         if host.cores is not None
     ]
     if len(known) < len(hosts):
         unknown = [host.name for host in hosts if host.cores is None]
-        lines.append(f"cpus_per_rank = 1: the cores of {_list(unknown)} are not known here")
+        lines.append(f"cpus_per_rank = 1: the cores of {shown_hosts(unknown)} are not known")
         return 1
     cores, count, name = min(known, key=lambda host: host[0] // host[1])
     if count > cores:
@@ -209,7 +211,7 @@ def _lack(host: Host, count: int, cpus: int) -> str | None:
         return None
     return (
         f"ranks × cpus_per_rank = {count} × {cpus} = {count * cpus}, "
-        f"but {host.name} has {host.cores} core{'s' * (host.cores != 1)}"
+        f"but {shown_host(host.name)} has {host.cores} core{'s' * (host.cores != 1)}"
     )
 
 
@@ -217,7 +219,7 @@ def _require_hosts(nodes: int, hosts: Sequence[Host]) -> None:
     if nodes > len(hosts):
         raise _refusal(
             f"nodes = {nodes}, but {len(hosts)} host{'s' * (len(hosts) != 1)} can be had "
-            f"({_list([host.name for host in hosts])})",
+            f"({shown_hosts(host.name for host in hosts)})",
             help="ask for fewer nodes, or name the hosts with their ranks in resources.hosts",
         )
 
@@ -232,11 +234,6 @@ def _sum_of(hosts: dict[str, int]) -> str:
     counts = [str(count) for count in hosts.values()]
     shown = counts if len(counts) <= 2 * _SHOWN else [*counts[:_SHOWN], "…", counts[-1]]
     return " + ".join(shown)
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _refusal(equation: str, *, help: str | None = None) -> ClustersegError:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.dialect import Dialect, Meaning
 from clusterseg.plan.model import Geometry, Host
+from clusterseg.plan.symbols import is_symbolic, shown_hosts
+from clusterseg.plan.words import counted
 from clusterseg.spec.model import JobSpec
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
-_SYMBOLIC = re.compile(r"\{host[0-9]+\}")
 _BIND: dict[str, Meaning] = {
     "core": "bind_core",
     "socket": "bind_socket",
@@ -61,7 +62,7 @@ def check_hosts(geometry: Geometry) -> None:
 def check_launcher(geometry: Geometry, dialect: Dialect, host_list: bool) -> None:
     if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
         raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {_ranks(dialect.most_ranks)}, "
+            f"launcher: {dialect.name} starts at most {counted(dialect.most_ranks, 'rank')}, "
             f"but ranks = {geometry.ranks}",
             code="launcher-ranks",
             help="use a launcher with MPI, such as launcher: auto with an MPI installed",
@@ -69,7 +70,7 @@ def check_launcher(geometry: Geometry, dialect: Dialect, host_list: bool) -> Non
     if host_list and not dialect.can("hosts"):
         raise ClustersegError(
             f"launcher: {dialect.name} starts ranks on this host alone, "
-            f"but hosts are {', '.join(list(geometry.hosts)[:4])}",
+            f"but hosts are {shown_hosts(geometry.hosts)}",
             code="launcher-hosts",
             help="use a launcher with MPI",
         )
@@ -82,12 +83,12 @@ def core_warnings(
     if geometry.oversubscribed:
         warnings.append("ranks share cores: they are not bound, and each will be slower")
     unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
-    if unknown and is_symbolic(geometry):
+    if any(map(is_symbolic, unknown)):
         warnings += _unknown_nodes(spec)
     elif unknown and spec.resources.cpus_per_rank == "auto":
         warnings.append(
-            f"the cores of {', '.join(sorted(unknown)[:4])} are not known here: each rank gets "
-            "one; give resources.cpus_per_rank"
+            f"the cores of {shown_hosts(sorted(unknown))} are not known here: each rank gets one; "
+            "give resources.cpus_per_rank"
         )
     cores = {host.name: host.cores or 0 for host in hosts}
     spare = any(
@@ -99,11 +100,6 @@ def core_warnings(
             f"the launcher {dialect.name} does not bind: a rank may run on every core of its host"
         )
     return warnings
-
-
-def is_symbolic(geometry: Geometry) -> bool:
-    """Whether a scheduler is still to choose the hosts."""
-    return any(_SYMBOLIC.fullmatch(name) for name in geometry.hosts)
 
 
 def _unknown_nodes(spec: JobSpec) -> list[str]:
@@ -126,15 +122,10 @@ def _unknown_nodes(spec: JobSpec) -> list[str]:
 def far_warnings(far: Sequence[str]) -> list[str]:
     if not far:
         return []
-    shown = ", ".join(far[:4]) + (f" and {len(far) - 4} more" if len(far) > 4 else "")
     return [
-        f"{shown}: reached by the launcher over ssh; the run directory, this program and the "
-        "data must be found there under the same paths"
+        f"{shown_hosts(far)}: reached by the launcher over ssh; the run directory, this program "
+        "and the data must be found there under the same paths"
     ]
-
-
-def _ranks(count: int) -> str:
-    return f"{count} rank{'s' * (count != 1)}"
 
 
 def _inexpressible(what: str, can: Iterable[str]) -> ClustersegError:

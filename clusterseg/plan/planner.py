@@ -193,9 +193,7 @@ def place(plan: Plan, hosts: Sequence[str]) -> Plan:
         plan,
         hosts=placed(plan.hosts),
         geometry=replace(plan.geometry, hosts=placed(plan.geometry.hosts)),
-        hostfile=None
-        if lines is None
-        else "".join(placed_line(line, names) for line in lines),
+        hostfile=None if lines is None else "".join(placed_line(line, names) for line in lines),
     )
 
 
@@ -209,9 +207,10 @@ def _names(plan: Plan, hosts: Sequence[str]) -> dict[str, str]:
         found = {name: short.get(name.partition(".")[0].lower()) for name in plan.hosts}
         if all(found.values()):
             return {name: name for name in plan.hosts}
+    named = "" if any(map(is_symbolic, plan.hosts)) else f": {shown_hosts(plan.hosts)}"
     raise ClustersegError(
         f"the allocation has the hosts {', '.join(hosts) or 'none'}, but the plan asks for "
-        f"{len(plan.hosts)}: {', '.join(plan.hosts)}",
+        f"{len(plan.hosts)}{named}",
         code="allocation",
         help="submit the job with `clusterseg submit`, or give sbatch the script as it is",
         exit_code=ExitCode.FAILED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Options that clusterseg sets itself, and what to use instead of them in `slurm.extra`.
 _OWN = {
     **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "cpus-per-task"), "resources"),
+    **dict.fromkeys(("tasks", "tasks-per-node"), "resources"),  # sbatch knows both spellings
     "mem": "resources.memory",
     "time": "resources.time",
     "nodelist": "resources.hosts",

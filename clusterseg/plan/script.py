@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from clusterseg import __version__
 from clusterseg.plan.model import Plan
+from clusterseg.plan.words import counted
 from clusterseg.spec.errors import visible
 
 _WIDTH = 96
@@ -69,8 +70,8 @@ def summary(plan: Plan) -> str:
     nodes, ranks, cpus = plan.geometry.nodes, plan.ranks, plan.geometry.cpus_per_rank
     version = f" {plan.launcher_version}" if plan.launcher_version else ""
     return (
-        f"# {visible(plan.name)}: {_count(ranks, 'rank')} on {_count(nodes, 'node')}, "
-        f"{_count(cpus, 'core')} a rank, launcher {visible(plan.launcher + version)}\n"
+        f"# {visible(plan.name)}: {counted(ranks, 'rank')} on {counted(nodes, 'node')}, "
+        f"{counted(cpus, 'core')} a rank, launcher {visible(plan.launcher + version)}\n"
         f"# written by clusterseg {__version__} for the scheduler {plan.scheduler}\n"
     )
 
@@ -114,7 +115,3 @@ def _wrapped(words: Sequence[str]) -> list[str]:
         else:
             lines.append(group)
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

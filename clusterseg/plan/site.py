@@ -123,4 +123,4 @@ def _mistakes(site: SiteKeys) -> Iterator[Mistake]:
     for number, word in enumerate(site.options):
         key = set_by_key(word)
         if key:
-            yield ("options", str(number)), f"`{word}` in `options`", f"said by {key}"
+            yield ("options", str(number)), f"`{word}` in `options`", f"set by {key}"

@@ -123,7 +123,7 @@ def _merged(options: list[str], words: Sequence[str], key: str) -> list[str]:
         owner = set_by_key(word)
         if owner is not None:
             raise ClustersegError(
-                f"{key}: {word} is said by {owner}",
+                f"{key}: {word} is set by {owner}",
                 code="sbatch-option",
                 help=f"use {owner} of job.yaml" if owner != "clusterseg itself" else "leave it out",
             )

@@ -8,6 +8,7 @@ from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.model import Geometry, Host, SlurmPlan
 from clusterseg.plan.site import GENERIC, Partition, Site
 from clusterseg.plan.slurm_options import may_requeue, sbatch_options
+from clusterseg.plan.symbols import symbolic_host
 from clusterseg.spec.errors import nearest
 from clusterseg.spec.model import JobSpec
 
@@ -19,7 +20,7 @@ def symbolic_hosts(spec: JobSpec, site: Site) -> list[Host]:
     if resources.hosts is not None:
         return [_host(name, partition) for name in resources.hosts]
     count = resources.nodes or resources.ranks or 1
-    return [_host(f"{{host{number}}}", partition) for number in range(count)]
+    return [_host(symbolic_host(number), partition) for number in range(count)]
 
 
 def slurm_plan(

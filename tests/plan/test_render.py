@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import sys
 from pathlib import Path
@@ -109,9 +110,36 @@ def test_a_file_for_slurm_holds_all_that_sbatch_needs(job, slurm, monkeypatch, c
     assert capsys.readouterr().out == ""
 
 
+def test_a_folder_whose_name_slurm_would_change_has_no_bare_script(job, slurm, monkeypatch, capsys):
+    for name, code in (("a%jb", ExitCode.OK), ("a\\b", ExitCode.USAGE)):
+        (slurm / name).mkdir()
+        monkeypatch.chdir(slurm / name)
+        assert render(str(job), "-o", "job.sh", "--set", "launcher=local") == code
+    assert f"--output={slurm}/a%%jb/demo-%j.out\n" in (slurm / "a%jb" / "job.sh").read_text()
+    assert "has a backslash" in capsys.readouterr().err
+    assert not (slurm / "a\\b" / "job.sh").exists()
+
+
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_script_that_does_not_fit_on_the_disk_leaves_the_old_one(job, tmp_path, capsys):
+    (tmp_path / "batch.sh").write_text("the old one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert render(str(job), "-o", str(tmp_path / "batch.sh")) == ExitCode.USAGE
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "can't be written" in capsys.readouterr().err
+    assert (tmp_path / "batch.sh").read_text() == "the old one"
+
+
+def test_the_script_may_go_to_what_is_no_file(job, capfd):
+    assert render(str(job), "-o", "/dev/stdout") == ExitCode.OK
+    assert capfd.readouterr().out == read_request(job).script
 
 
 def test_a_contradiction_is_shown_where_it_stands(job, capsys):

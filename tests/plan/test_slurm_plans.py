@@ -11,6 +11,7 @@ from clusterseg.plan.model import CodeSource, Plan
 from clusterseg.plan.planner import fill, place
 from clusterseg.plan.sbatch_words import set_by_key
 from clusterseg.plan.slurm_options import notice_lead
+from clusterseg.plan.words import describe
 from clusterseg.spec.errors import SpecError
 from tests.plan.plans import SITE, job, plan, site, slurm_plan
 
@@ -26,6 +27,42 @@ def refusal(text: str, **other: object) -> ClustersegError:
     with pytest.raises(ClustersegError) as caught:
         slurm_plan(text, **other)  # type: ignore[arg-type]
     return caught.value
+
+
+@settings(deadline=None)
+@given(
+    ranks=st.integers(2, 70),
+    nodes=st.none() | st.integers(1, 6),
+    cores=st.none() | st.integers(1, 40),
+    cpus=st.none() | st.integers(1, 8),
+)
+def test_a_person_reads_words_for_nodes_that_have_no_name_yet(
+    ranks: int, nodes: int | None, cores: int | None, cpus: int | None
+) -> None:
+    known = "{}" if cores is None else f"{{cores: {cores}}}"
+    at = site(f"title: x\npartitions: {{p: {known}}}\ndefault_partition: p\n")
+    asked = {"ranks": ranks, "nodes": nodes, "cpus_per_rank": cpus}
+    text = ", ".join(f"{key}: {value}" for key, value in asked.items() if value is not None)
+    try:
+        made = slurm_plan(f"resources: {{{text}}}\n", at=at)
+    except ClustersegError as error:
+        said = f"{error.message} {error.help}"
+    else:
+        said = describe(made)
+        assert f"{made.geometry.nodes} node" in said
+        with pytest.raises(ClustersegError) as caught:
+            place(made, [])
+        said += caught.value.message
+    assert "{host" not in said
+
+
+def test_equal_and_unequal_nodes_in_words() -> None:
+    equal = describe(slurm_plan("resources: {nodes: 2, ranks_per_node: 4, cpus_per_rank: 1}\n"))
+    assert "hosts: 2 nodes that Slurm chooses, 4 ranks on each\n" in equal
+    unequal = describe(slurm_plan("resources: {nodes: 3, ranks: 7, cpus_per_rank: 1}\n"))
+    assert "3 ranks on 1 node, 2 ranks on 2 nodes\n" in unequal
+    unknown = describe(slurm_plan("resources: {nodes: 2}\n", at=site("title: x\n")))
+    assert "the cores of the nodes are not known" in unknown
 
 
 @settings(deadline=None)
@@ -65,7 +102,7 @@ def test_there_is_room_for_the_ranks_of_every_node(
             "5 a node, but a node of the partition gpu of Example has 4",
         ),
         ("resources: {ranks_per_node: 33}", "ranks × cpus_per_rank"),
-        ("resources: {ranks_per_node: 8, cpus_per_rank: 5}", "but {host0} has 32 cores"),
+        ("resources: {ranks_per_node: 8, cpus_per_rank: 5}", "but a node has 32 cores"),
     ],
 )
 def test_what_the_profile_knows_to_be_impossible_is_refused(text: str, said: str) -> None:
@@ -130,6 +167,8 @@ def test_an_option_is_one_plain_word(extra: str) -> None:
 
 
 def test_other_options_may_be_said_and_replace_the_sites() -> None:
+    for word in ("--tasks=3", "--tasks-per-node=3", "--ntasks-per-n=3"):
+        assert set_by_key(word) == "resources"
     for word in ("--exclusive", "--mem-per-cpu=2G", "--time-min=10", "--mail-type=END"):
         assert set_by_key(word) is None
     made = slurm_plan(
