@@ -84,13 +84,18 @@ def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None
 
 
 def _write(file: Path, script: str) -> None:
-    """Writes the script for its owner alone, as a program."""
+    """Writes the script for its owner alone, as a program; half of one is never left."""
     from clusterseg.errors import ClustersegError
+    from clusterseg.runs import files
 
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(script)
+        if file.is_relative_to("/dev") or (file.exists() and not file.is_file()):
+            # A terminal, a pipe, what standard output is: nothing that could be replaced.
+            file.write_text(script, encoding="utf-8")
+        else:
+            whole = Path(os.path.realpath(file))
+            files.replace(whole, script.encode())
+            whole.chmod(0o700)
     except OSError as error:
         raise ClustersegError(
             f"{file} can't be written: {error.strerror}", code="output", help="give another -o"
