@@ -109,15 +109,23 @@ def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
     if spec.scheduler == "slurm":
         if sbatch is None:
             raise _no_slurm("scheduler: slurm", "there is no sbatch on the PATH")
+        if environ.get("SLURM_CONF") and configuration_file(environ) is None:
+            # Without the variable sbatch may find its cluster by DNS; with it, it waits a minute.
+            raise _no_slurm("scheduler: slurm", f"there is {_no_configuration(environ)}")
         return True
     if sbatch is not None and configuration_file(environ) is not None:
         return True
     asked = [key for key in SlurmSpec.__struct_fields__ if getattr(spec.slurm, key)]
     if asked:
         # On a login node whose Slurm is only not loaded, the job must not start right there.
-        missing = "no sbatch on the PATH" if sbatch is None else "no slurm.conf"
-        raise _no_slurm(f"slurm.{asked[0]}", f"it is asked for, but there is {missing} here")
+        missing = "no sbatch on the PATH" if sbatch is None else _no_configuration(environ)
+        raise _no_slurm(f"slurm.{asked[0]}", f"it is asked for, but there is {missing}")
     return False
+
+
+def _no_configuration(environ: Mapping[str, str]) -> str:
+    named = environ.get("SLURM_CONF")
+    return f"no file {named!r}, which SLURM_CONF names" if named else "no slurm.conf here"
 
 
 def _no_slurm(key: str, what: str) -> ClustersegError:

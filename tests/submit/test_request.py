@@ -83,8 +83,18 @@ def test_auto_is_slurm_where_it_is_seen(machine: Machine) -> None:
 def test_who_is_asked_for_is_taken(machine: Machine) -> None:
     machine.slurm()
     assert machine.plan("scheduler=local").scheduler == "local"
-    machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"  # without files: its servers are asked
+    del machine.environ["SLURM_CONF"]  # without files sbatch asks its servers
     assert machine.plan("scheduler=slurm").scheduler == "slurm"
+
+
+def test_a_variable_that_names_no_file_is_said_at_once(machine: Machine) -> None:
+    """sbatch would look for the file for a minute."""
+    machine.slurm()
+    machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"
+    for override in ("scheduler=slurm", "slurm.partition=gpu"):
+        error = machine.refused(override)
+        assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-slurm")
+        assert "no file '/nowhere/slurm.conf', which SLURM_CONF names" in error.message
 
 
 def test_slurm_that_is_not_there_is_a_clear_error(machine: Machine) -> None:
@@ -101,7 +111,7 @@ def test_a_job_for_slurm_does_not_start_here_by_accident(machine: Machine) -> No
     assert "--set scheduler=local" in (error.help or "")
     machine.program("sbatch")
     machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"
-    assert "no slurm.conf" in machine.refused("slurm.partition=gpu").message
+    assert "SLURM_CONF names" in machine.refused("slurm.partition=gpu").message
     assert machine.plan("slurm.partition=gpu", "scheduler=local").scheduler == "local"
 
 
