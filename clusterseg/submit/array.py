@@ -65,9 +65,9 @@ def tasks_of(array: str) -> list[int]:
         numbers = range(int(first), int(last or first) + 1, int(step or 1) or 1)
         if not numbers:
             raise ClustersegError(f"slurm.array: {part} has no task", code="array")
-        tasks.update(numbers)
-        if len(tasks) > _MOST:
+        if len(numbers) > _MOST or len(tasks) > _MOST:
             raise ClustersegError(f"slurm.array: more than {_MOST} tasks", code="array")
+        tasks.update(numbers)
     return sorted(tasks)
 
 
