@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
@@ -16,21 +16,22 @@ _LARGEST = 2**20  # bytes of a definition
 def find_site(name: str | None, environ: Mapping[str, str]) -> Site:
     """The profile called `name`; None: the one that fits this cluster's name, else the generic.
 
-    A user's own files come first. Raises SpecError for a profile with mistakes.
+    A user's own files come first, whatever they are called. Raises SpecError for a profile with
+    mistakes.
     """
+    files = _files(environ)
     if name is not None:
-        file = next((file for file in _files(environ) if file.stem == name), None)
+        file = files.get(name)
         if file is None:
-            known = dict.fromkeys(file.stem for file in _files(environ))
             raise ClustersegError(
                 f"slurm.site: there is no profile of a site called {name!r}",
                 code="site",
-                help=f"known: {', '.join(known)}; docs/sites.md tells how to write one",
+                help=f"known: {', '.join(files)}; docs/sites.md tells how to write one",
             )
         return _read(file, environ)
     cluster = cluster_name(configuration_file(environ))
     if cluster is not None:
-        for file in sorted(_files(environ), key=lambda file: file.stem not in cluster):
+        for file in files.values():
             if file.stem != GENERIC:
                 site = _read(file, environ)
                 if site.fits(cluster):
@@ -63,6 +64,10 @@ def _read(file: Path, environ: Mapping[str, str]) -> Site:
     return read_site(file.stem, read_text(file, "site"), str(file), environ)
 
 
-def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+def _files(environ: Mapping[str, str]) -> dict[str, Path]:
+    """The profiles by name, a user's own first; of one name, the first file counts."""
+    files: dict[str, Path] = {}
     for folder in search_path("sites", environ):
-        yield from sorted(folder.glob("*.yaml"))
+        for file in sorted(folder.glob("*.yaml")):
+            files.setdefault(file.stem, file)
+    return files

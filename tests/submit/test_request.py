@@ -176,6 +176,25 @@ def test_srun_is_for_jobs_of_slurm(machine: Machine) -> None:
     assert "inside of a job of Slurm" in error.message
 
 
+def test_a_users_own_profile_comes_before_a_shipped_one(machine: Machine) -> None:
+    machine.slurm()
+    (Path(machine.environ["SLURM_CONF"])).write_text("ClusterName=devcluster-example\n")
+
+    def site() -> str | None:
+        slurm = machine.plan().slurm
+        return None if slurm is None else slurm.site
+
+    assert site() == "devcluster"
+    machine.site("", name="zebra")
+    assert site() == "devcluster", "that profile is for another cluster"
+    folder = Path(machine.environ["CLUSTERSEG_CONFIG"]) / "sites"
+    (folder / "zebra.yaml").write_text("title: Mine\nclusters: ['*-example']\n")
+    assert site() == "zebra"
+    (folder / "zebra.yaml").unlink()
+    (folder / "devcluster.yaml").write_text("title: Mine, for no cluster\n")
+    assert site() == "generic", "of one name, the user's own file counts"
+
+
 def test_a_site_that_is_none(machine: Machine) -> None:
     machine.slurm()
     error = machine.refused("slurm.site=topas")
