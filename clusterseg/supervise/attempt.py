@@ -180,7 +180,8 @@ class _Supervisor:
         finally:
             killed = launcher.end() or launcher.signal is not None
             if killed:
-                self._scheduler.end_steps()  # a killed launcher ends nothing on other hosts
+                # A killed launcher ends nothing on other hosts.
+                self._scheduler.end_steps(wait=not session.lost_a_host)
             left = end_what_is_left(
                 self._run,
                 claim.attempt,

@@ -39,7 +39,7 @@ class Timing:
     stop_train: float = 120.0
     stop_command: float = 30.0
     cleanup: float = 5.0
-    lost: float = 12.0
+    lost: float = 8.0
     patience: Patience = field(default_factory=Patience)
     hang: Hang = field(default_factory=Hang)
 

@@ -83,8 +83,11 @@ class Scheduler(Protocol):
         """Has the job queued again, off the hosts in `avoid`. What follows may kill us."""
         ...
 
-    def end_steps(self) -> None:
-        """Ends what a launcher left behind on other hosts of the allocation."""
+    def end_steps(self, *, wait: bool = True) -> None:
+        """Ends what a launcher left behind on other hosts of the allocation.
+
+        Without `wait` they are only told to: those on a lost host can't be seen to end.
+        """
         ...
 
     def cause_of_kill(self, claim: Claim) -> Cause:
@@ -138,7 +141,7 @@ class NoScheduler:
     def queue_again(self, cause: Cause, word: Word, avoid: Sequence[str]) -> Queued:
         return Queued.REFUSED
 
-    def end_steps(self) -> None:
+    def end_steps(self, *, wait: bool = True) -> None:
         pass
 
     def cause_of_kill(self, claim: Claim) -> Cause:

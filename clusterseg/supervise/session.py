@@ -88,6 +88,11 @@ class Session:
         self._placed = False
 
     @property
+    def lost_a_host(self) -> bool:
+        """Whether the launcher said so of one of the ranks' hosts."""
+        return self._lost is not None
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts of the ranks."""
         return tuple(self._claim.hosts)

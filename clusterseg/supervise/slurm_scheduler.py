@@ -156,7 +156,7 @@ class SlurmScheduler:
         self._avoid(avoid, word.excluded)
         return Queued.YES
 
-    def end_steps(self) -> None:
+    def end_steps(self, *, wait: bool = True) -> None:
         """A killed mpirun or srun may leave ranks on other nodes; its steps tell of them."""
         until = time.monotonic() + _STEPS_GONE
         try:
@@ -165,6 +165,8 @@ class SlurmScheduler:
                     self._journal.say(f"steps {', '.join(left)} do not end")
                     return
                 slurm_allocation.end_steps(self._slurm, left)
+                if not wait:
+                    return
                 time.sleep(1.0)
         except SlurmError as error:
             self._journal.note(f"steps that are left can't be ended: {error}")
