@@ -15,7 +15,7 @@ from clusterseg.plan.model import RUN_DIR
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.spec.model import JobSpec
 
-_FILES = (".sif", ".sqsh", ".simg", ".img")
+IMAGE_FILES = (".sif", ".sqsh", ".simg", ".img")  # other images are names in a registry
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def container_of(
             exit_code=ExitCode.CLUSTER,
         )
     image = asked
-    if not asked.startswith("/") and asked.endswith(_FILES) and "://" not in asked:
+    if not asked.startswith("/") and asked.endswith(IMAGE_FILES) and "://" not in asked:
         image = f"{directory}/{asked}"
     seen = [RUN_DIR, working, *([directory] if directory != working else [])]
     seen += [site.scratch] if site.scratch is not None else []

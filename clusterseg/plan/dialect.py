@@ -66,6 +66,7 @@ class Dialect(Definition, frozen=True, kw_only=True):
     name: str
 
     def can(self, meaning: Meaning) -> bool:
+        """Whether the launcher can express it."""
         return meaning in self.flags or meaning in self.variables
 
     def say(self, meaning: Meaning, **values: object) -> tuple[str, ...]:

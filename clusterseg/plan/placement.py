@@ -50,6 +50,7 @@ def binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: bool
 
 
 def check_hosts(geometry: Geometry) -> None:
+    """Refuses names that no host can have: they go into a host file and onto the launch line."""
     for name in geometry.hosts:
         if not _HOST_NAME.fullmatch(name):
             raise ClustersegError(
@@ -60,6 +61,7 @@ def check_hosts(geometry: Geometry) -> None:
 
 
 def check_launcher(geometry: Geometry, dialect: Dialect, host_list: bool) -> None:
+    """Refuses a launcher that can't start so many ranks, or (`host_list`) on hosts by name."""
     if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
         raise ClustersegError(
             f"launcher: {dialect.name} starts at most {counted(dialect.most_ranks, 'rank')}, "
@@ -79,6 +81,7 @@ def check_launcher(geometry: Geometry, dialect: Dialect, host_list: bool) -> Non
 def core_warnings(
     spec: JobSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
 ) -> list[str]:
+    """What a person should know of the cores that ranks get; `hosts` are those that can be had."""
     warnings = []
     if geometry.oversubscribed:
         warnings.append("ranks share cores: they are not bound, and each will be slower")
@@ -120,6 +123,7 @@ def _unknown_nodes(spec: JobSpec) -> list[str]:
 
 
 def far_warnings(far: Sequence[str]) -> list[str]:
+    """What hosts must have that the launcher itself reaches, by ssh."""
     if not far:
         return []
     return [

@@ -96,6 +96,10 @@ class Site(SiteKeys, frozen=True, kw_only=True):
         """Whether this profile is that of the cluster called `cluster` (slurm.conf ClusterName)."""
         return any(fnmatchcase(cluster.lower(), pattern.lower()) for pattern in self.clusters)
 
+    def gives_notice(self, partition: Partition) -> bool | None:
+        """Whether a preempted batch script is warned there; None: not known."""
+        return self.preemption_notice if partition.notice is None else partition.notice
+
     def partition(self, asked: str | None) -> tuple[str | None, Partition]:
         """The partition that a job gets, and what is known about it.
 

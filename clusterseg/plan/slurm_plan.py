@@ -32,7 +32,7 @@ def slurm_plan(
         options=sbatch_options(spec, geometry, site, directory=directory),
         site=site.name,
         metadata_delay=site.metadata_delay,
-        notice=_notice(site, partition),
+        notice=site.gives_notice(partition),
         accounting=site.accounting,
         requeue=may_requeue(spec),
         partition=name,
@@ -54,7 +54,7 @@ def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]
         warnings.append(f"the profile {site.name} knows no partition {asked}{hint}")
     if (
         partition.preemptible
-        and _notice(site, partition) is not True
+        and site.gives_notice(partition) is not True
         and not dialect.starts_any_mpi
     ):
         where = "this site" if site.name == GENERIC else site.title
@@ -67,10 +67,6 @@ def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]
 
 def _named(partition: str | None) -> str:
     return f"partition {partition}" if partition else "default partition"
-
-
-def _notice(site: Site, partition: Partition) -> bool | None:
-    return site.preemption_notice if partition.notice is None else partition.notice
 
 
 def _host(name: str, partition: Partition) -> Host:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from clusterseg.plan.containers import IMAGE_FILES
 from clusterseg.plan.model import RUN_DIR, CodeSource, Plan
 from clusterseg.spec.model import JobSpec
 
 COPY = "code"  # the folder in the run directory (clusterseg.runs.paths)
-_IMAGES = (".sif", ".simg", ".img", ".sqsh")  # files; other images are names in a registry
 
 
 def directory_in_copy(code: CodeSource) -> str:
@@ -30,7 +30,7 @@ def with_data_in_place(spec: JobSpec, code: CodeSource) -> JobSpec:
     Data is no code: it is seldom tracked, and not copied. Nor is an image.
     """
     image = spec.environment.container
-    if image is not None and image.endswith(_IMAGES):
+    if image is not None and image.endswith(IMAGE_FILES):
         environment = replace(spec.environment, container=_absolute(image, code))
         spec = replace(spec, environment=environment)
     if spec.train is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from clusterseg.cluster.slurm.configuration import configuration_file
-from clusterseg.plan.site import Partition, Site
+from clusterseg.plan.site import Site
 
 
 def informed(site: Site, asked: str | None, environ: Mapping[str, str]) -> Site:
@@ -18,7 +18,7 @@ def informed(site: Site, asked: str | None, environ: Mapping[str, str]) -> Site:
     """
     name, partition = site.partition(asked)
     is_open = partition.preemptible is not False and (
-        partition.preemptible is None or _notice(site, partition) is None
+        partition.preemptible is None or site.gives_notice(partition) is None
     )
     if not is_open or "," in (name or "") or configuration_file(environ) is None:
         return site
@@ -29,14 +29,10 @@ def informed(site: Site, asked: str | None, environ: Mapping[str, str]) -> Site:
     found = facts.partition(name or environ.get("SBATCH_PARTITION") or None) if facts else None
     if facts is None or found is None:
         return site
-    notice = _notice(site, partition)
+    notice = site.gives_notice(partition)
     filled = replace(
         partition,
         preemptible=found.preemptible if partition.preemptible is None else partition.preemptible,
         notice=facts.warns(found) if notice is None else notice,
     )
     return replace(site, partitions={**site.partitions, name or "": filled})
-
-
-def _notice(site: Site, partition: Partition) -> bool | None:
-    return site.preemption_notice if partition.notice is None else partition.notice
