@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -53,12 +54,16 @@ class Case:
 
 @dataclass
 class Lane:
-    """Some nodes of a cluster and a slow mount of the data, for one case at a time."""
+    """Some nodes of a cluster and a slow mount of the data, for one case at a time.
+
+    `given_up` ends what runs on it.
+    """
 
     cluster: DevCluster
     nodes: tuple[str, ...]
     data: Path
     folder: Path
+    given_up: threading.Event
 
 
 def job(case: Case, lane: Lane) -> dict[str, object]:
@@ -123,7 +128,7 @@ def start(case: Case, lane: Lane) -> Live:
     folder = lane.folder / case.launcher / case.row.replace(" ", "-")
     folder.mkdir(parents=True)
     (folder / "job.yaml").write_text(json.dumps(job(case, lane)))
-    live = Live(lane.cluster, folder / "runs", folder / "job.yaml")
+    live = Live(lane.cluster, folder / "runs", folder / "job.yaml", lane.given_up)
     live.submit()
     return live
 
@@ -134,6 +139,7 @@ class Arena:
 
     noticed: list[Lane]
     silent: list[Lane]
+    given_up: threading.Event
 
     def lanes(self, fault: Fault | None) -> list[Lane]:
         return self.noticed if fault is None or fault.signal else self.silent
@@ -152,7 +158,7 @@ def arena(folder: Path, *, silent: bool = True) -> Iterator[Arena]:
     devcluster.remove_stale()
     with ExitStack() as stack:
         mounts = [stack.enter_context(slow(data, folder / f"slow{n}")) for n in range(PREPARED)]
-        lanes = []
+        lanes, given_up = [], threading.Event()
         for kind in ["notice"] + ["silent"] * silent:
             name = devcluster.session_name(kind)
             stack.callback(devcluster.stop, name)
@@ -163,8 +169,9 @@ def arena(folder: Path, *, silent: bool = True) -> Iterator[Arena]:
             except devcluster.Unable as why:
                 pytest.skip(f"no Slurm on this machine: {why}")
             for nodes in (cluster.nodes[:2], cluster.nodes[2:]):
-                lanes.append(Lane(cluster, nodes, mounts.pop(), folder / f"lane{len(lanes)}"))
-        yield Arena(lanes[:2], lanes[2:])
+                place = folder / f"lane{len(lanes)}"
+                lanes.append(Lane(cluster, nodes, mounts.pop(), place, given_up))
+        yield Arena(lanes[:2], lanes[2:], given_up)
 
 
 def make_data(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,11 +26,15 @@ BETWEEN_QUESTIONS = 5.0  # seconds between two questions to Slurm
 
 @dataclass
 class Live:
-    """A submitted run; `notes` are for whoever hurts it, to mend it again."""
+    """A submitted run.
+
+    `given_up`: nobody wants to know any more. `notes` are for whoever hurts it, to mend it again.
+    """
 
     cluster: DevCluster
     runs: Path
     job_yaml: Path
+    given_up: threading.Event = field(default_factory=threading.Event)
     notes: dict[str, Any] = field(default_factory=dict)
     _run: RunPaths | None = None
 
@@ -83,6 +88,7 @@ class Live:
         looked, gone = time.monotonic(), 0
         while not condition():
             now = time.monotonic()
+            assert not self.given_up.is_set(), f"given up while waiting until {what}"
             assert now < until, f"waited in vain until {what}\n{self.told()}"
             if now - looked > BETWEEN_QUESTIONS:
                 looked = now

@@ -29,7 +29,7 @@ class _Work:
 
 @contextmanager
 def played(arena: Arena, cases: Sequence[Case]) -> Iterator[Futures]:
-    """Begins all cases; at the end waits for those that still run (Ctrl-C: begins no more)."""
+    """Begins all cases; at the end waits for those that still run (Ctrl-C ends them)."""
     futures: Futures = {(case.launcher, case.row): Future() for case in cases}
     work = {id(arena.noticed): _Work(), id(arena.silent): _Work()}
     for case in cases:
@@ -38,9 +38,8 @@ def played(arena: Arena, cases: Sequence[Case]) -> Iterator[Futures]:
             own.shared.setdefault(case.row, []).append(case)
         else:
             own.single.append(case)
-    given_up = threading.Event()
     threads = [
-        threading.Thread(target=_run_cluster, args=(lanes, work[id(lanes)], futures, given_up))
+        threading.Thread(target=_run_cluster, args=(lanes, work[id(lanes)], futures))
         for lanes in (arena.noticed, arena.silent)
     ]
     for thread in threads:
@@ -48,22 +47,20 @@ def played(arena: Arena, cases: Sequence[Case]) -> Iterator[Futures]:
     try:
         yield futures
     except BaseException:
-        given_up.set()
+        arena.given_up.set()
         raise
     finally:
         for thread in threads:
             thread.join()
 
 
-def _run_cluster(
-    lanes: Sequence[Lane], work: _Work, futures: Futures, given_up: threading.Event
-) -> None:
+def _run_cluster(lanes: Sequence[Lane], work: _Work, futures: Futures) -> None:
     left, lock = list(work.single), threading.Lock()
 
     def run_lane(lane: Lane) -> None:
         while True:
             with lock:
-                if not left or given_up.is_set():
+                if not left or lane.given_up.is_set():
                     return
                 case = left.pop(0)
             _fulfil([case], futures, lambda case=case: play([case], [lane]))  # type: ignore[misc]
@@ -74,7 +71,7 @@ def _run_cluster(
     for thread in threads:
         thread.join()
     for pair in work.shared.values():
-        if given_up.is_set():
+        if lanes[0].given_up.is_set():
             return
         both = [whole(lane) for lane in lanes[: len(pair)]]
         _fulfil(pair, futures, lambda pair=pair, both=both: play(pair, both))  # type: ignore[misc]
