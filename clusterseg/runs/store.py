@@ -363,8 +363,10 @@ class _explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
+            no_folder = self._folder.exists() and not self._folder.is_dir()
+            why = "it is not a folder" if no_folder else error.strerror or str(error)
             raise ClustersegError(
-                f"{self._folder} can't be written: {error.strerror or error}",
+                f"{self._folder} can't be written: {why}",
                 code="runs-dir",
                 help="--runs-dir or $CLUSTERSEG_RUNS says where runs are kept",
             ) from error

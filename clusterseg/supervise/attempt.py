@@ -132,7 +132,8 @@ class _Supervisor:
         self._journal.open(own.supervisor_log)
         resumed = f"from {claim.resume_from}" if claim.resume_from else "from the start"
         self._journal.say(
-            f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} ranks, {resumed}"
+            f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} "
+            f"rank{'s' * (claim.ranks != 1)}, {resumed}"
         )
         self._journal.note(f"launch line: {msgspec.json.encode(claim.argv).decode()}")
         try:

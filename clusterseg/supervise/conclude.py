@@ -105,7 +105,8 @@ def conclude(
         )
     )
     word, lost = _ask(scheduler, shown, session, lines)
-    cause = true_cause(shown, word, lost, cause_printed(lines))
+    unasked = session.stop is None and not train
+    cause = true_cause(shown, word, lost, cause_printed(lines), unasked=unasked)
     failed = cause in _FAILED
     return Conclusion(
         cause=cause,

@@ -122,13 +122,19 @@ def cause_of_notice(
 
 
 def true_cause(  # noqa: PLR0911 (one line a rule)
-    cause: Cause, word: Word, lost: Sequence[str], printed: Cause | None = None
+    cause: Cause,
+    word: Word,
+    lost: Sequence[str],
+    printed: Cause | None = None,
+    *,
+    unasked: bool = False,
 ) -> Cause:
     """The cause of an attempt's end, given Slurm's word and the nodes that it calls lost.
 
     `cause` is what the ranks and the launcher show; `printed` what Slurm printed about the step,
-    for when it does not answer. Slurm ends ranks before it tells the batch
-    step (mpirun's daemons get TERM when the grace time starts), which looks like a crash.
+    for when it does not answer. `unasked`: a program of the user's stopped, and nobody had asked it
+    to. Slurm ends ranks before it tells the batch step (mpirun's daemons get TERM when the grace
+    time starts), which looks like a crash.
     """
     if cause in (Cause.DONE, Cause.NAN):
         return cause
@@ -138,6 +144,8 @@ def true_cause(  # noqa: PLR0911 (one line a rule)
     if cause is Cause.TIME_LIMIT:  # seen coming; what else happened on the way changes nothing
         return cause
     if cause is Cause.PREEMPTED:
+        if unasked and word.fate is Fate.RUNNING:
+            return Cause.CRASH  # a program that always exits 75 would be queued again for ever
         if lost and word.requeued:
             return Cause.NODE_FAIL
         return said if said is Cause.TIME_LIMIT else cause

@@ -230,10 +230,10 @@ def test_without_an_answer_nothing_is_dead(site: Site, fault: str, before: bool)
     site.shims.fault("squeue", fault)
     verdict = site.verdict(run)
     assert verdict.state is State.RUNNING
-    assert (verdict.note or "").startswith("Slurm does not answer since ")
+    assert (verdict.note or "").startswith("Slurm has not answered for ")
     verdict = site.verdict(waiting)
     assert (verdict.state, verdict.not_started) == (State.QUEUED, False)
-    assert (verdict.note or "").startswith("Slurm does not answer since ")
+    assert (verdict.note or "").startswith("Slurm has not answered for ")
 
 
 def test_a_state_that_nobody_knows_kills_nobody(site: Site) -> None:

@@ -144,7 +144,7 @@ def test_a_controller_that_does_not_answer_changes_nothing(site: Site) -> None:
             ):
                 verdict = site.verdict(each)
                 assert (verdict.state, verdict.over) == (state, False)
-                assert (verdict.note or "").startswith("Slurm does not answer since ")
+                assert (verdict.note or "").startswith("Slurm has not answered for ")
         time.sleep(5)  # the pause after a failure
         site.until(run, lambda verdict: verdict == Verdict(State.RUNNING))
 
@@ -158,7 +158,7 @@ def test_a_munge_that_hangs_changes_nothing(site: Site) -> None:
         verdict = site.verdict(run)
         assert time.monotonic() - began < 60
         assert verdict.state is State.RUNNING
-        assert (verdict.note or "").startswith("Slurm does not answer since ")
+        assert (verdict.note or "").startswith("Slurm has not answered for ")
 
 
 def test_an_id_that_went_to_another_job(site: Site) -> None:

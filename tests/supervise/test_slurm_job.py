@@ -137,6 +137,13 @@ def test_what_slurm_printed_counts_if_it_does_not_answer() -> None:
     assert true_cause(Cause.CRASH, RUNNING, (), Cause.PREEMPTED) is Cause.CRASH
 
 
+def test_a_program_that_stops_unasked_has_crashed() -> None:
+    """One that always exits 75 would be queued again for ever."""
+    assert true_cause(Cause.PREEMPTED, RUNNING, (), unasked=True) is Cause.CRASH
+    for fate in (Fate.PREEMPTED, Fate.REQUEUED, Fate.UNKNOWN):
+        assert true_cause(Cause.PREEMPTED, Word(fate), (), unasked=True) is Cause.PREEMPTED
+
+
 words = st.builds(Word, st.sampled_from(Fate))
 
 

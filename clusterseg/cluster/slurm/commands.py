@@ -41,7 +41,10 @@ class SlurmRefused(SlurmError):
 
     def __init__(self, program: str, said: str) -> None:
         self.said = said
-        super().__init__(f"{program}: {said or 'failed without a word'}", code="slurm-refused")
+        # Slurm's programs mostly name themselves.
+        named = said if said.startswith(f"{program}:") else f"{program}: {said}"
+        message = named if said else f"{program} failed without a word"
+        super().__init__(message, code="slurm-refused")
 
 
 class SlurmUnreachable(SlurmError):

@@ -71,7 +71,7 @@ class Known(Struct, frozen=True):
         if answer.error == NO_SQUEUE:
             return f"Slurm can't be asked from here: {answer.error}"
         silent = max(0.0, self.now - answer.silent_since)
-        return f"Slurm does not answer since {_duration(silent)}"
+        return f"Slurm has not answered for {_duration(silent)}"
 
     @property
     def answers(self) -> bool:
