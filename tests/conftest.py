@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith(_FOREIGN) or name in _FOREIGN_NAMES:
             del os.environ[name]
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    _heed_signals()
     stand_guard()
+
+
+def _heed_signals() -> None:
+    """A shell that starts a job in the background has it ignore Ctrl-C, nohup the lost terminal;
+    what the tests start would inherit that."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            ours = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if ours else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
