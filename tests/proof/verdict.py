@@ -13,7 +13,7 @@ from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.eventlog import Tally, iter_events
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Steps
+from clusterseg.runs.records import Checkpoint, Steps
 from tests.proof.live import Live
 
 
@@ -156,12 +156,12 @@ def _command(pid: int) -> str:
 
 
 def seconds_to_save(live: Live) -> float | None:
-    """From the request in the stop file of attempt 0 to its last checkpoint."""
+    """From the request in the stop file of attempt 0 to its last checkpoint, which came after."""
     stop_file = live.run.stop_file(0)
-    saves = [one for one in list_checkpoints(live.run.checkpoints) if one.header.attempt == 0]
+    saves = [one for one in live.events(0) if isinstance(one, Checkpoint)]
     if not saves or not stop_file.read_bytes():
         return None
-    seconds = saves[-1].header.t - stop_file.stat().st_mtime
+    seconds = saves[-1].t - stop_file.stat().st_mtime
     return round(seconds, 2) if seconds >= 0 else None
 
 
