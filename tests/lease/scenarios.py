@@ -174,7 +174,6 @@ SCENARIOS: dict[str, Scenario] = {
 # What is broken, and the scenario that has to notice.
 TWINS: dict[str, tuple[str, str]] = {
     "unreachable, without waiting": ("unreachable", "does not wait"),
-    "race, without waiting": ("race", "does not wait"),
     "late file, pruned without asking": ("late file", "prunes without asking"),
     "late file, taken by the next": ("late file", "takes everything"),
     "paused before its end, never looks": ("paused before its end", "never looks at claims"),

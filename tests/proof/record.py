@@ -13,8 +13,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS, PAGE = DOCS / "proof.json", DOCS / "proof.md"
 BEGIN, END = "<!-- generated from proof.json -->", "<!-- end -->"
 HEAD = (
-    "| fault | launcher | attempts | steps done twice | notice to saved | claim to first step |\n"
-    "|---|---|---|---|---|---|\n"
+    "| fault | launcher | attempts | steps done twice | claim to first step |\n"
+    "|---|---|---|---|---|\n"
 )
 
 
@@ -39,8 +39,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for one in outcomes:
         causes = ", ".join(one.causes)
-        cells = [one.fault, one.launcher, causes, str(one.replayed)]
-        cells += [_seconds(one.saved), _seconds(one.first_step)]
+        first_step = _seconds(one.first_step)
+        cells = [one.fault, one.launcher, causes, str(one.replayed), first_step]
         rows.append(f"| {' | '.join(cells)} |\n")
     return HEAD + "".join(rows)
 

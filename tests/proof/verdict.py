@@ -13,16 +13,14 @@ from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.eventlog import Tally, iter_events
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Checkpoint, Steps
+from clusterseg.runs.records import Steps
 from tests.proof.live import Live
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One cell of the matrix. Seconds are null where there was nothing to measure.
 
-    `saved`: from the request to stop to the last checkpoint of the first attempt; `first_step`:
-    from the second attempt's claim to its first step. `same_weights`: the last checkpoint's
-    tensors are those of an undisturbed run.
+    `first_step`: from the second attempt's claim to its first step.
     """
 
     launcher: str
@@ -30,7 +28,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     causes: list[str]
     completed: int
     replayed: int
-    saved: float | None
     first_step: float | None
     wrong: list[str]
 
@@ -76,7 +73,6 @@ def measure(
         causes=found,
         completed=counted["completed"],
         replayed=counted["replayed"],
-        saved=seconds_to_save(live),
         first_step=seconds_to_first_step(live),
         wrong=wrong,
     )
@@ -153,16 +149,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
     except OSError:
         return "?"
-
-
-def seconds_to_save(live: Live) -> float | None:
-    """From the request in the stop file of attempt 0 to its last checkpoint, which came after."""
-    stop_file = live.run.stop_file(0)
-    saves = [one for one in live.events(0) if isinstance(one, Checkpoint)]
-    if not saves or not stop_file.read_bytes():
-        return None
-    seconds = saves[-1].t - stop_file.stat().st_mtime
-    return round(seconds, 2) if seconds >= 0 else None
 
 
 def seconds_to_first_step(live: Live) -> float | None:
