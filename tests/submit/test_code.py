@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -618,10 +619,22 @@ def test_a_requeue_in_slurm_runs_what_was_submitted(
         *("clusterseg", "submit", "job.yaml", "--json", "--runs-dir", tmp_path / "runs"), cwd=work
     ).stdout
     submitted = msgspec.json.decode(said)
-    cluster.wait_until(submitted["job_id"], "COMPLETED", timeout=90)
+    let_go(cluster, submitted["job_id"])
     run = RunPaths(Path(submitted["run_dir"]))
     assert (work / "prog.py").read_text() == "1 / 0"
     last = sorted(run.attempts.iterdir())[-1].name
     assert last != "000"
     log = run.attempt(int(last)).log(0).read_text()
     assert log == f"{int(last)} as submitted {run.code / 'work'}\n"
+
+
+def let_go(cluster: DevCluster, job: str) -> None:
+    """Waits for the job's end. Slurm 22.05 now and then holds a job that was queued again within
+    its first second (launch_failed_requeued_held): a person would release it."""
+    for _ in range(3):
+        with contextlib.suppress(AssertionError):
+            cluster.wait_until(job, "COMPLETED", timeout=45)
+            return
+        if "held" in cluster.job(job).get("Reason", ""):
+            cluster.scontrol("release", job)
+    cluster.wait_until(job, "COMPLETED", timeout=45)
