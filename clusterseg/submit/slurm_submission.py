@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from clusterseg.cluster.slurm.commands import Slurm
+from clusterseg.cluster.slurm.queue import QueueCache
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.variables import ATTEMPT_VARIABLES
 from clusterseg.runs import files, store
@@ -79,6 +80,8 @@ def start_in_slurm(
     except KeyboardInterrupt:
         say(f"\nnot finished: clusterseg resume {run.run_id} does, without a second job")
         raise
+    # The job may have got the id of one that was lost, or was seen held a moment ago.
+    QueueCache(environ).outdate()
     return _task_id(base, intent.task)
 
 
