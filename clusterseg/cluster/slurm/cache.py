@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import socket
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -57,7 +56,7 @@ def cluster_mark(environ: Mapping[str, str]) -> str:
     Of several clusters that share a home, each has its own ids of jobs.
     """
     file = configuration_file(environ)
-    said = [environ.get("SLURM_CLUSTERS", ""), cluster_name(file) or socket.gethostname()]
+    said = [environ.get("SLURM_CLUSTERS", ""), cluster_name(file) or os.uname().nodename]
     if file is not None:
         with suppress(OSError), file.open(encoding="utf-8", errors="replace") as stream:
             said += _CONTROLLER.findall(stream.read(1 << 20))
