@@ -82,6 +82,7 @@ def scores(one: Any) -> tuple[Any, ...]:
     return tuple(values[name] for name in names)
 
 
+@pytest.mark.timeout(900)  # trains, and evaluates each checkpoint in processes of its own
 @pytest.mark.slow
 def test_all_checkpoints_have_the_figures_of_their_epochs(cli: Cli, run: RunPaths) -> None:
     before = truth(run)

@@ -629,8 +629,8 @@ def test_a_requeue_in_slurm_runs_what_was_submitted(
 
 
 def let_go(cluster: DevCluster, job: str) -> None:
-    """Waits for the job's end. Slurm 22.05 now and then holds a job that was queued again within
-    its first second (launch_failed_requeued_held): a person would release it."""
+    """Waits for the job's end, and releases it as a person would if Slurm could not launch it again
+    (launch_failed_requeued_held): seen once with 22.05 on a loaded machine, its cause not found."""
     for _ in range(3):
         with contextlib.suppress(AssertionError):
             cluster.wait_until(job, "COMPLETED", timeout=45)
