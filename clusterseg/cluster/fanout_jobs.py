@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clusterseg.cluster.fanout_folder import Folder, Share
@@ -52,6 +53,17 @@ class Executor(Protocol):
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Ends them, and whatever else was started but is not known by a job."""
         ...
+
+
+def load_submitit() -> ModuleType:
+    """submitit, imported without its set-up of logging (submitit 1.5, core/logger.py).
+
+    That shuts down every handler of the process; absl's, there once TensorFlow is loaded, then
+    closes the stream that was stderr when it was made.
+    """
+    with environment({**os.environ, "SUBMITIT_LOG_LEVEL": "NOCONFIG"}):
+        import submitit.core.utils  # noqa: PLC0415 (a fifth of a second)
+    return submitit
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterseg.cluster.fanout_folder import Folder, Share
-from clusterseg.cluster.fanout_jobs import Job, environment
+from clusterseg.cluster.fanout_jobs import Job, environment, load_submitit
 from clusterseg.cluster.fanout_worker import run_tasks
 from clusterseg.cluster.processes import this_process
 from clusterseg.cluster.slurm.environment import scrubbed
@@ -33,9 +33,7 @@ class LocalJobs:
         self.note = ""
 
     def start(self, folder: Folder, shares: Sequence[Share]) -> list[Job]:
-        from submitit import LocalExecutor  # noqa: PLC0415 (a fifth of a second)
-
-        executor = LocalExecutor(folder.jobs)
+        executor = load_submitit().LocalExecutor(folder.jobs)
         executor.update_parameters(timeout_min=_NO_LIMIT)
         started: list[Job] = []
         me = this_process()

@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 from functools import partial
 
 from clusterseg.cluster.fanout_folder import Folder, Share
-from clusterseg.cluster.fanout_jobs import Job, environment
+from clusterseg.cluster.fanout_jobs import Job, environment, load_submitit
 from clusterseg.cluster.fanout_worker import run_tasks
 from clusterseg.cluster.slurm.commands import (
     Slurm,
@@ -71,9 +71,8 @@ class SlurmJobs:
         self._watch = Watch(grace, clock)
 
     def start(self, folder: Folder, shares: Sequence[Share]) -> list[Job]:
-        from submitit import SlurmExecutor  # noqa: PLC0415 (a fifth of a second)
-        from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: PLC0415
-
+        submitit = load_submitit()
+        errors = submitit.core.utils
         for program in ("sbatch", "srun"):
             if not self._slurm.has(program):
                 raise SlurmMissing(
@@ -84,7 +83,7 @@ class SlurmJobs:
         calls = [partial(run_tasks, str(folder.path), share) for share in shares]
         try:
             with environment(self._environ), redirect_stderr(io.StringIO()):
-                executor = SlurmExecutor(folder.jobs)
+                executor = submitit.SlurmExecutor(folder.jobs)
                 executor.update_parameters(
                     job_name=job_name(self._name, self._key),
                     time=None,  # ours, or the partition's: submitit's is five minutes
@@ -100,7 +99,7 @@ class SlurmJobs:
                     },
                 )
                 handles = executor.submit_array(calls)
-        except (FailedJobError, FailedSubmissionError) as error:
+        except (errors.FailedJobError, errors.FailedSubmissionError) as error:
             raise self._refusal(str(error).strip()) from None
         self._watch.begin()
         return [

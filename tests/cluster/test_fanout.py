@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -16,7 +17,7 @@ import pytest
 
 from clusterseg.cluster.fanout import Failure, FanOut, Progress, Task, fan_out
 from clusterseg.cluster.fanout_folder import Folder, Share
-from clusterseg.cluster.fanout_jobs import Job
+from clusterseg.cluster.fanout_jobs import Job, load_submitit
 from clusterseg.cluster.fanout_local import LocalJobs
 from clusterseg.cluster.processes import processes_with_environment
 from clusterseg.errors import ClustersegError
@@ -52,18 +53,38 @@ def behaving(marks: Path, *how: str) -> list[Task]:
 def test_values_come_in_order_and_nothing_is_left(
     run: RunPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import submitit.core.core
-    import submitit.core.utils
-
     def never(*_: object) -> None:
         raise AssertionError("a pickle was loaded")
 
-    monkeypatch.setattr(submitit.core.utils, "pickle_load", never)
+    monkeypatch.setattr(load_submitit().core.utils, "pickle_load", never)
     seen: list[Progress] = []
     done = fan_out(run, f"{TASKS}:double", tasks(5), LocalJobs(), progress=seen.append)
     assert done == FanOut(values=tuple({"twice": 2 * n} for n in range(5)))
     assert list(run.root.iterdir()) == []
     assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, 5, 5)
+
+
+LOADS = """
+import io, os
+from absl import logging as of_tensorflow
+stream = io.StringIO()  # stderr as it was when TensorFlow was loaded
+of_tensorflow.get_absl_handler().python_handler.stream = stream
+{how}
+assert "SUBMITIT_LOG_LEVEL" not in os.environ
+raise SystemExit(3 if stream.closed else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("from clusterseg.cluster.fanout_jobs import load_submitit; load_submitit()", 0),
+        ("import submitit", 3),  # the twin: once this is 0, load_submitit is not needed any more
+    ],
+)
+def test_loading_submitit_closes_no_stream(how: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LOADS.format(how=how)], cwd=TOP, check=False)
+    assert done.returncode == code
 
 
 def test_no_tasks_are_done_at_once(run: RunPaths) -> None:
@@ -135,12 +156,14 @@ def test_nobody_sees_the_arguments(
     work = [Task(name="t", arguments={"n": 1, "secret": "hunter2-token"})]
 
     def look(_: Progress) -> None:
+        deadline = time.monotonic() + 10
         with seen.open("ab") as file:
-            for process in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    file.write(process.read_bytes())
-                except OSError:
-                    continue
+            # One that has just begun shows an empty command line at first.
+            while b"submitit" not in seen.read_bytes() and time.monotonic() < deadline:
+                for process in Path("/proc").glob("[0-9]*/cmdline"):
+                    with contextlib.suppress(OSError):
+                        file.write(process.read_bytes())
+                file.flush()
 
     done = fan_out(run, f"{TASKS}:double", work, LocalJobs(), progress=look)
     assert "secret" in done.failures[0].error  # the name of an unknown argument, not its value
