@@ -99,8 +99,7 @@ def claim_next(
             resume_step=choice.newest.header.step if choice.newest else 0,
             accepted=choice.accepted,
         )
-        if _commit(paths, claim):
-            pass_cancel_on(paths, previous, claim)
+        if _commit(paths, claim, previous):
             return claim
         # Somebody else was quicker: look again at who holds the run now.
         _wait_for_claim(paths, number, witness, patience)
@@ -124,7 +123,9 @@ def may_prune(paths: RunPaths, claim: Claim) -> bool:
     when it still held the run, and never the newest. Raises OSError.
     """
     request = read_stop(paths.stop_file(claim.attempt))
-    asked = request is not None and request.reason == StopReason.SUPERSEDED
+    # A request to cancel stays where the next claimer would ask to stop (`takeover`).
+    fences = (StopReason.SUPERSEDED, StopReason.CANCEL, StopReason.CANCEL_NOW)
+    asked = request is not None and request.reason in fences
     return not asked and not is_superseded(paths, claim)
 
 
@@ -194,12 +195,16 @@ def _is_claimed(attempt: AttemptPaths) -> bool:
     return True
 
 
-def _commit(paths: RunPaths, claim: Claim) -> bool:
+def _commit(paths: RunPaths, claim: Claim, previous: Claim | None) -> bool:
     """Makes the attempt's folder, stop file and claim, in this order; False: not ours."""
     attempt = paths.attempt(claim.attempt)
     for folder in (paths.control, attempt.folder):
         files.make_private_dir(folder)
+        # One that a killed claimer made may not be durable yet, and the claim will stand in it.
+        files.sync_folder(folder.parent)
     files.make_empty(paths.stop_file(claim.attempt))
+    # Before the claim: killed right after it, we could not pass it on any more.
+    pass_cancel_on(paths, previous, claim)
     try:
         files.commit_new(attempt.claim, msgspec.json.encode(claim) + b"\n")
     except FileExistsError:

@@ -24,7 +24,7 @@ from clusterseg.runs.records import Cause, Claim, State
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
-from clusterseg.supervise.history import budgets, ended_before, is_done, position
+from clusterseg.supervise.history import budgets, ended_before, position, why_over
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
 from clusterseg.supervise.limits import Timing
@@ -101,8 +101,9 @@ class _Supervisor:
 
     def loop(self) -> int:
         """The attempts, one after the other; returns the run's exit code."""
-        if is_done(self._run, self._opening.submission):
-            self._journal.say(f"{self._run.run_id} is done already: nothing is started")
+        over = why_over(self._run, self._opening)
+        if over is not None:
+            self._journal.say(f"{self._run.run_id}: {over}: nothing is started")
             return int(ExitCode.OK)
         self._scheduler.begin()
         while True:
@@ -180,8 +181,9 @@ class _Supervisor:
             session.run()
         finally:
             killed = launcher.end() or launcher.signal is not None
-            if killed:
-                # A killed launcher ends nothing on other hosts.
+            if killed and not session.superseded:
+                # A killed launcher ends nothing on other hosts. Steps of a run that is another's
+                # by now may be that one's: this process slept, or was cut off.
                 self._scheduler.end_steps(wait=not session.lost_a_host)
             left = end_what_is_left(
                 self._run,

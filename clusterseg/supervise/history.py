@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from clusterseg.plan.model import Plan
-from clusterseg.runs.attempts import iter_attempts, last_attempt
+from clusterseg.runs.attempts import Attempt, iter_attempts, last_attempt
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim
+from clusterseg.runs.store import iter_submissions
+from clusterseg.supervise.opening import Opening
 from clusterseg.supervise.policy import Budgets, Ended
 
 
@@ -48,13 +50,31 @@ def budgets(plan: Plan) -> Budgets:
     return Budgets(spec.preemption, spec.time_limit, spec.crash, spec.node)
 
 
-def is_done(run: RunPaths, submission: int) -> bool:
-    """Whether this submission has nothing left to do."""
-    last = last_attempt(run)
-    return (
-        last is not None
-        and last.claim is not None
-        and last.claim.submission == submission
-        and last.end is not None
-        and last.end.cause is Cause.DONE
-    )
+def why_over(run: RunPaths, opening: Opening) -> str | None:
+    """Why this job has nothing to do; None if it has.
+
+    A job of an older submission comes late (a client slept before it released it), and so does a
+    second one of the same submission whose first has come to its end.
+    """
+    newest = max(one.number for one in iter_submissions(run) if one.plan.exists())
+    if newest > opening.submission:
+        return f"submission {newest} has taken the place of this job's, {opening.submission}"
+    return _why_ended(last_attempt(run), opening)
+
+
+def _why_ended(last: Attempt | None, opening: Opening) -> str | None:
+    if last is None or last.claim is None or last.end is None:
+        return None
+    if last.claim.submission != opening.submission:
+        return None
+    if last.end.cause is Cause.DONE:
+        return "done already"
+    if opening.job is None or last.end.will_restart:
+        return None
+    again = last.claim.job_id == opening.job_id
+    # A person who has a job that is over queued again wants another try, and its count grows. A
+    # controller that lost its state (22.05) starts it a second time with the count it had.
+    if again and opening.restart_count > last.claim.restart_count:
+        return None
+    what = "has ended it" if again else "was its job, and has ended it"
+    return f"{last.claim.job_id} {what} ({last.end.cause}); `clusterseg resume` goes on"

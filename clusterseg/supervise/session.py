@@ -283,6 +283,9 @@ class Session:
     def _write_request(self, cause: Cause, seconds: float) -> None:
         if self._seen_request is not None:
             return  # somebody else wrote it: the ranks see it already
+        with suppress(OSError):
+            if read_stop(self._stop_file) is not None:
+                return  # since the last look; the next one takes it up
         request = StopRequest(reason=str(cause), deadline=round(time.time() + seconds, 3))
         self._seen_request = request
         try:

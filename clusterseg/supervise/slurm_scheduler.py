@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -28,6 +29,8 @@ from clusterseg.supervise.slurm_job import (
     Word,
     cause_of_life,
     cause_of_notice,
+    is_another_life,
+    is_own,
     notice_lead,
     read_word,
 )
@@ -62,6 +65,8 @@ class SlurmScheduler:
         self._interrupted: float | None = None
         self._lives: list[Life] | None = None
         self._silent = False
+        self._lost_id = False  # the id is another job's now
+        self._runs_elsewhere = False  # a later life of the job does
         self._looked_for_twins = False
 
     def begin(self) -> None:
@@ -94,7 +99,14 @@ class SlurmScheduler:
             self._silent = True
         else:
             self._silent = False
+        if detail is not None and not is_own(detail, self._key, os.getuid()):
+            if not self._lost_id:
+                self._journal.say(
+                    f"the id {self._job.job_id} is another job's now: Slurm lost ours"
+                )
+            self._lost_id, detail = True, None
         word = read_word(detail, self._job.restart_count)
+        self._runs_elsewhere = detail is not None and is_another_life(detail, self._job)
         if word.ends is not None:
             self.end_of_time = time.monotonic() + word.ends - time.time()
             if word.started is not None:
@@ -130,12 +142,16 @@ class SlurmScheduler:
             return []
 
     def can_queue_again(self, cause: Cause) -> bool:
+        if self._lost_id:
+            return False
         if self._slurm.has("scontrol"):
             return True
         # Slurm queues again what it preempts or whose node it loses, and kills.
         return self._plan.requeue and cause in (Cause.PREEMPTED, Cause.NODE_FAIL)
 
     def queue_again(self, cause: Cause, word: Word, avoid: Sequence[str]) -> Queued:
+        if self._lost_id:
+            return Queued.REFUSED
         if word.requeued:
             self._avoid(avoid, word.excluded)
             return Queued.YES
@@ -158,6 +174,9 @@ class SlurmScheduler:
 
     def end_steps(self, *, wait: bool = True) -> None:
         """A killed mpirun or srun may leave ranks on other nodes; its steps tell of them."""
+        self.ask()
+        if self._lost_id or self._runs_elsewhere:
+            return  # what runs under our id is not ours to end
         until = time.monotonic() + _STEPS_GONE
         try:
             while left := slurm_allocation.steps(self._slurm, self._job.job_id):
@@ -195,7 +214,7 @@ class SlurmScheduler:
             return None
         if detail is None or detail.key is None:
             return None  # forgotten, or lost: its script may run on
-        if detail.key != claim.key:
+        if not is_own(detail, claim.key, claim.uid):
             return False  # the id is another's now
         if detail.state in (JobState.COMPLETING, JobState.UNKNOWN):
             return None  # about to end

@@ -178,12 +178,25 @@ def test_a_persons_cancel_survives_the_attempt_that_got_it(run: RunPaths) -> Non
 def test_pruning_ends_when_the_next_one_asks(run: RunPaths) -> None:
     holder = claim(run)
     assert may_prune(run, holder)
-    request_stop(run.stop_file(0), StopReason.CANCEL)
-    assert may_prune(run, holder), "a person's request leaves the run with its holder"
+    for ours in (StopReason.PREEMPTED, StopReason.TIME_LIMIT):
+        request_stop(run.stop_file(0), ours)
+        assert may_prune(run, holder), "its own supervisor's request leaves the run with it"
     request_stop(run.stop_file(0), StopReason.SUPERSEDED)
     assert not may_prune(run, holder)
     request_stop(run.stop_file(0), StopReason.CANCEL)
     claim(run, pid=200)
+    assert not may_prune(run, holder)
+
+
+@pytest.mark.parametrize("cancel", [StopReason.CANCEL, StopReason.CANCEL_NOW])
+def test_the_next_one_asks_by_a_cancel_that_stands_there(run: RunPaths, cancel: str) -> None:
+    """It leaves a person's request, so that this must keep the old holder from deleting."""
+    holder = claim(run)
+    request_stop(run.stop_file(0), cancel)
+    claim(run, World(process=None, job=True), pid=200)
+    request = read_stop(run.stop_file(0))
+    assert request is not None and request.reason == cancel
+    run.attempt(1).claim.unlink()  # as the old holder's host may see it, for a minute
     assert not may_prune(run, holder)
 
 

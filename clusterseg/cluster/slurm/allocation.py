@@ -102,7 +102,7 @@ def read_lost_nodes(lines: Sequence[str]) -> list[str]:
 
 def steps(slurm: Slurm, job_id: str) -> list[str]:
     """The steps of a job that run, "12.0"; not the batch script's own. Raises SlurmError."""
-    said = slurm.run("squeue", "--steps", "--jobs", job_id, "-h", "-o", "%i")
+    said = slurm.run("squeue", "--all", "--steps", "--jobs", job_id, "-h", "-o", "%i")
     return [line for line in said.split() if re.fullmatch(r"[\d_]+\.\d+", line)]
 
 

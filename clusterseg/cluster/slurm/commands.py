@@ -100,7 +100,10 @@ class Slurm:
         """All jobs of this user that Slurm remembers, by one call; tasks of arrays one by one."""
         uid, mark = os.getuid(), random_mark()
         # With its header: an answer without any line of its own is none.
-        said = self.run("squeue", f"--user={uid}", "-r", "-t", "all", "-o", queue_format(mark))
+        # Without --all those in hidden partitions are left out, but for root and operators.
+        said = self.run(
+            *("squeue", "--all", f"--user={uid}", "-r", "-t", "all", "-o", queue_format(mark))
+        )
         try:
             return read_queue(said, mark, uid)
         except Garbled as error:
