@@ -163,6 +163,63 @@ def test_the_claim_is_the_last_fence(stage: Stage) -> None:
         judge_claims(stage, story)
 
 
+COUNTING = """\
+name: counting
+command: [sh, -c, "echo ran >> $1; exit $2", sh, "{marker}", "3"]
+launcher: local
+resources: {{nodes: 1, ranks: 1, cpus_per_rank: 1, time: 5}}
+restart: {{crash: 0}}
+"""
+
+
+def failed(stage: Stage) -> tuple[RunPaths, Path]:
+    """A run that has failed for good, and the file that its program writes a line to."""
+    story = stage.story({})
+    marker = story.folder / "ran"
+    path = story.folder / "counting.yaml"
+    path.write_text(COUNTING.format(marker=marker))
+    stage.play(story, read_request(path, (), os.environ), path.read_text())
+    assert story.run is not None
+    run = story.run
+    until(lambda: look(run).verdict.over, stage.cluster)
+    assert look(run).verdict.state is State.FAILED
+    return run, marker
+
+
+def sbatch_again(stage: Stage, run: RunPaths, submission: int) -> str:
+    """A second job of a submission, as of an sbatch that was accepted much later."""
+    key = store.read_intent(run.submission(submission)).key  # type: ignore[union-attr]
+    script = run.submission(submission).batch_script
+    twin = stage.cluster.sbatch(f"--comment=clusterseg:{key}", script, cwd=stage.folder)
+    return stage.cluster.wait_until(twin)["ExitCode"]
+
+
+def test_a_second_job_of_a_run_that_failed_runs_nothing(stage: Stage) -> None:
+    run, marker = failed(stage)
+    assert sbatch_again(stage, run, 0) == "0:0"
+    assert marker.read_text() == "ran\n"
+    assert [claim.attempt for claim in read_claims(run)] == [0]
+    assert look(run).verdict.state is State.FAILED
+    # The twin of this test: a person who has the job queued again wants it to run again.
+    stage.cluster.scontrol("requeue", str(store.read_job_id(run.submission(0))))
+    until(lambda: len(read_claims(run)) == 2, stage.cluster)
+    until(lambda: look(run).verdict.over, stage.cluster)
+    assert marker.read_text() == "ran\nran\n"
+
+
+def test_a_late_job_of_an_older_submission_runs_nothing(stage: Stage) -> None:
+    """Its client slept before it released it, and the run was resumed meanwhile."""
+    run, marker = failed(stage)
+    well = f'command=[sh, -c, "echo resumed >> {marker}"]'
+    stage.cluster.run(CLUSTERSEG, "resume", run.root, "--set", well)
+    until(lambda: look(run).verdict.over, stage.cluster)
+    assert look(run).verdict.state is State.DONE
+    assert sbatch_again(stage, run, 0) == "0:0"
+    assert marker.read_text() == "ran\nresumed\n"
+    assert [claim.submission for claim in read_claims(run)] == [0, 1]
+    assert look(run).verdict.state is State.DONE
+
+
 def test_a_controller_that_is_stopped_and_goes_on(stage: Stage) -> None:
     """Clients time out; what waited in its socket is accepted when it goes on."""
     stories = []

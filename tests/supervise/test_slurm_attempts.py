@@ -184,3 +184,27 @@ def test_held_twins_are_cancelled_and_duplicates_touch_nothing(
     duplicate = slurm_cluster.sbatch(*marks, script, cwd=tmp_path)
     assert slurm_cluster.wait_until(duplicate)["ExitCode"] == "0:0"
     assert [one.get("cause") for one in job.until_done()] == ["done"]
+
+
+def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
+    slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    """It wakes when the same job runs elsewhere: its ranks end, and nobody else's do."""
+    job = SlurmRun.submit(slurm_cluster, tmp_path, "--resume", "--steps", "600", nodes=1)
+    job.until_steps(ranks=1)
+    (host,) = job.claim(0)["hosts"]
+    asleep = [job.supervisor(), *job.children(job.supervisor()), *job.left(0)]
+    for pid in asleep:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        slurm_cluster.fault(host, "kill-slurmd")
+        job.until_steps(attempt=1, ranks=1, seconds=120)
+    finally:
+        for pid in reversed(asleep):
+            os.kill(pid, signal.SIGCONT)
+    job.until(lambda: job.left(0) == [], "the first attempt's processes end", 30)
+    ends = job.until_done()
+    assert [one.get("cause") for one in ends] == [None, "done"]
+    assert [job.claim(number)["restart_count"] for number in (0, 1)] == [0, 1]
+    assert list(job.claim(1)["hosts"]) != [host]
+    assert job.left() == []

@@ -196,3 +196,44 @@ def test_a_job_that_slurm_forgot_may_still_run(tmp_path: Path) -> None:
     own = scheduler(tmp_path, scontrol=f"echo '{said}' >&2; exit 1")
     assert own.job_lives(claim()) is None
     assert own.job_lives(claim(job_id="local-n1-1-1")) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        SHOWN.replace(KEY, "f" * 32),
+        SHOWN.replace("UserId=me(0)", "UserId=other(4711)"),
+    ],
+)
+def test_a_job_that_got_our_id_is_left_alone(tmp_path: Path, told: str) -> None:
+    """The controller crashed and forgot ours."""
+    stranger = WELL.replace(SHOWN, told)
+    scancel = 'echo "$@" >> "$0.asked"'
+    own = scheduler(tmp_path, scontrol=stranger, squeue="echo 12.0", scancel=scancel)
+    assert own.ask() == NO_WORD
+    assert not own.can_queue_again(Cause.PREEMPTED)
+    assert own.queue_again(Cause.PREEMPTED, NO_WORD, ["n1"]) is Queued.REFUSED
+    own.end_steps()
+    assert all("show job" in call for call in asked(tmp_path))
+    assert not (tmp_path / "scancel.asked").exists()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [SHOWN.replace("Restarts=1", "Restarts=2"), SHOWN.replace("BatchHost=n1", "BatchHost=n3")],
+)
+def test_steps_of_a_later_life_are_not_ended(tmp_path: Path, told: str) -> None:
+    """Our node was written off; this process slept, and the job runs on another one."""
+    scancel = 'echo "$@" >> "$0.asked"'
+    own = scheduler(
+        tmp_path, scontrol=WELL.replace(SHOWN, told), squeue="echo 12.0", scancel=scancel
+    )
+    own.end_steps()
+    assert not (tmp_path / "scancel.asked").exists()
+
+
+def test_own_steps_that_are_left_are_ended(tmp_path: Path) -> None:
+    scancel = 'echo "$@" >> "$0.asked"'
+    own = scheduler(tmp_path, scontrol=WELL, squeue="echo 12.0", scancel=scancel)
+    own.end_steps(wait=False)
+    assert (tmp_path / "scancel.asked").read_text() == "12.0\n"
