@@ -285,7 +285,7 @@ class _Supervisor:
             key=self._opening.key,
             uid=os.getuid(),
             job_id=self._opening.job_id,
-            restart_count=self._opening.restart_count,
+            restart_count=self._scheduler.restart_count,
             host=self._opening.me.host,
             boot_id=self._opening.me.boot_id,
             pid=self._opening.me.pid,

@@ -38,6 +38,11 @@ class Scheduler(Protocol):
         ...
 
     @property
+    def restart_count(self) -> int:
+        """Which life of the job this is, from 0, as far as is known."""
+        ...
+
+    @property
     def end_of_time(self) -> float | None:
         """When the allocation ends, by the monotonic clock; None: never, or not known."""
         ...
@@ -104,6 +109,7 @@ class NoScheduler:
 
     def __init__(self, time_limit: float | None) -> None:
         """`time_limit` in seconds from now."""
+        self.restart_count = 0
         self.allotted = time_limit
         self.end_of_time = None if time_limit is None else time.monotonic() + time_limit
 

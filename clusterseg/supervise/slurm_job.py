@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clusterseg.cluster.slurm.allocation import Allocation, Life
+from clusterseg.cluster.slurm.allocation import Life
 from clusterseg.cluster.slurm.jobs import WAITING, JobDetail, JobState
 from clusterseg.runs.records import Cause
 from clusterseg.supervise.policy import NEAR_THE_LIMIT
@@ -63,10 +63,10 @@ def is_own(detail: JobDetail, key: str, uid: int) -> bool:
     return detail.uid in (None, uid) and detail.key in (None, key)
 
 
-def is_another_life(detail: JobDetail, job: Allocation) -> bool:
+def is_another_life(detail: JobDetail, hosts: Sequence[str], restart_count: int) -> bool:
     """Whether the job was queued again, or runs on other hosts than ours: this life is over."""
-    elsewhere = detail.batch_host != "" and detail.batch_host not in job.hosts
-    return detail.restarts > job.restart_count or elsewhere
+    elsewhere = detail.batch_host != "" and detail.batch_host not in hosts
+    return detail.restarts > restart_count or elsewhere
 
 
 def read_word(detail: JobDetail | None, restart_count: int) -> Word:

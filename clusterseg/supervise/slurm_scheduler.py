@@ -57,6 +57,7 @@ class SlurmScheduler:
         """`key` is that of the submission; `time_limit` what job.yaml asked for, in seconds."""
         self._job, self._plan, self._key = job, plan, key
         self._slurm, self._journal = slurm, journal
+        self.restart_count = job.restart_count
         self.allotted = time_limit
         # Until Slurm says it itself.
         self.end_of_time = None if time_limit is None else time.monotonic() + time_limit
@@ -105,8 +106,14 @@ class SlurmScheduler:
                     f"the id {self._job.job_id} is another job's now: Slurm lost ours"
                 )
             self._lost_id, detail = True, None
-        word = read_word(detail, self._job.restart_count)
-        self._runs_elsewhere = detail is not None and is_another_life(detail, self._job)
+        if detail is not None:
+            # Slurm sets the variable only where it is not 0: in a job that one of its kind has
+            # submitted with a bare sbatch stands the other's. And a controller may lose its count.
+            self.restart_count = min(self.restart_count, detail.restarts)
+        word = read_word(detail, self.restart_count)
+        self._runs_elsewhere = detail is not None and is_another_life(
+            detail, self._job.hosts, self.restart_count
+        )
         if word.ends is not None:
             self.end_of_time = time.monotonic() + word.ends - time.time()
             if word.started is not None:
@@ -192,7 +199,7 @@ class SlurmScheduler:
 
     def cause_of_kill(self, claim: Claim) -> Cause:
         """By the accounting, where there is one: lives stand there in order, from restart 0."""
-        if claim.job_id != self._job.job_id or claim.restart_count >= self._job.restart_count:
+        if claim.job_id != self._job.job_id or claim.restart_count >= self.restart_count:
             return Cause.UNKNOWN
         if self._lives is None:
             self._lives = []
@@ -200,7 +207,7 @@ class SlurmScheduler:
                 self._lives = slurm_allocation.earlier_lives(self._slurm, self._job.job_id)
             except SlurmError as error:
                 self._journal.note(f"no accounting: {error}")
-        if len(self._lives) != self._job.restart_count:  # lives are missing: which is which?
+        if len(self._lives) != self.restart_count:  # lives are missing: which is which?
             return Cause.UNKNOWN
         return cause_of_life(self._lives[claim.restart_count])
 

@@ -232,6 +232,17 @@ def test_steps_of_a_later_life_are_not_ended(tmp_path: Path, told: str) -> None:
     assert not (tmp_path / "scancel.asked").exists()
 
 
+def test_a_count_that_leaked_from_another_job_is_none(tmp_path: Path) -> None:
+    """An sbatch inside a job that was queued again hands its variable on."""
+    own = scheduler(tmp_path, scontrol=WELL.replace("Restarts=1", "Restarts=0"))
+    assert own.restart_count == JOB.restart_count == 1
+    assert own.ask().fate is Fate.RUNNING
+    assert own.restart_count == 0
+    (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{WELL}")
+    assert own.ask().fate is Fate.REQUEUED
+    assert own.restart_count == 0
+
+
 def test_own_steps_that_are_left_are_ended(tmp_path: Path) -> None:
     scancel = 'echo "$@" >> "$0.asked"'
     own = scheduler(tmp_path, scontrol=WELL, squeue="echo 12.0", scancel=scancel)
