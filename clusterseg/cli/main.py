@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from clusterseg import __version__
+from clusterseg.cli import ORDINARY_THRESHOLD
 from clusterseg.errors import ClustersegError, ExitCode
 
 # command -> (module below clusterseg.cli, summary). Order is the order of --help.
@@ -53,6 +54,8 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
+        if COMMANDS[cmd_name][0] == "rank_commands":
+            gc.set_threshold(*ORDINARY_THRESHOLD)
         module = importlib.import_module(f"clusterseg.cli.{COMMANDS[cmd_name][0]}")
         group = typer.main.get_group(module.app)
         return group.commands.get(cmd_name) or group

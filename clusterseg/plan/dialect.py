@@ -5,8 +5,6 @@ templates of the definition, so a new MPI is a new file. A meaning that a defini
 have is one that the launcher can't express.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping as Map
 from typing import Literal, get_args

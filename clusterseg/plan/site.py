@@ -4,8 +4,6 @@ A profile is optional knowledge. What it knows is checked before anything is sub
 does not know is left to Slurm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal

@@ -15,8 +15,6 @@ the documentation. Numbers carry their unit in the description.
 - `entry`: the value is a mapping with one key, a name in that table, and its setting.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct

@@ -18,7 +18,7 @@ from clusterseg.cluster.slurm.commands import (
     SlurmRefused,
     SlurmUnreachable,
 )
-from clusterseg.cluster.slurm.jobs import JobState, carries
+from clusterseg.cluster.slurm.jobs import JobDetail, JobState, carries
 from clusterseg.plan.model import SlurmPlan
 from clusterseg.runs.records import Cause, Claim
 from clusterseg.supervise.journal import Journal
@@ -93,7 +93,7 @@ class SlurmScheduler:
         self._asked = time.monotonic()
         detail = None
         try:
-            detail = self._slurm.show(self._job.job_id)
+            detail = self._show()
         except SlurmError as error:
             if not self._silent:
                 self._journal.say(f"Slurm does not tell about job {self._job.job_id}: {error}")
@@ -121,6 +121,16 @@ class SlurmScheduler:
         elif word.fate is Fate.RUNNING:  # without a limit
             self.end_of_time = self.allotted = None
         return word
+
+    def _show(self) -> JobDetail | None:
+        try:
+            return self._slurm.show(self._job.job_id)
+        except SlurmUnreachable as error:
+            if not error.killed:
+                raise
+        # The TERM with which Slurm ends the batch step hits the program that we just asked, too:
+        # without its word a requeue would look like a crash.
+        return self._slurm.show(self._job.job_id)
 
     def confirm_end(self) -> None:
         if self._asked is None or time.monotonic() - self._asked > _FRESH:

@@ -96,6 +96,15 @@ def test_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
     assert own.queue_again(Cause.PREEMPTED, NO_WORD, ()) is Queued.UNANSWERED
 
 
+def test_one_that_slurms_own_term_killed_is_asked_again(tmp_path: Path) -> None:
+    """TERM goes to all processes of the batch step; the requeue must not look like a crash."""
+    once = f'test -e "$0.killed" || {{ : > "$0.killed"; kill -TERM $$; }}\n{WELL}'
+    own = scheduler(tmp_path, scontrol=once.replace("Restarts=1", "Restarts=2"))
+    assert own.ask().fate is Fate.REQUEUED
+    always = scheduler(tmp_path, scontrol="kill -TERM $$")
+    assert always.ask() == NO_WORD
+
+
 def test_a_refusal_is_final(tmp_path: Path) -> None:
     own = scheduler(tmp_path, scontrol="echo 'Job requeue is disabled' >&2; exit 1")
     assert own.queue_again(Cause.PREEMPTED, NO_WORD, ()) is Queued.REFUSED

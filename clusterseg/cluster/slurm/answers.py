@@ -121,6 +121,8 @@ def unix_time(text: str) -> float | None:
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return float(text) if int(text) > 0 else None
+    if not text[:1].isdigit():  # "N/A", "Unknown"; strptime takes 2 ms to load
+        return None
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except (ValueError, OverflowError):

@@ -48,10 +48,13 @@ class SlurmRefused(SlurmError):
 
 
 class SlurmUnreachable(SlurmError):
-    """No answer: whether it did what it was asked to is not known."""
+    """No answer: whether it did what it was asked to is not known.
 
-    def __init__(self, program: str, said: str) -> None:
-        self.said = said
+    `killed`: the program was killed by somebody else's signal; Slurm is none the wiser.
+    """
+
+    def __init__(self, program: str, said: str, *, killed: bool = False) -> None:
+        self.said, self.killed = said, killed
         super().__init__(
             f"{program} got no answer from Slurm: {said}",
             code="slurm-unreachable",
@@ -180,8 +183,8 @@ class Slurm:
             said = _said(failed.stderr, failed.stdout)
             if failed.returncode < 0:
                 name = signal.Signals(-failed.returncode).name
-                raise SlurmUnreachable(program, f"it was killed by {name}") from None
-            if _NO_ANSWER.search(said):
+                raise SlurmUnreachable(program, f"it was killed by {name}", killed=True) from None
+            if re.search(_NO_ANSWER, said):
                 raise SlurmUnreachable(program, said) from None
             raise SlurmRefused(program, said) from None
         except OSError as error:
@@ -201,12 +204,13 @@ _LISTING = frozenset({"squeue", "sacct", "scontrol", "sinfo", "scancel"})
 _PLAIN = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}  # times in unix seconds, whatever the zone
 
 # What Slurm's programs say when the controller did not answer; the request may have arrived.
-_NO_ANSWER = re.compile(
+# Compiled when it is first needed: that takes longer than the ordinary answer.
+_NO_ANSWER = (
     r"Socket timed out|Unable to contact slurm controller|Connection (refused|timed out|reset)"
     r"|Communication connection failure|Zero Bytes were transmitted|Transport endpoint"
     r"|Slurm backup controller in standby|Slurmctld is in the process|munge.*(connect|socket)"
     r"|Protocol authentication error|Insane message length|Unexpected message received"
-    r"|[Cc]ontroller.*(not responding|shutting down)|error receiving|Header lengths are longer",
+    r"|[Cc]ontroller.*(not responding|shutting down)|error receiving|Header lengths are longer"
 )
 
 
