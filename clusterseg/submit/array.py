@@ -92,6 +92,7 @@ def submit_array(
     patience: float | None = None,
 ) -> list[Submitted]:
     """Makes a run of each member and submits them as one array. Raises ClustersegError."""
+    _refuse_too_large(max(member.task for member in members), environ)
     runs, leader = make_runs(members, throttle, text, root, environ)
     try:
         started = start(
@@ -107,6 +108,21 @@ def submit_array(
         Submitted(run.run_id, run.root, f"{base}_{member.task}")
         for run, member in zip(runs, members, strict=True)
     ]
+
+
+def _refuse_too_large(last: int, environ: Mapping[str, str]) -> None:
+    """Before a thousand folders are made for an array that Slurm will refuse."""
+    from clusterseg.cluster.slurm.facts import cluster_facts  # noqa: PLC0415 (arrays alone)
+
+    facts = cluster_facts(environ)
+    most = None if facts is None else facts.max_array_size
+    if most is not None and last >= most:
+        raise ClustersegError(
+            f"the array has a task {last}, and this cluster allows {most - 1} at most "
+            "(MaxArraySize)",
+            code="array",
+            help="submit it in parts",
+        )
 
 
 def make_runs(

@@ -125,7 +125,9 @@ def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
 
 def _no_configuration(environ: Mapping[str, str]) -> str:
     named = environ.get("SLURM_CONF")
-    return f"no file {named!r}, which SLURM_CONF names" if named else "no slurm.conf here"
+    if named:
+        return f"no file {named!r}, which SLURM_CONF names"
+    return "no slurm.conf in the usual places (--set scheduler=slurm takes sbatch's word for it)"
 
 
 def _no_slurm(key: str, what: str) -> ClustersegError:

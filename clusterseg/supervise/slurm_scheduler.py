@@ -211,6 +211,8 @@ class SlurmScheduler:
         """By the accounting, where there is one: lives stand there in order, from restart 0."""
         if claim.job_id != self._job.job_id or claim.restart_count >= self.restart_count:
             return Cause.UNKNOWN
+        if self._plan.accounting is False:  # the site's profile says so
+            return Cause.UNKNOWN
         if self._lives is None:
             self._lives = []
             try:

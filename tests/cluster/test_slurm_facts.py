@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_without_preemption_and_with_that_of_qos() -> None:
 
 def test_junk_is_borne() -> None:
     assert read_facts({}, "") == ClusterFacts()
+    assert read_facts({"MaxArraySize": "1001"}, "").max_array_size == 1001
     facts = read_facts({"KillWait": "soon"}, "PartitionName=x GraceTime=? PriorityTier=²\njunk")
     assert facts.partitions["x"].tier == 1
 
@@ -74,6 +76,20 @@ def test_a_silent_controller_is_left_alone_for_a_minute(tmp_path: Path) -> None:
 
 def site(**partitions: Partition) -> Site:
     return Site(name="x", title="x", partitions=partitions)
+
+
+def test_a_cluster_that_was_configured_anew_is_asked_anew(tmp_path: Path) -> None:
+    """As one that was taken down and comes up under its old name."""
+    conf = tmp_path / "slurm.conf"
+    conf.write_text("ClusterName=x\nSlurmctldHost=here\n")
+    environ = {"XDG_CACHE_HOME": str(tmp_path), "SLURM_CONF": str(conf)}
+    slurm = Silent(environ)
+    for asked in (1, 1):
+        cluster_facts(environ, slurm=slurm, clock=lambda: 1000.0)
+        assert slurm.asked == asked
+    os.utime(conf, ns=(1, 1))
+    cluster_facts(environ, slurm=slurm, clock=lambda: 1000.0)
+    assert slurm.asked == 2
 
 
 def test_without_a_configuration_nothing_is_asked(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from clusterseg.cluster.slurm import configuration
+from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
 from clusterseg.spec.errors import SpecError
@@ -78,6 +80,29 @@ def test_auto_is_slurm_where_it_is_seen(machine: Machine) -> None:
     assert machine.plan().scheduler == "slurm"
     machine.environ["SLURM_CONF"] = "/nowhere/slurm.conf"
     assert machine.plan().scheduler == "local"
+
+
+def test_a_slurm_with_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/opt/slurm/bin/sbatch was built for /opt/slurm/etc; modules may only link to it."""
+    monkeypatch.setattr(configuration, "_PLACES", ())  # this machine may have one
+    own = tmp_path / "opt" / "slurm"
+    (own / "bin").mkdir(parents=True)
+    sbatch = own / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\n")
+    sbatch.chmod(0o755)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "sbatch").symlink_to(sbatch)
+    environ = {"PATH": str(linked)}
+    places = ("slurm.conf", "slurm/slurm.conf")
+    for place in places:
+        conf = own / "etc" / place
+        conf.parent.mkdir(parents=True, exist_ok=True)
+        conf.write_text("ClusterName=Own\n")
+        assert cluster_name(conf) == "own"
+        assert configuration_file(environ) == conf
+        conf.unlink()
+    assert configuration_file(environ) is None
 
 
 def test_who_is_asked_for_is_taken(machine: Machine) -> None:

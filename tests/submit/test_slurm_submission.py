@@ -287,6 +287,13 @@ def test_an_array_is_one_run_a_task(login: Login) -> None:
     assert job_id(runs[2], 1) != job_id(runs[2])
 
 
+def test_an_array_that_is_too_large_makes_no_run(login: Login) -> None:
+    path = login.job("true")
+    said = login("submit", path, "--set", "slurm.array=0-1001", code=2)
+    assert "allows 1000 at most (MaxArraySize)" in said.stderr
+    assert login.all_runs == []
+
+
 def test_a_sweep_is_one_array(login: Login, nothing_starts: None) -> None:
     path = login.job("echo $V", "environment: {variables: {V: zero}}", "slurm: {partition: low}")
     over = ("--over", "environment.variables.V=one,two", "--over", "notes=x,y")

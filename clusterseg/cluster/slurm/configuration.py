@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +23,17 @@ _INCLUDE = re.compile(r"(?im)^[ \t]*Include[ \t]+([^\s#]+)")
 def configuration_file(environ: Mapping[str, str]) -> Path | None:
     """The slurm.conf that Slurm's programs use here, None if none can be seen."""
     named = environ.get("SLURM_CONF")
-    places = [named] if named else _PLACES
-    return next((Path(place) for place in places if Path(place).is_file()), None)
+    places = [Path(named)] if named else [*map(Path, _PLACES), *_beside_sbatch(environ)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _beside_sbatch(environ: Mapping[str, str]) -> list[Path]:
+    """Slurm built for a folder of its own (/opt/slurm, /usr/local) looks below that folder."""
+    sbatch = shutil.which("sbatch", path=environ.get("PATH", os.defpath))
+    if sbatch is None:
+        return []
+    prefix = Path(sbatch).resolve().parent.parent
+    return [prefix / "etc" / "slurm.conf", prefix / "etc" / "slurm" / "slurm.conf"]
 
 
 def cluster_name(file: Path | None) -> str | None:

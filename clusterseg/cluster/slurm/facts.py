@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from clusterseg.cluster.slurm.answers import time_limit
 from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError
+from clusterseg.cluster.slurm.configuration import configuration_file
 
 FRESH = 86400.0  # seconds that the facts are good for
 PAUSE = 60.0  # seconds after a failure before the controller is asked again
@@ -43,13 +44,15 @@ class PartitionFacts(Struct, frozen=True, kw_only=True):
 
 class ClusterFacts(Struct, frozen=True, kw_only=True):
     """A cluster. `signals_script`: a preempted job's batch script gets the signal of its --signal
-    option when its grace time begins. `kill_wait` in seconds."""
+    option when its grace time begins. `kill_wait` in seconds. `max_array_size`: one more than the
+    highest number that a task of an array may have."""
 
     cluster: str = ""
     version: str = ""
     accounting: bool = False
     signals_script: bool = False
     kill_wait: int | None = None
+    max_array_size: int | None = None
     partitions: dict[str, PartitionFacts] = {}
 
     def partition(self, name: str | None) -> PartitionFacts | None:
@@ -66,8 +69,11 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
 
 
 class _Kept(Struct, frozen=True):
+    """`configured`: the time of the slurm.conf that held then; another one, another cluster."""
+
     when: float
     facts: ClusterFacts | None
+    configured: int = 0
 
 
 def cluster_facts(
@@ -80,15 +86,27 @@ def cluster_facts(
     folder = cache_folder(environ)
     file = CacheFile(folder / f"{cluster_mark(environ)}-facts.json" if folder else None)
     kept, now = file.load(_Kept), clock()
-    if kept is not None and 0 <= now - kept.when < (PAUSE if kept.facts is None else FRESH):
-        return kept.facts
+    configured = _configured(environ)
+    if kept is not None and kept.configured == configured:
+        good_for = PAUSE if kept.facts is None else FRESH
+        if 0 <= now - kept.when < good_for:
+            return kept.facts
     slurm = slurm or Slurm(environ, patience=PATIENCE)
     try:
         facts = read_facts(slurm.config(), slurm.run("scontrol", "-o", "show", "partition"))
     except SlurmError:
         facts = None
-    file.save(_Kept(now, facts))
+    file.save(_Kept(now, facts, configured))
     return facts
+
+
+def _configured(environ: Mapping[str, str]) -> int:
+    """When the slurm.conf was written, in nanoseconds; 0 if none can be seen."""
+    file = configuration_file(environ)
+    try:
+        return file.stat().st_mtime_ns if file is not None else 0
+    except OSError:
+        return 0
 
 
 def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
@@ -107,7 +125,8 @@ def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
         version=config.get("SLURM_VERSION", ""),
         accounting=config.get("AccountingStorageType", "").endswith("slurmdbd"),
         signals_script="send_user_signal" in parameters,
-        kill_wait=_seconds(config.get("KillWait", "")),
+        kill_wait=_number(config.get("KillWait", "")),
+        max_array_size=_number(config.get("MaxArraySize", "")),
         partitions={
             one.name: replace(one, preemptible=_is_preemptible(how, mode, one.tier < highest))
             for one, mode in found
@@ -124,7 +143,7 @@ def _partition(name: str, text: str) -> tuple[PartitionFacts, str]:
         is_default=fields.get("Default") == "YES",
         max_time=time_limit(fields.get("MaxTime", "")),
         max_nodes=int(nodes) if nodes.isdecimal() else None,
-        grace=_seconds(fields.get("GraceTime", "")) or 0,
+        grace=_number(fields.get("GraceTime", "")) or 0,
         tier=int(tier) if tier.isdecimal() else 1,
     )
     return facts, fields.get("PreemptMode", "")
@@ -136,7 +155,7 @@ def _is_preemptible(how: str, mode: str, is_lower: bool) -> bool | None:
     return is_lower if how == "preempt/partition_prio" else None
 
 
-def _seconds(text: str) -> int | None:
-    """`10`, `10 sec`."""
+def _number(text: str) -> int | None:
+    """Of `10` or `10 sec`."""
     found = re.match(r"(\d{1,9})\b", text.strip(), re.ASCII)
     return int(found[1]) if found else None
