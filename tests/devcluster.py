@@ -177,6 +177,16 @@ class DevCluster:
             time.sleep(0.2)
         return state
 
+    def told(self, job: int | str) -> list[str]:
+        """What slurmctld and the slurmds wrote of a job into their logs, for a failed assertion."""
+        named = re.compile(rf"(?i)\bjob(?:id)?[= ]{job}\b|StepId={job}\b")
+        return [
+            f"{log.name}: {line}"
+            for log in sorted((self.slurm_conf.parent.parent / "log").glob("*.log"))
+            for line in log.read_text(errors="replace").splitlines()
+            if named.search(line)
+        ]
+
     # Faults.
 
     def fault(self, where: str, what: str) -> None:

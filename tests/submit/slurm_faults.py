@@ -163,7 +163,9 @@ def until_idle(cluster: DevCluster, *, seconds: float = 60) -> None:
     """Waits until no job runs or may run; held ones stay."""
     deadline = time.monotonic() + seconds
     while left := [line for line in cluster.squeue("-o", "%T %r %i %j") if "JobHeld" not in line]:
-        assert time.monotonic() < deadline, left
+        if time.monotonic() > deadline:
+            told = [line for one in left for line in cluster.told(one.split()[-2])]
+            raise AssertionError("\n".join([*left, *told]))
         time.sleep(0.2)
 
 
