@@ -48,10 +48,10 @@ def resume(
     try:
         started = start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
-        if getattr(error, "clean", False):  # refused: the run is as it was
-            store.withdraw_submission(run, submission)
-            if withdrawn:
-                files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
+        # Refused: the run is as it was, unless another process has gone on with it.
+        is_as_it_was = getattr(error, "clean", False) and store.withdraw_submission(run, submission)
+        if is_as_it_was and withdrawn:
+            files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
         raise
     if plan.slurm is not None:
         _cancel_leftovers(run, intent.key, environ, say)

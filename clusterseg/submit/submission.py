@@ -62,8 +62,8 @@ def submit(
     try:
         return start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
-        if getattr(error, "clean", False):  # refused: nothing came of this run
-            store.withdraw_run(run)
+        if getattr(error, "clean", False) and not store.withdraw_run(run):  # refused
+            error.help = f"another process went on with it: clusterseg status {run.run_id}"
         raise
 
 
