@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Never, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from clusterseg.cluster.slurm.commands import SlurmMissing, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobDetail, JobFacts, job_comment, job_name
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.submit.queueing_errors import Outdated, never_shown, not_released
 from clusterseg.submit.slurm_protocol import (
     QUIET,
     Ask,
@@ -81,6 +82,7 @@ def have_queued(
     record: Callable[[str], None],
     *,
     patience: float = PATIENCE,
+    is_newest: Callable[[], bool] = lambda: True,
     say: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
@@ -88,11 +90,19 @@ def have_queued(
     """Submits and releases the job; returns its id (of an array without a task).
 
     May be called again and by several processes at once, under the same key. `record` notes
-    the id durably. Raises NotSubmitted, OutOfPatience, and what `record` raises; the job
-    is held then, if there is one.
+    the id durably. `is_newest`: whether the run still waits for this very submission; this client
+    may have slept for long. Raises NotSubmitted, OutOfPatience, Outdated, and what `record`
+    raises; the job is held then, if there is one.
     """
     return _Queueing(
-        wanted, slurm, record, clock() + patience, say=say, clock=clock, pause=pause
+        wanted,
+        slurm,
+        record,
+        clock() + patience,
+        is_newest=is_newest,
+        say=say,
+        clock=clock,
+        pause=pause,
     ).run()
 
 
@@ -105,6 +115,7 @@ class _Queueing:
     record: Callable[[str], None]
     deadline: float
     _: KW_ONLY
+    is_newest: Callable[[], bool]
     say: Callable[[str], None]
     clock: Callable[[], float]
     pause: Callable[[float], None]
@@ -153,6 +164,8 @@ class _Queueing:
                 self._release(job_id)
 
     def _submit(self) -> None:
+        if not self.is_newest():
+            raise Outdated(None)
         wanted = self.wanted
         options = (
             *wanted.options,
@@ -208,7 +221,7 @@ class _Queueing:
         self._acknowledged = None
         self._lost += 1
         if self._lost >= MOST_LOST:
-            raise NotSubmitted(_never_shown(self._lost), clean=False)
+            raise NotSubmitted(never_shown(self._lost), clean=False)
 
     def _cancel(self, job_ids: tuple[str, ...]) -> None:
         self.say(f"cancelling {', '.join(job_ids)}, submitted twice and held")
@@ -223,12 +236,22 @@ class _Queueing:
         if self._releases:
             self.pause(PAUSES[min(self._releases, len(PAUSES)) - 1])
         if self._releases > MOST_RELEASES:
-            raise _not_released(job_id, self._unreleased)
+            raise not_released(job_id, self._unreleased)
+        if not self.is_newest():
+            self._cancel_own(job_id)
         self._releases += 1
         try:
             self.slurm.release(job_id, patience=SHORT)
         except SlurmRefused as error:  # it ended, the id is gone, or we may not: the queue tells
             self._unreleased = error.said
+
+    def _cancel_own(self, job_id: str) -> Never:
+        try:
+            self.slurm.cancel(job_id, pending_only=True)
+        except SlurmRefused as error:  # it stays held
+            self.say(error.message)
+            raise Outdated(None) from None
+        raise Outdated(job_id)
 
     def _learn(self, **what: object) -> None:
         self._known = replace(self._known, **what)
@@ -253,22 +276,4 @@ def _facts(detail: JobDetail) -> JobFacts:
         reason=detail.reason,
         key=detail.key,
         node_list=detail.node_list,
-    )
-
-
-def _not_released(job_id: str, said: str) -> ClustersegError:
-    return ClustersegError(
-        f"job {job_id} is in the queue, but is not released: {said}",
-        code="not-released",
-        help=f"scontrol release {job_id}; or ask the cluster's staff",
-        exit_code=ExitCode.CLUSTER,
-    )
-
-
-def _never_shown(times: int) -> ClustersegError:
-    return ClustersegError(
-        f"sbatch acknowledged {times} jobs, and the queue shows none of them",
-        code="jobs-lost",
-        help="jobs that appear later stay held; `squeue --me` shows them",
-        exit_code=ExitCode.CLUSTER,
     )

@@ -16,6 +16,7 @@ from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Intent
 from clusterseg.submit.array_record import read_array
+from clusterseg.submit.queueing_errors import Outdated
 from clusterseg.submit.slurm_queueing import (
     PATIENCE,
     NotSubmitted,
@@ -56,6 +57,7 @@ def start_in_slurm(
             Slurm(clean),
             record,
             patience=PATIENCE if patience is None else patience,
+            is_newest=lambda: all(_is_newest(member) for member, _ in members),
             say=say,
         )
     except OutOfPatience as error:
@@ -65,6 +67,9 @@ def start_in_slurm(
             help=f"clusterseg resume {run.run_id} finishes it once Slurm answers",
             exit_code=ExitCode.CLUSTER,
         ) from None
+    except Outdated as error:
+        error.help = f"clusterseg status {run.run_id} shows how it stands"
+        raise
     except NotSubmitted as error:
         if not error.clean:
             error.help = f"clusterseg resume {run.run_id} tries again; {error.help or 'it is kept'}"
@@ -111,6 +116,12 @@ def _wanted(
         recorded=None if recorded is None else recorded.partition("_")[0],
         doubt=doubt,
     )
+
+
+def _is_newest(submission: SubmissionPaths) -> bool:
+    """Whether nobody has resumed the run since by a submission that follows this one."""
+    run = RunPaths(submission.folder.parent.parent)
+    return store.iter_submissions(run)[-1:] == [submission]
 
 
 def _task_id(base: str, task: int | None) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.errors import ClustersegError
+from clusterseg.submit.queueing_errors import Outdated
 from clusterseg.submit.slurm_protocol import (
     QUIET,
     SETTLE,
@@ -164,6 +165,50 @@ def test_the_proof_can_fail() -> None:
                 judge(story, "done")
         else:
             judge(story, "done")
+
+
+class Resumed:
+    """A person who resumes the run by another submission, as this client makes its N-th call."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.newest = after, True
+        self.model = SlurmModel(self._draw)
+
+    def _draw(self, kinds: Sequence[str]) -> str:
+        self.after -= 1
+        self.newest = self.newest and self.after > 0
+        return kinds[0]
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_what_another_submission_follows_is_not_released(after: int) -> None:
+    resumed = Resumed(after)
+    with pytest.raises(Outdated, match="job 1, which was held for it, is cancelled"):
+        queued(resumed.model, lambda: resumed.newest)
+    assert [job.state for job in resumed.model.jobs.values()] == [JobState.CANCELLED]
+    resumed.model.finish()
+    assert not resumed.model.starts
+
+
+def test_what_another_submission_follows_is_not_submitted() -> None:
+    """The controller did not answer at first; the run went on meanwhile."""
+    model = SlurmModel(lambda kinds: "unreachable" if "accepted late" in kinds else kinds[0])
+    with pytest.raises(Outdated):
+        queued(model, lambda: model.now == 0)
+    assert not model.jobs
+    assert model.now > 0
+
+
+def queued(model: SlurmModel, is_newest: Callable[[], bool]) -> str:
+    wanted = Wanted(name="name", key=KEY, options=(), script=Path("batch.sh"), directory=Path("/"))
+    return have_queued(
+        wanted,
+        model,
+        lambda job_id: None,
+        is_newest=is_newest,
+        clock=lambda: model.now,
+        pause=model.pause,
+    )
 
 
 def held(job_id: str) -> Sighting:

@@ -222,6 +222,40 @@ def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
     assert not read_claims(run)
 
 
+def test_a_client_that_waits_for_slurm_does_not_start_what_was_resumed_meanwhile(
+    login: Login, tmp_path: Path
+) -> None:
+    """Its own controller is away; elsewhere the run is cancelled, resumed, and done."""
+    shims, away = tmp_path / "shims", tmp_path / "away"
+    shims.mkdir()
+    away.touch()
+    silent = "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1"
+    (shims / "sbatch").write_text(
+        f'#!/bin/bash\n[ -e {away} ] && {{ {silent}; }}\nexec /usr/bin/sbatch "$@"\n'
+    )
+    (shims / "sbatch").chmod(0o755)
+    path = f"{shims}:{login.cluster.environ['PATH']}"
+    with subprocess.Popen(
+        [CLUSTERSEG, "submit", login.job(f"echo ran >> {tmp_path}/ran"), "--timeout", "60"],
+        env={**login.cluster.environ, **login.environ, "PATH": path},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stderr is not None
+        assert any("trying again" in line for line in client.stderr)
+        (run,) = login.all_runs
+        login("cancel", run.root)
+        login("resume", run.root, "--wait")
+        away.unlink()
+        _, said = client.communicate(timeout=60)
+    assert client.returncode == 1
+    assert "resumed by a newer submission" in said
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert store.read_job_id(run.submission(0)) is None
+    assert login.state(run) == "done"
+
+
 def test_cancel_and_go_on_with_other_nodes(login: Login) -> None:
     run = login.submit(login.job(f"echo $CLUSTERSEG_ATTEMPT $SLURM_JOB_NUM_NODES; {POLITE}"))
     login.until(run, "running")
