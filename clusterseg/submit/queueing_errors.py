@@ -35,3 +35,15 @@ class Outdated(ClustersegError):
             code="outdated",
             exit_code=ExitCode.FAILED,
         )
+
+
+class JobGone(ClustersegError):
+    """Nothing of the submission is in the queue, and it is not submitted again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its job is not in the queue any more, and may have been released before: it is not "
+            "submitted again",
+            code="job-gone",
+            exit_code=ExitCode.FAILED,
+        )

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from clusterseg.cluster.slurm.commands import SlurmMissing, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobDetail, JobFacts, job_comment, job_name
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.submit.queueing_errors import Outdated, never_shown, not_released
+from clusterseg.submit.queueing_errors import JobGone, Outdated, never_shown, not_released
 from clusterseg.submit.slurm_protocol import (
     QUIET,
     Ask,
     Cancel,
     Done,
+    Gone,
     Known,
     Record,
     Refuse,
@@ -29,6 +30,7 @@ from clusterseg.submit.slurm_protocol import (
     Submit,
     next_step,
     sightings,
+    task_sightings,
 )
 
 PATIENCE = 300.0  # seconds in all, while Slurm does not answer
@@ -53,6 +55,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """What is submitted. `name` is the job's for people, `directory` where sbatch is called.
 
     `recorded` is the id that an earlier client noted; `doubt`: one may have called sbatch.
+    `task`: the one that is looked for, of an array that may have been released before.
     """
 
     name: str
@@ -62,6 +65,15 @@ class Wanted(Struct, frozen=True, kw_only=True):
     directory: Path
     recorded: str | None = None
     doubt: bool = False
+    task: SpentTask | None = None
+
+
+class SpentTask(Struct, frozen=True):
+    """A task of an array that is not submitted again (`slurm_protocol.task_sightings`)."""
+
+    number: int
+    array: str | None
+    untouched: bool
 
 
 class NotSubmitted(ClustersegError):
@@ -91,8 +103,8 @@ def have_queued(
 
     May be called again and by several processes at once, under the same key. `record` notes
     the id durably. `is_newest`: whether the run still waits for this very submission; this client
-    may have slept for long. Raises NotSubmitted, OutOfPatience, Outdated, and what `record`
-    raises; the job is held then, if there is one.
+    may have slept for long. Raises NotSubmitted, OutOfPatience, Outdated, JobGone, and what
+    `record` raises; the job is held then, if there is one.
     """
     return _Queueing(
         wanted,
@@ -121,7 +133,9 @@ class _Queueing:
     pause: Callable[[float], None]
 
     def __post_init__(self) -> None:
-        self._known = Known(doubt=self.wanted.doubt, recorded=self.wanted.recorded)
+        wanted = self.wanted
+        spent = wanted.task is not None
+        self._known = Known(doubt=wanted.doubt or spent, recorded=wanted.recorded, spent=spent)
         self._asked_at = 0.0
         self._acknowledged: str | None = None  # by the last sbatch, not seen in the queue yet
         self._lost = 0
@@ -137,6 +151,8 @@ class _Queueing:
             step = next_step(self._known)
             if isinstance(step, Done):
                 return step.job_id
+            if isinstance(step, Gone):
+                raise JobGone
             if isinstance(step, Refuse) and self._refusal is not None:
                 raise NotSubmitted(self._refusal, clean=step.clean)
             try:
@@ -188,7 +204,7 @@ class _Queueing:
 
     def _ask(self) -> None:
         try:
-            found = sightings(self.slurm.mine(), self.wanted.key)
+            found = self._sight(self.slurm.mine())
         except SlurmRefused as error:
             raise SlurmUnreachable("squeue", error.said) from None
         except SlurmMissing as error:
@@ -212,7 +228,13 @@ class _Queueing:
             return ()
         if detail is None or detail.key != self.wanted.key:
             return ()
-        return sightings([_facts(detail)], self.wanted.key)
+        return self._sight([_facts(detail, job_id)])
+
+    def _sight(self, jobs: Sequence[JobFacts]) -> tuple[Sighting, ...]:
+        key, task = self.wanted.key, self.wanted.task
+        if task is None:
+            return sightings(jobs, key)
+        return task_sightings(jobs, key, task.number, task.array, untouched=task.untouched)
 
     def _count_loss(self) -> None:
         """The controller has lost what sbatch acknowledged, or the queue shows us nothing ever."""
@@ -268,9 +290,10 @@ class _Queueing:
         self._tries += 1
 
 
-def _facts(detail: JobDetail) -> JobFacts:
+def _facts(detail: JobDetail, job_id: str) -> JobFacts:
+    """As the queue would show it, where tasks that wait are not one."""
     return JobFacts(
-        id=detail.id,
+        id=job_id,
         number=detail.number,
         state=detail.state,
         reason=detail.reason,

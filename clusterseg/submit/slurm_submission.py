@@ -21,6 +21,7 @@ from clusterseg.submit.slurm_queueing import (
     PATIENCE,
     NotSubmitted,
     OutOfPatience,
+    SpentTask,
     Wanted,
     have_queued,
 )
@@ -39,20 +40,21 @@ def start_in_slurm(
 ) -> str:
     """Has a submission queued and released; returns the job's id, of an array its task's.
 
-    Of an array, all of it is submitted. `fresh`: no sbatch was called for it yet. `patience` in
-    seconds. Raises NotSubmitted, and ClustersegError where it is not finished: `resume` does.
+    Of an array, all of it is submitted, unless a task of it may have begun. `fresh`: no sbatch was
+    called for it yet. `patience` in seconds. Raises NotSubmitted, JobGone, and ClustersegError
+    where it is not finished: `resume` does.
     """
     intent = _intent(submission)
     members, wanted = _wanted(run, submission, intent, doubt=not fresh)
 
-    def record(base: str) -> None:
+    def record(job_id: str) -> None:
         for member, task in members:
-            files.replace(member.job_id, f"{_task_id(base, task)}\n".encode())
+            files.replace(member.job_id, f"{_task_id(job_id, task)}\n".encode())
 
     # Of a job that submits another one, nothing may be taken for the new run's.
     clean = {name: value for name, value in environ.items() if name not in ATTEMPT_VARIABLES}
     try:
-        base = have_queued(
+        job_id = have_queued(
             wanted,
             Slurm(clean),
             record,
@@ -87,7 +89,7 @@ def start_in_slurm(
         raise
     # The job may have got the id of one that was lost, or was seen held a moment ago.
     QueueCache(environ).outdate()
-    return _task_id(base, intent.task)
+    return _task_id(job_id, intent.task)
 
 
 def _wanted(
@@ -95,16 +97,21 @@ def _wanted(
 ) -> tuple[list[tuple[SubmissionPaths, int | None]], Wanted]:
     """The submissions that share the job, each with its task, and what is asked of Slurm."""
     recorded = store.read_job_id(submission)
-    members: list[tuple[SubmissionPaths, int | None]]
+    members: list[tuple[SubmissionPaths, int | None]] = [(submission, intent.task)]
+    spent = None
     if intent.leader is None:
         plan = _plan(submission)
-        members = [(submission, intent.task)]
         script, options = submission.batch_script, plan.slurm.options
         name, directory = plan.name, plan.directory
     else:
         leader = RunPaths(run.root.with_name(intent.leader))
         array = read_array(leader)
-        members = [*array.members(leader)]
+        traces = array.traces(leader)
+        if doubt and traces.spent and intent.task is not None:
+            spent = SpentTask(intent.task, traces.some_job_id or None, not traces.touched)
+        else:
+            members = [*array.members(leader)]
+            recorded = traces.job_id or None  # noted in all, or else once more
         script, options = leader.submission(0).array_script, array.options
         name, directory = array.name, array.directory
     return members, Wanted(
@@ -113,8 +120,9 @@ def _wanted(
         options=options,
         script=script,
         directory=Path(directory) if Path(directory).is_dir() else submission.folder,
-        recorded=None if recorded is None else recorded.partition("_")[0],
+        recorded=recorded if spent else recorded and recorded.partition("_")[0],
         doubt=doubt,
+        task=spent,
     )
 
 
@@ -124,8 +132,8 @@ def _is_newest(submission: SubmissionPaths) -> bool:
     return store.iter_submissions(run)[-1:] == [submission]
 
 
-def _task_id(base: str, task: int | None) -> str:
-    return base if task is None else f"{base}_{task}"
+def _task_id(job_id: str, task: int | None) -> str:
+    return job_id if task is None else f"{job_id.partition('_')[0]}_{task}"
 
 
 class _Options(Struct, frozen=True):
