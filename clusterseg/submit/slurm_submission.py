@@ -16,6 +16,7 @@ from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Intent
 from clusterseg.submit.array_record import read_array
+from clusterseg.submit.other_cluster import refuse_other_cluster
 from clusterseg.submit.queueing_errors import Outdated
 from clusterseg.submit.slurm_queueing import (
     PATIENCE,
@@ -45,6 +46,8 @@ def start_in_slurm(
     where it is not finished: `resume` does.
     """
     intent = _intent(submission)
+    if not fresh:
+        refuse_other_cluster(run.run_id, intent.cluster, environ)
     members, wanted = _wanted(run, submission, intent, doubt=not fresh)
 
     def record(job_id: str) -> None:

@@ -162,11 +162,10 @@ def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
 
 def _cluster() -> str | None:
     from clusterseg.cluster.slurm.configuration import (  # noqa: PLC0415 (local runs need it not)
-        cluster_name,
-        configuration_file,
+        present_cluster,
     )
 
-    return cluster_name(configuration_file(os.environ))
+    return present_cluster(os.environ)
 
 
 def _only_task(array: str | None) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clusterseg.runs import store
+from clusterseg.runs import files, store
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.claims import read_claims
 from clusterseg.runs.paths import RunPaths
@@ -220,6 +220,35 @@ def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
     login("cancel", "--now", run.root)
     assert login.state(run) == "cancelled"
     assert not read_claims(run)
+
+
+def test_from_another_cluster_a_waiting_job_is_neither_started_again_nor_called_gone(
+    login: Login, nothing_starts: None, make_devcluster: Callable[..., DevCluster]
+) -> None:
+    """Both see the run directory; only one of them knows its job."""
+    other = make_devcluster(nodes=1)
+    run = login.submit(login.job("true"), "--set", "slurm.partition=low")
+    elsewhere = {"SLURM_CONF": str(other.slurm_conf)}
+    here, there = (
+        login.cluster.run("scontrol", "show", "config", env=env)
+        .stdout.split("ClusterName")[1]
+        .split()[1]
+        for env in ({}, elsewhere)
+    )
+    assert here != there
+    noted = run.submission(0).job_id.read_bytes()
+    for is_noted, command in ((False, "resume"), (True, "resume"), (True, "cancel")):
+        run.submission(0).job_id.unlink(missing_ok=True)
+        if is_noted:
+            files.replace(run.submission(0).job_id, noted)
+        done = login(command, run.root, env=elsewhere, code=3)
+        assert f"is in the cluster {here}; from here only {there} can be asked" in done.stderr
+        assert f"from a login node of {here}" in done.stderr
+    assert not other.squeue("-t", "all")
+    key = store.read_identity(run).key
+    assert [line for line in login.cluster.squeue("-o", "%T %k") if key in line] == [
+        f"PENDING clusterseg:{key}"
+    ]
 
 
 def test_a_client_that_waits_for_slurm_does_not_start_what_was_resumed_meanwhile(

@@ -25,6 +25,11 @@ def configuration_file(environ: Mapping[str, str]) -> Path | None:
     return next((Path(place) for place in places if Path(place).is_file()), None)
 
 
+def present_cluster(environ: Mapping[str, str]) -> str | None:
+    """The cluster that Slurm's programs ask from here, None if that is not known."""
+    return cluster_name(configuration_file(environ))
+
+
 def cluster_name(file: Path | None) -> str | None:
     """The cluster's name (ClusterName) by its slurm.conf and what it includes."""
     if file is None:
