@@ -447,6 +447,40 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     assert len(read_claims(run)) == 2
 
 
+@pytest.mark.parametrize("away", [("squeue",), ("squeue", "scontrol")])
+def test_a_script_whose_key_slurm_did_not_keep_at_first_is_known_after_a_requeue(
+    login: Login, script: Callable[[str], Path], tmp_path: Path, away: tuple[str, ...]
+) -> None:
+    """Slurm gives it another time of submission; the run made before is its own all the same."""
+    path = script("[ $CLUSTERSEG_ATTEMPT -gt 0 ] || sleep 60")
+    shims, is_away = tmp_path / "shims", tmp_path / "away"
+    shims.mkdir()
+    is_away.touch()
+    for name in away:
+        (shims / name).write_text(
+            f'#!/bin/bash\n[ -e {is_away} ] && exit 1\nexec /usr/bin/{name} "$@"\n'
+        )
+        (shims / name).chmod(0o755)
+    text = path.read_text().replace("\nset -e\n", f"\nset -e\nexport PATH={shims}:$PATH\n", 1)
+    path.write_text(text)
+    job = login.cluster.sbatch(path, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not any(run.attempt(0).log(0).exists() for run in login.all_runs):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (run,) = login.all_runs
+    key = store.read_identity(run).key
+    comment = login.cluster.job(job).get("Comment")
+    # The supervisor tries again when it has claimed.
+    assert comment == (None if "scontrol" in away else f"clusterseg:{key}")
+    is_away.unlink()
+    login.cluster.scontrol("requeue", str(job))
+    login.until(run, "done", seconds=150)
+    assert login.all_runs == [run]
+    assert len(read_claims(run)) > 1
+    assert login.cluster.job(job)["Comment"] == f"clusterseg:{key}"
+
+
 def test_a_script_given_to_bash_says_what_it_is_for(
     login: Login, script: Callable[[str], Path]
 ) -> None:
