@@ -127,6 +127,7 @@ def resume(
     submission = snapshot.submission
     if submission is None:
         raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")
+    submitted = None
     if unfinished:
         if overrides:
             raise ClustersegError(
@@ -134,8 +135,12 @@ def resume(
                 code="never-started",
                 help="resume it without --set, or submit the changed job as a new run",
             )
-        submitted = start(run, submission, os.environ, say=note, patience=timeout)
-    else:
+        try:
+            submitted = start(run, submission, os.environ, say=note, patience=timeout)
+        except ClustersegError as error:
+            if error.code != "job-gone":
+                raise
+    if submitted is None:
         every = [*_earlier_overrides(submission), *(overrides or ())]
         directory = planned_directory(submission)
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():

@@ -107,28 +107,40 @@ def create_run(
     return run.submission(files.intent.submission)
 
 
-def withdraw_run(run: RunPaths) -> None:
+def withdraw_run(run: RunPaths) -> bool:
     """Removes a run that the caller made just before, and of which nothing was ever started.
 
-    One that has an attempt or a second submission meanwhile is left. Raises OSError.
+    False: it is left, since somebody else has gone on with it meanwhile (`resume`): it has an
+    attempt, a job or a second submission. Raises OSError.
     """
-    if attempted(run) or len(iter_submissions(run)) > 1:
-        return
-    gone = _aside(run.root)
-    run.root.rename(gone)  # from here on nobody finds it
-    shutil.rmtree(gone)
+    return not _is_used(run) and _withdraw(run.root, lambda gone: _is_used(RunPaths(gone)))
 
 
-def withdraw_submission(run: RunPaths, submission: SubmissionPaths) -> None:
+def withdraw_submission(run: RunPaths, submission: SubmissionPaths) -> bool:
     """Removes a submission that the caller added just before and that nothing was started of.
 
-    Raises OSError.
+    False: it is left, since it has a job meanwhile, or a newer one follows it. Raises OSError.
     """
-    if iter_submissions(run)[-1:] != [submission]:
-        return
-    gone = _aside(submission.folder)
-    submission.folder.rename(gone)
+    if iter_submissions(run)[-1:] != [submission] or submission.job_id.exists():
+        return False
+    return _withdraw(submission.folder, lambda gone: SubmissionPaths(gone).job_id.exists())
+
+
+def _is_used(run: RunPaths) -> bool:
+    """Whether anything came of the first submission of a run, or was added to it."""
+    submissions = iter_submissions(run)
+    has_job = any(submission.job_id.exists() for submission in submissions)
+    return has_job or len(submissions) > 1 or attempted(run)
+
+
+def _withdraw(folder: Path, is_used: Callable[[Path], bool]) -> bool:
+    gone = _aside(folder)
+    folder.rename(gone)  # from here on nobody finds it
+    if is_used(gone):  # somebody was quicker than the rename
+        gone.rename(folder)
+        return False
     shutil.rmtree(gone)
+    return True
 
 
 def add_submission(run: RunPaths, files: SubmissionFiles) -> SubmissionPaths:

@@ -31,6 +31,7 @@ from clusterseg.submit.job_identity import (
     new_key,
     run_id,
     script_hash,
+    was_restarted,
 )
 from clusterseg.submit.job_text import read_text
 from clusterseg.submit.request import read_request
@@ -106,10 +107,13 @@ def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPa
     known = ask(job, slurm)
     if known is not None and known.key is not None:
         return RunPaths(root / run_id(job, known.key)), known.key
-    # A controller that crashed may have lost the key. An older job of this id was there before
-    # this one was submitted.
+    # The first start may not have been able to keep the key, or a controller that crashed has lost
+    # it. An older job of this id was there before this one was submitted; but after a requeue
+    # Slurm has only the time of that, and our own run is older.
     earlier = _made_by(job, root)
-    if known is not None and known.submitted is not None:
+    if earlier and not restarted:
+        restarted = known is not None and was_restarted(job, slurm)
+    if not restarted and known is not None and known.submitted is not None:
         earlier = [
             (run, key, created) for run, key, created in earlier if created >= known.submitted
         ]

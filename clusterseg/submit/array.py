@@ -99,9 +99,9 @@ def submit_array(
             leader, leader.submission(0), environ, fresh=True, say=say, patience=patience
         )
     except ClustersegError as error:
-        if getattr(error, "clean", False):  # refused: nothing came of these runs
-            for run in runs:
-                store.withdraw_run(run)
+        # Refused. The leader goes first: without it, nobody can submit the others any more.
+        if getattr(error, "clean", False) and not _withdraw(leader, runs):
+            error.help = f"another process went on with it: clusterseg status {leader.run_id}"
         raise
     base = started.job_id.partition("_")[0]
     return [
@@ -123,6 +123,19 @@ def _refuse_too_large(last: int, environ: Mapping[str, str]) -> None:
             code="array",
             help="submit it in parts",
         )
+
+
+def _withdraw(leader: RunPaths, runs: Sequence[RunPaths]) -> bool:
+    """Removes runs of which nothing was started; False: something was, and all are left.
+
+    Who notes the ids of an array begins with its first run, and ends with the leader.
+    """
+    if any(store.read_job_id(run.submission(0)) for run in runs) or not store.withdraw_run(leader):
+        return False
+    for run in runs:
+        if run is not leader:
+            store.withdraw_run(run)
+    return True
 
 
 def make_runs(

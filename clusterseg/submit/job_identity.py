@@ -3,7 +3,7 @@
 The id alone is not enough, for ids are used again, and Slurm changes the time of submission at a
 requeue. So the first start writes a key into the job's own comment (or, where the person or the
 site has put something there, its first digits into the job's name), before there is a run
-directory; every later start finds it there.
+directory; every later start finds it there. Where that fails, its supervisor tries again later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError, SlurmUnreachable
-from clusterseg.cluster.slurm.jobs import KEY_IN_NAME, JobFacts, job_comment, job_name
+from clusterseg.cluster.slurm.jobs import KEY_IN_NAME, JobFacts
+from clusterseg.cluster.slurm.keeping import keep_key
 
 PATIENCE = 120.0  # seconds for a controller that does not answer; the nodes wait meanwhile
 PAUSE = 5.0  # seconds
@@ -64,17 +65,19 @@ def ask(
 
 def keep(job: Job, key: str, slurm: Slurm) -> bool:
     """Writes the key where a requeue will find it. False: Slurm does not keep it."""
+    return keep_key(job.id, job.name, key, slurm)
+
+
+def was_restarted(job: Job, slurm: Slurm) -> bool:
+    """Whether Slurm has queued the job again: its time of submission is no longer the first one.
+
+    False where Slurm does not say.
+    """
     try:
         detail = slurm.show(job.id)
-        if detail is None:
-            return False
-        if detail.comment in ("", "(null)"):
-            slurm.update(job.id, f"Comment={job_comment(key)}")
-        else:
-            slurm.update(job.id, f"JobName={job_name(job.name, key)}")
     except SlurmError:
         return False
-    return True
+    return detail is not None and detail.restarts > 0
 
 
 def new_key(job: Job, digits: str) -> str:

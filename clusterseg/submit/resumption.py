@@ -48,10 +48,10 @@ def resume(
     try:
         started = start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
-        if getattr(error, "clean", False):  # refused: the run is as it was
-            store.withdraw_submission(run, submission)
-            if withdrawn:
-                files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
+        # Refused: the run is as it was, unless another process has gone on with it.
+        is_as_it_was = getattr(error, "clean", False) and store.withdraw_submission(run, submission)
+        if is_as_it_was and withdrawn:
+            files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
         raise
     if plan.slurm is not None:
         _cancel_leftovers(run, intent.key, environ, say)
@@ -62,11 +62,16 @@ def is_unfinished(snapshot: Snapshot, environ: Mapping[str, str]) -> bool:
     """Whether `start` brings the last submission to its end: nothing of it has run.
 
     A job in Slurm's queue that is not released counts, and one of which Slurm does not tell.
+    Raises ClustersegError if it is in the queue of another cluster.
     """
     submission, verdict = snapshot.submission, snapshot.verdict
     intent = store.read_intent(submission) if submission else None
     if submission is None or intent is None:
         return verdict.not_started
+    if intent.scheduler == "slurm" and not verdict.over:
+        from clusterseg.submit.other_cluster import refuse_other_cluster  # noqa: PLC0415 (Slurm's)
+
+        refuse_other_cluster(snapshot.run.run_id, intent.cluster, environ)
     if intent.leader is not None:  # it is made last: without it sbatch was never called
         leader = RunPaths(snapshot.run.root.with_name(intent.leader))
         if not leader.submission(intent.submission).array_record.exists():

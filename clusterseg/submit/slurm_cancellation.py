@@ -17,6 +17,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Intent
 from clusterseg.runs.store import iter_submissions, read_intent, read_job_id
+from clusterseg.submit.other_cluster import refuse_other_cluster
 
 
 def jobs_of(run: RunPaths, jobs: Iterable[JobFacts], *, but: str | None = None) -> list[JobFacts]:
@@ -40,15 +41,21 @@ def jobs_of(run: RunPaths, jobs: Iterable[JobFacts], *, but: str | None = None) 
 def cancel_waiting(run: RunPaths, environ: Mapping[str, str] = os.environ) -> list[str]:
     """Cancels the run's jobs that have not started; returns their ids.
 
-    One that starts meanwhile is left to its supervisor. Raises SlurmError.
+    One that starts meanwhile is left to its supervisor. Raises SlurmError, and ClustersegError if
+    its last job is in another cluster.
     """
+    _refuse_other_cluster(run, environ)
     slurm = Slurm(environ)
     waiting = [job for job in jobs_of(run, slurm.mine()) if job.state in WAITING]
     return _cancelled(slurm, waiting, environ, pending_only=True)
 
 
 def cancel_all(run: RunPaths, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Cancels the run's jobs, whatever they do; returns their ids. Raises SlurmError."""
+    """Cancels the run's jobs, whatever they do; returns their ids.
+
+    Raises SlurmError, and ClustersegError if its last job is in another cluster.
+    """
+    _refuse_other_cluster(run, environ)
     slurm = Slurm(environ)
     return _cancelled(slurm, jobs_of(run, slurm.mine()), environ)
 
@@ -58,6 +65,12 @@ def cancel_leftovers(run: RunPaths, key: str, environ: Mapping[str, str] = os.en
     slurm = Slurm(environ)
     left = [job for job in jobs_of(run, slurm.mine(), but=key) if job.is_held]
     return _cancelled(slurm, left, environ, pending_only=True)
+
+
+def _refuse_other_cluster(run: RunPaths, environ: Mapping[str, str]) -> None:
+    last = [read_intent(submission) for submission in iter_submissions(run)[-1:]]
+    for intent in filter(None, last):
+        refuse_other_cluster(run.run_id, intent.cluster, environ)
 
 
 def _cancelled(

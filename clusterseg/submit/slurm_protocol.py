@@ -10,15 +10,19 @@ the job and gives its id to another one. What the queue shows under the key deci
     one, held        -> release it
     one, not held    -> done
 
+A task of an array that may have been released before is looked for alone: if it is gone, the array
+is not submitted again, for that would start the other tasks once more.
+
 A job that an sbatch of long ago is accepted as later stays held, and can't run. The last fence
 is the claim of the run directory: a second job that runs finds it held, and ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState, carries
 
@@ -27,16 +31,18 @@ SETTLE = 2.0  # seconds between them: a request that waited in a socket is serve
 
 
 class Sighting(Struct, frozen=True):
-    """A job (an array as one) that the queue shows under our key; `id` has no task.
+    """A job that the queue shows under our key: an array as one, or one task of it ("12_3").
 
     `live`: it (a task of it) may run or runs; `held`: it waits for its release; `ran`: it is
     over, and had nodes or was ended by Slurm itself. None of them: cancelled while it waited.
+    `with_all`: all of the task's array is held, and was not released.
     """
 
     id: str
     live: bool = False
     held: bool = False
     ran: bool = False
+    with_all: bool = False
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -45,7 +51,7 @@ class Known(Struct, frozen=True, kw_only=True):
     `doubt`: some sbatch may have been, or may yet be, accepted; `refused`: the last one says that
     it was not. `jobs`: what the queue shows, None if it was not asked since something was done.
     `quiet`: so many answers in a row showed none. `recorded`: the id in the run directory.
-    `left`: held twins that could not be cancelled.
+    `left`: held twins that could not be cancelled. `spent`: the job may have been released before.
     """
 
     doubt: bool
@@ -54,6 +60,7 @@ class Known(Struct, frozen=True, kw_only=True):
     quiet: int = 0
     recorded: str | None = None
     left: frozenset[str] = frozenset()
+    spent: bool = False
 
 
 class Submit(Struct, frozen=True):
@@ -96,7 +103,11 @@ class Refuse(Struct, frozen=True):
     clean: bool
 
 
-Step = Submit | Ask | Record | Cancel | Release | Done | Refuse
+class Gone(Struct, frozen=True):
+    """What may have been released is not in the queue any more: it is not submitted again."""
+
+
+Step = Submit | Ask | Record | Cancel | Release | Done | Refuse | Gone
 
 
 def next_step(known: Known) -> Step:
@@ -112,6 +123,8 @@ def _without_job(known: Known) -> Step:
         return Refuse(clean=True)  # nothing of an sbatch that ended by itself is on its way
     if known.quiet < QUIET:
         return Ask(SETTLE)
+    if known.spent:
+        return Gone()
     return Refuse(clean=False) if known.refused else Submit()
 
 
@@ -121,7 +134,9 @@ def _with_job(known: Known, jobs: Iterable[Sighting], chosen: Sighting) -> Step:
     twins = [job.id for job in jobs if job.held and job is not chosen]
     if rest := tuple(twin for twin in twins if twin not in known.left):
         return Cancel(rest)
-    return Release(chosen.id) if chosen.held else Done(chosen.id)
+    if not chosen.held:
+        return Done(chosen.id)
+    return Release(_array(chosen.id) if chosen.with_all else chosen.id)
 
 
 def sightings(jobs: Iterable[JobFacts], key: str) -> tuple[Sighting, ...]:
@@ -129,7 +144,7 @@ def sightings(jobs: Iterable[JobFacts], key: str) -> tuple[Sighting, ...]:
     tasks: dict[str, list[JobFacts]] = {}
     for job in jobs:
         if carries(job, key):
-            tasks.setdefault(job.id.partition("_")[0], []).append(job)
+            tasks.setdefault(_array(job.id), []).append(job)
     return tuple(
         Sighting(
             id=number,
@@ -141,9 +156,33 @@ def sightings(jobs: Iterable[JobFacts], key: str) -> tuple[Sighting, ...]:
     )
 
 
+def task_sightings(
+    jobs: Sequence[JobFacts], key: str, task: int, array: str | None, *, untouched: bool
+) -> tuple[Sighting, ...]:
+    """One task among the user's jobs, of an array that may have been released before.
+
+    `array`: its id, None if nobody noted it. `untouched`: nothing that its tasks would have left
+    was found, so that all of it may be released with this one if all of it is held.
+    """
+    found = []
+    for whole in sightings(jobs, key):
+        own = [job for job in jobs if job.id == f"{whole.id}_{task}"]
+        if array in (whole.id, None) and (seen := sightings(own, key)):
+            is_held = whole.held and not whole.live and not whole.ran
+            found.append(
+                replace(seen[0], id=own[0].id, with_all=untouched and is_held and seen[0].held)
+            )
+    return tuple(found)
+
+
+def _array(job_id: str) -> str:
+    """The array that a task belongs to, or the job itself."""
+    return job_id.partition("_")[0]
+
+
 def _chosen(jobs: Iterable[Sighting], recorded: str | None) -> Sighting | None:
     """The job that counts. One that ran comes before one that is held: a late twin of it."""
-    by_id = sorted(jobs, key=lambda job: int(job.id))
+    by_id = sorted(jobs, key=lambda job: int(_array(job.id)))
     for counts in (lambda job: job.live, lambda job: job.ran, lambda job: job.held):
         if found := next(filter(counts, by_id), None):
             return found

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Never, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from clusterseg.cluster.slurm.commands import SlurmMissing, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobDetail, JobFacts, job_comment, job_name
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.submit.queueing_errors import JobGone, Outdated, never_shown, not_released
 from clusterseg.submit.slurm_protocol import (
     QUIET,
     Ask,
     Cancel,
     Done,
+    Gone,
     Known,
     Record,
     Refuse,
@@ -28,6 +30,7 @@ from clusterseg.submit.slurm_protocol import (
     Submit,
     next_step,
     sightings,
+    task_sightings,
 )
 
 PATIENCE = 300.0  # seconds in all, while Slurm does not answer
@@ -52,6 +55,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     """What is submitted. `name` is the job's for people, `directory` where sbatch is called.
 
     `recorded` is the id that an earlier client noted; `doubt`: one may have called sbatch.
+    `task`: the one that is looked for, of an array that may have been released before.
     """
 
     name: str
@@ -61,6 +65,15 @@ class Wanted(Struct, frozen=True, kw_only=True):
     directory: Path
     recorded: str | None = None
     doubt: bool = False
+    task: SpentTask | None = None
+
+
+class SpentTask(Struct, frozen=True):
+    """A task of an array that is not submitted again (`slurm_protocol.task_sightings`)."""
+
+    number: int
+    array: str | None
+    untouched: bool
 
 
 class NotSubmitted(ClustersegError):
@@ -81,6 +94,7 @@ def have_queued(
     record: Callable[[str], None],
     *,
     patience: float = PATIENCE,
+    is_newest: Callable[[], bool] = lambda: True,
     say: Callable[[str], None] = lambda text: None,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
@@ -88,11 +102,19 @@ def have_queued(
     """Submits and releases the job; returns its id (of an array without a task).
 
     May be called again and by several processes at once, under the same key. `record` notes
-    the id durably. Raises NotSubmitted, OutOfPatience, and what `record` raises; the job
-    is held then, if there is one.
+    the id durably. `is_newest`: whether the run still waits for this very submission; this client
+    may have slept for long. Raises NotSubmitted, OutOfPatience, Outdated, JobGone, and what
+    `record` raises; the job is held then, if there is one.
     """
     return _Queueing(
-        wanted, slurm, record, clock() + patience, say=say, clock=clock, pause=pause
+        wanted,
+        slurm,
+        record,
+        clock() + patience,
+        is_newest=is_newest,
+        say=say,
+        clock=clock,
+        pause=pause,
     ).run()
 
 
@@ -105,12 +127,15 @@ class _Queueing:
     record: Callable[[str], None]
     deadline: float
     _: KW_ONLY
+    is_newest: Callable[[], bool]
     say: Callable[[str], None]
     clock: Callable[[], float]
     pause: Callable[[float], None]
 
     def __post_init__(self) -> None:
-        self._known = Known(doubt=self.wanted.doubt, recorded=self.wanted.recorded)
+        wanted = self.wanted
+        spent = wanted.task is not None
+        self._known = Known(doubt=wanted.doubt or spent, recorded=wanted.recorded, spent=spent)
         self._asked_at = 0.0
         self._acknowledged: str | None = None  # by the last sbatch, not seen in the queue yet
         self._lost = 0
@@ -126,6 +151,8 @@ class _Queueing:
             step = next_step(self._known)
             if isinstance(step, Done):
                 return step.job_id
+            if isinstance(step, Gone):
+                raise JobGone
             if isinstance(step, Refuse) and self._refusal is not None:
                 raise NotSubmitted(self._refusal, clean=step.clean)
             try:
@@ -153,6 +180,8 @@ class _Queueing:
                 self._release(job_id)
 
     def _submit(self) -> None:
+        if not self.is_newest():
+            raise Outdated(None)
         wanted = self.wanted
         options = (
             *wanted.options,
@@ -175,7 +204,7 @@ class _Queueing:
 
     def _ask(self) -> None:
         try:
-            found = sightings(self.slurm.mine(), self.wanted.key)
+            found = self._sight(self.slurm.mine())
         except SlurmRefused as error:
             raise SlurmUnreachable("squeue", error.said) from None
         except SlurmMissing as error:
@@ -199,7 +228,13 @@ class _Queueing:
             return ()
         if detail is None or detail.key != self.wanted.key:
             return ()
-        return sightings([_facts(detail)], self.wanted.key)
+        return self._sight([_facts(detail, job_id)])
+
+    def _sight(self, jobs: Sequence[JobFacts]) -> tuple[Sighting, ...]:
+        key, task = self.wanted.key, self.wanted.task
+        if task is None:
+            return sightings(jobs, key)
+        return task_sightings(jobs, key, task.number, task.array, untouched=task.untouched)
 
     def _count_loss(self) -> None:
         """The controller has lost what sbatch acknowledged, or the queue shows us nothing ever."""
@@ -208,7 +243,7 @@ class _Queueing:
         self._acknowledged = None
         self._lost += 1
         if self._lost >= MOST_LOST:
-            raise NotSubmitted(_never_shown(self._lost), clean=False)
+            raise NotSubmitted(never_shown(self._lost), clean=False)
 
     def _cancel(self, job_ids: tuple[str, ...]) -> None:
         self.say(f"cancelling {', '.join(job_ids)}, submitted twice and held")
@@ -223,12 +258,22 @@ class _Queueing:
         if self._releases:
             self.pause(PAUSES[min(self._releases, len(PAUSES)) - 1])
         if self._releases > MOST_RELEASES:
-            raise _not_released(job_id, self._unreleased)
+            raise not_released(job_id, self._unreleased)
+        if not self.is_newest():
+            self._cancel_own(job_id)
         self._releases += 1
         try:
             self.slurm.release(job_id, patience=SHORT)
         except SlurmRefused as error:  # it ended, the id is gone, or we may not: the queue tells
             self._unreleased = error.said
+
+    def _cancel_own(self, job_id: str) -> Never:
+        try:
+            self.slurm.cancel(job_id, pending_only=True)
+        except SlurmRefused as error:  # it stays held
+            self.say(error.message)
+            raise Outdated(None) from None
+        raise Outdated(job_id)
 
     def _learn(self, **what: object) -> None:
         self._known = replace(self._known, **what)
@@ -245,30 +290,13 @@ class _Queueing:
         self._tries += 1
 
 
-def _facts(detail: JobDetail) -> JobFacts:
+def _facts(detail: JobDetail, job_id: str) -> JobFacts:
+    """As the queue would show it, where tasks that wait are not one."""
     return JobFacts(
-        id=detail.id,
+        id=job_id,
         number=detail.number,
         state=detail.state,
         reason=detail.reason,
         key=detail.key,
         node_list=detail.node_list,
-    )
-
-
-def _not_released(job_id: str, said: str) -> ClustersegError:
-    return ClustersegError(
-        f"job {job_id} is in the queue, but is not released: {said}",
-        code="not-released",
-        help=f"scontrol release {job_id}; or ask the cluster's staff",
-        exit_code=ExitCode.CLUSTER,
-    )
-
-
-def _never_shown(times: int) -> ClustersegError:
-    return ClustersegError(
-        f"sbatch acknowledged {times} jobs, and the queue shows none of them",
-        code="jobs-lost",
-        help="jobs that appear later stay held; `squeue --me` shows them",
-        exit_code=ExitCode.CLUSTER,
     )

@@ -16,10 +16,13 @@ from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Intent
 from clusterseg.submit.array_record import read_array
+from clusterseg.submit.other_cluster import refuse_other_cluster
+from clusterseg.submit.queueing_errors import Outdated
 from clusterseg.submit.slurm_queueing import (
     PATIENCE,
     NotSubmitted,
     OutOfPatience,
+    SpentTask,
     Wanted,
     have_queued,
 )
@@ -38,24 +41,28 @@ def start_in_slurm(
 ) -> str:
     """Has a submission queued and released; returns the job's id, of an array its task's.
 
-    Of an array, all of it is submitted. `fresh`: no sbatch was called for it yet. `patience` in
-    seconds. Raises NotSubmitted, and ClustersegError where it is not finished: `resume` does.
+    Of an array, all of it is submitted, unless a task of it may have begun. `fresh`: no sbatch was
+    called for it yet. `patience` in seconds. Raises NotSubmitted, JobGone, and ClustersegError
+    where it is not finished: `resume` does.
     """
     intent = _intent(submission)
+    if not fresh:
+        refuse_other_cluster(run.run_id, intent.cluster, environ)
     members, wanted = _wanted(run, submission, intent, doubt=not fresh)
 
-    def record(base: str) -> None:
+    def record(job_id: str) -> None:
         for member, task in members:
-            files.replace(member.job_id, f"{_task_id(base, task)}\n".encode())
+            files.replace(member.job_id, f"{_task_id(job_id, task)}\n".encode())
 
     # Of a job that submits another one, nothing may be taken for the new run's.
     clean = {name: value for name, value in environ.items() if name not in ATTEMPT_VARIABLES}
     try:
-        base = have_queued(
+        job_id = have_queued(
             wanted,
             Slurm(clean),
             record,
             patience=PATIENCE if patience is None else patience,
+            is_newest=lambda: all(_is_newest(member) for member, _ in members),
             say=say,
         )
     except OutOfPatience as error:
@@ -65,6 +72,9 @@ def start_in_slurm(
             help=f"clusterseg resume {run.run_id} finishes it once Slurm answers",
             exit_code=ExitCode.CLUSTER,
         ) from None
+    except Outdated as error:
+        error.help = f"clusterseg status {run.run_id} shows how it stands"
+        raise
     except NotSubmitted as error:
         if not error.clean:
             error.help = f"clusterseg resume {run.run_id} tries again; {error.help or 'it is kept'}"
@@ -82,7 +92,7 @@ def start_in_slurm(
         raise
     # The job may have got the id of one that was lost, or was seen held a moment ago.
     QueueCache(environ).outdate()
-    return _task_id(base, intent.task)
+    return _task_id(job_id, intent.task)
 
 
 def _wanted(
@@ -90,16 +100,21 @@ def _wanted(
 ) -> tuple[list[tuple[SubmissionPaths, int | None]], Wanted]:
     """The submissions that share the job, each with its task, and what is asked of Slurm."""
     recorded = store.read_job_id(submission)
-    members: list[tuple[SubmissionPaths, int | None]]
+    members: list[tuple[SubmissionPaths, int | None]] = [(submission, intent.task)]
+    spent = None
     if intent.leader is None:
         plan = _plan(submission)
-        members = [(submission, intent.task)]
         script, options = submission.batch_script, plan.slurm.options
         name, directory = plan.name, plan.directory
     else:
         leader = RunPaths(run.root.with_name(intent.leader))
         array = read_array(leader)
-        members = [*array.members(leader)]
+        traces = array.traces(leader)
+        if doubt and traces.spent and intent.task is not None:
+            spent = SpentTask(intent.task, traces.some_job_id or None, not traces.touched)
+        else:
+            members = [*array.members(leader)]
+            recorded = traces.job_id or None  # noted in all, or else once more
         script, options = leader.submission(0).array_script, array.options
         name, directory = array.name, array.directory
     return members, Wanted(
@@ -108,13 +123,20 @@ def _wanted(
         options=options,
         script=script,
         directory=Path(directory) if Path(directory).is_dir() else submission.folder,
-        recorded=None if recorded is None else recorded.partition("_")[0],
+        recorded=recorded if spent else recorded and recorded.partition("_")[0],
         doubt=doubt,
+        task=spent,
     )
 
 
-def _task_id(base: str, task: int | None) -> str:
-    return base if task is None else f"{base}_{task}"
+def _is_newest(submission: SubmissionPaths) -> bool:
+    """Whether nobody has resumed the run since by a submission that follows this one."""
+    run = RunPaths(submission.folder.parent.parent)
+    return store.iter_submissions(run)[-1:] == [submission]
+
+
+def _task_id(job_id: str, task: int | None) -> str:
+    return job_id if task is None else f"{job_id.partition('_')[0]}_{task}"
 
 
 class _Options(Struct, frozen=True):

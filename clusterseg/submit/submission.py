@@ -62,8 +62,8 @@ def submit(
     try:
         return start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
-        if getattr(error, "clean", False):  # refused: nothing came of this run
-            store.withdraw_run(run)
+        if getattr(error, "clean", False) and not store.withdraw_run(run):  # refused
+            error.help = f"another process went on with it: clusterseg status {run.run_id}"
         raise
 
 
@@ -162,11 +162,10 @@ def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
 
 def _cluster() -> str | None:
     from clusterseg.cluster.slurm.configuration import (  # noqa: PLC0415 (local runs need it not)
-        cluster_name,
-        configuration_file,
+        present_cluster,
     )
 
-    return cluster_name(configuration_file(os.environ))
+    return present_cluster(os.environ)
 
 
 def _only_task(array: str | None) -> int | None:

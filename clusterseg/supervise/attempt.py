@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.cluster.processes import oom_kills
+from clusterseg.cluster.slurm.configuration import present_cluster
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
@@ -94,6 +95,7 @@ class _Supervisor:
             wakeups,
             self._journal,
             cleanup=timing.cleanup,
+            cluster=present_cluster(environ),
         )
         self._between = Between(
             opening.run, self._scheduler, wakeups, self._journal, look=timing.look

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clusterseg.cluster.slurm.commands import Slurm
+from clusterseg.cluster.slurm.lives import is_adopted
 from clusterseg.plan.model import Plan
 from clusterseg.runs.claims import Patience
 from clusterseg.supervise.journal import Journal
@@ -30,6 +31,7 @@ def scheduler_of(opening: Opening, environ: Mapping[str, str], journal: Journal)
         journal,
         key=opening.key,
         time_limit=plan.time_limit,
+        adopted_as=plan.name if is_adopted(opening.run, opening.job_id) else None,
     )
 
 

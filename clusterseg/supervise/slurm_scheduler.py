@@ -19,6 +19,7 @@ from clusterseg.cluster.slurm.commands import (
     SlurmUnreachable,
 )
 from clusterseg.cluster.slurm.jobs import JobDetail, JobState, carries
+from clusterseg.cluster.slurm.keeping import keep_key
 from clusterseg.plan.model import SlurmPlan
 from clusterseg.runs.records import Cause, Claim
 from clusterseg.supervise.journal import Journal
@@ -53,8 +54,12 @@ class SlurmScheduler:
         *,
         key: str,
         time_limit: float | None,
+        adopted_as: str | None = None,
     ) -> None:
-        """`key` is that of the submission; `time_limit` what job.yaml asked for, in seconds."""
+        """`key` is that of the submission; `time_limit` what job.yaml asked for, in seconds.
+
+        `adopted_as`: the name of the run, if this job made it (`sbatch` of a rendered script).
+        """
         self._job, self._plan, self._key = job, plan, key
         self._slurm, self._journal = slurm, journal
         self.restart_count = job.restart_count
@@ -69,6 +74,7 @@ class SlurmScheduler:
         self._lost_id = False  # the id is another job's now
         self._runs_elsewhere = False  # a later life of the job does
         self._looked_for_twins = False
+        self._adopted_as, self._is_kept = adopted_as, False
 
     def begin(self) -> None:
         word = self.ask()
@@ -83,10 +89,12 @@ class SlurmScheduler:
         if not self._looked_for_twins:
             self._looked_for_twins = True
             self._cancel_twins()
+        self._keep_key()
 
     def look(self) -> Word | None:
         if self._asked is not None and time.monotonic() - self._asked < EVERY:
             return None
+        self._keep_key()
         return self.ask()
 
     def ask(self) -> Word:
@@ -238,6 +246,13 @@ class SlurmScheduler:
         if detail.state in (JobState.COMPLETING, JobState.UNKNOWN):
             return None  # about to end
         return not detail.is_over
+
+    def _keep_key(self) -> None:
+        """Only by the key does a requeue surely find the run that this job made."""
+        if self._adopted_as is not None and not self._is_kept:
+            self._is_kept = keep_key(self._job.job_id, self._adopted_as, self._key, self._slurm)
+            if not self._is_kept:
+                self._journal.note("Slurm does not keep the run's key yet")
 
     def _cancel_twins(self) -> None:
         """Held jobs with our key: an sbatch that was accepted after it had been given up.

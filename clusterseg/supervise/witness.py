@@ -8,6 +8,7 @@ from clusterseg.cluster.processes import ProcessId, is_alive
 from clusterseg.runs.claims import read_end
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
+from clusterseg.runs.store import read_intent
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import end_what_is_left
 from clusterseg.supervise.scheduler import Scheduler
@@ -34,9 +35,12 @@ class Onlooker:
         journal: Journal,
         *,
         cleanup: float,
+        cluster: str | None = None,
     ) -> None:
-        """`job_id` is our own; `cleanup`: seconds for killed processes to be gone."""
+        """`job_id` is our own; `cleanup`: seconds for killed processes to be gone; `cluster`: whose
+        scheduler it is, where that is known."""
         self._run, self._job_id, self._scheduler = run, job_id, scheduler
+        self._cluster = cluster
         self._wakeups, self._journal, self._cleanup = wakeups, journal, cleanup
 
     def process_lives(self, claim: Claim) -> bool | None:
@@ -46,6 +50,10 @@ class Onlooker:
         """A job without a scheduler is its supervisor's process."""
         if claim.job_id.startswith("local-"):
             return self.process_lives(claim)
+        intent = read_intent(self._run.submission(claim.submission))
+        where = intent.cluster if intent is not None else None
+        if None not in (where, self._cluster) and where != self._cluster:
+            return None  # our scheduler knows another job of that id, or none
         return self._scheduler.job_lives(claim)
 
     def clean_up(self, claim: Claim) -> None:

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.errors import ClustersegError
+from clusterseg.submit.queueing_errors import Outdated
 from clusterseg.submit.slurm_protocol import (
     QUIET,
     SETTLE,
     Ask,
     Cancel,
     Done,
+    Gone,
     Known,
     Record,
     Refuse,
@@ -26,6 +28,7 @@ from clusterseg.submit.slurm_protocol import (
     Submit,
     next_step,
     sightings,
+    task_sightings,
 )
 from clusterseg.submit.slurm_queueing import NotSubmitted, OutOfPatience, Wanted, have_queued
 from tests.submit.slurm_model import NONE, ClientKilled, ModelJob, SlurmModel
@@ -166,6 +169,50 @@ def test_the_proof_can_fail() -> None:
             judge(story, "done")
 
 
+class Resumed:
+    """A person who resumes the run by another submission, as this client makes its N-th call."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.newest = after, True
+        self.model = SlurmModel(self._draw)
+
+    def _draw(self, kinds: Sequence[str]) -> str:
+        self.after -= 1
+        self.newest = self.newest and self.after > 0
+        return kinds[0]
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_what_another_submission_follows_is_not_released(after: int) -> None:
+    resumed = Resumed(after)
+    with pytest.raises(Outdated, match="job 1, which was held for it, is cancelled"):
+        queued(resumed.model, lambda: resumed.newest)
+    assert [job.state for job in resumed.model.jobs.values()] == [JobState.CANCELLED]
+    resumed.model.finish()
+    assert not resumed.model.starts
+
+
+def test_what_another_submission_follows_is_not_submitted() -> None:
+    """The controller did not answer at first; the run went on meanwhile."""
+    model = SlurmModel(lambda kinds: "unreachable" if "accepted late" in kinds else kinds[0])
+    with pytest.raises(Outdated):
+        queued(model, lambda: model.now == 0)
+    assert not model.jobs
+    assert model.now > 0
+
+
+def queued(model: SlurmModel, is_newest: Callable[[], bool]) -> str:
+    wanted = Wanted(name="name", key=KEY, options=(), script=Path("batch.sh"), directory=Path("/"))
+    return have_queued(
+        wanted,
+        model,
+        lambda job_id: None,
+        is_newest=is_newest,
+        clock=lambda: model.now,
+        pause=model.pause,
+    )
+
+
 def held(job_id: str) -> Sighting:
     return Sighting(job_id, held=True)
 
@@ -200,6 +247,11 @@ def known(*jobs: Sighting, **more: object) -> Known:
         (known(Sighting("7"), quiet=0), Ask(SETTLE)),
         (known(Sighting("7"), recorded="7"), Done("7")),
         (known(Sighting("7"), held("8"), recorded="7"), Record("8")),
+        # A task of an array that may have been released is not submitted again.
+        (known(quiet=1, spent=True), Ask(SETTLE)),
+        (known(quiet=QUIET, spent=True), Gone()),
+        (known(held("7_2"), recorded="7_2", spent=True), Release("7_2")),
+        (known(Sighting("7_2", held=True, with_all=True), recorded="7_2"), Release("7")),
     ],
 )
 def test_the_rule(what: Known, step: object) -> None:
@@ -231,3 +283,25 @@ def test_whose_jobs_are_ours() -> None:
         Sighting("9", ran=True),
         Sighting("11", live=True),
     )
+
+
+def test_a_task_is_seen_without_the_others() -> None:
+    def task(job_id: str, state: JobState = JobState.PENDING, **more: str) -> JobFacts:
+        return JobFacts(
+            id=job_id, number=1, state=state, key=KEY, **{"reason": "JobHeldUser"} | more
+        )
+
+    def seen(*jobs: JobFacts, array: str | None = "7", untouched: bool = True) -> object:
+        return task_sightings(jobs, KEY, 1, array, untouched=untouched)
+
+    all_held = (task("7_0"), task("7_1"))
+    alone = (Sighting("7_1", held=True),)
+    assert seen(*all_held) == (Sighting("7_1", held=True, with_all=True),)
+    assert seen(*all_held, untouched=False) == alone
+    assert seen(task("7_0", reason="Priority"), task("7_1")) == alone
+    assert seen(task("7_0", JobState.FAILED), task("7_1")) == alone
+    assert seen(task("7_0")) == ()
+    assert seen(task("7_11")) == ()
+    # A late twin of an array that was noted does not count.
+    assert seen(task("9_1")) == ()
+    assert seen(task("9_1"), array=None) == (Sighting("9_1", held=True, with_all=True),)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clusterseg.runs import store
+from clusterseg.runs import files, store
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.claims import read_claims
 from clusterseg.runs.paths import RunPaths
@@ -222,6 +222,69 @@ def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
     assert not read_claims(run)
 
 
+def test_from_another_cluster_a_waiting_job_is_neither_started_again_nor_called_gone(
+    login: Login, nothing_starts: None, make_devcluster: Callable[..., DevCluster]
+) -> None:
+    """Both see the run directory; only one of them knows its job."""
+    other = make_devcluster(nodes=1)
+    run = login.submit(login.job("true"), "--set", "slurm.partition=low")
+    elsewhere = {"SLURM_CONF": str(other.slurm_conf)}
+    here, there = (
+        login.cluster.run("scontrol", "show", "config", env=env)
+        .stdout.split("ClusterName")[1]
+        .split()[1]
+        for env in ({}, elsewhere)
+    )
+    assert here != there
+    noted = run.submission(0).job_id.read_bytes()
+    for is_noted, command in ((False, "resume"), (True, "resume"), (True, "cancel")):
+        run.submission(0).job_id.unlink(missing_ok=True)
+        if is_noted:
+            files.replace(run.submission(0).job_id, noted)
+        done = login(command, run.root, env=elsewhere, code=3)
+        assert f"is in the cluster {here}; from here only {there} can be asked" in done.stderr
+        assert f"from a login node of {here}" in done.stderr
+    assert not other.squeue("-t", "all")
+    key = store.read_identity(run).key
+    assert [line for line in login.cluster.squeue("-o", "%T %k") if key in line] == [
+        f"PENDING clusterseg:{key}"
+    ]
+
+
+def test_a_client_that_waits_for_slurm_does_not_start_what_was_resumed_meanwhile(
+    login: Login, tmp_path: Path
+) -> None:
+    """Its own controller is away; elsewhere the run is cancelled, resumed, and done."""
+    shims, away = tmp_path / "shims", tmp_path / "away"
+    shims.mkdir()
+    away.touch()
+    silent = "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1"
+    (shims / "sbatch").write_text(
+        f'#!/bin/bash\n[ -e {away} ] && {{ {silent}; }}\nexec /usr/bin/sbatch "$@"\n'
+    )
+    (shims / "sbatch").chmod(0o755)
+    path = f"{shims}:{login.cluster.environ['PATH']}"
+    with subprocess.Popen(
+        [CLUSTERSEG, "submit", login.job(f"echo ran >> {tmp_path}/ran"), "--timeout", "60"],
+        env={**login.cluster.environ, **login.environ, "PATH": path},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stderr is not None
+        assert any("trying again" in line for line in client.stderr)
+        (run,) = login.all_runs
+        login("cancel", run.root)
+        login("resume", run.root, "--wait")
+        away.unlink()
+        _, said = client.communicate(timeout=60)
+    assert client.returncode == 1
+    assert "resumed by a newer submission" in said
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    assert store.read_job_id(run.submission(0)) is None
+    assert login.state(run) == "done"
+
+
 def test_cancel_and_go_on_with_other_nodes(login: Login) -> None:
     run = login.submit(login.job(f"echo $CLUSTERSEG_ATTEMPT $SLURM_JOB_NUM_NODES; {POLITE}"))
     login.until(run, "running")
@@ -389,6 +452,40 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     login.until(run, "done", seconds=150)
     assert login.all_runs == [run]
     assert len(read_claims(run)) == 2
+
+
+@pytest.mark.parametrize("away", [("squeue",), ("squeue", "scontrol")])
+def test_a_script_whose_key_slurm_did_not_keep_at_first_is_known_after_a_requeue(
+    login: Login, script: Callable[[str], Path], tmp_path: Path, away: tuple[str, ...]
+) -> None:
+    """Slurm gives it another time of submission; the run made before is its own all the same."""
+    path = script("[ $CLUSTERSEG_ATTEMPT -gt 0 ] || sleep 60")
+    shims, is_away = tmp_path / "shims", tmp_path / "away"
+    shims.mkdir()
+    is_away.touch()
+    for name in away:
+        (shims / name).write_text(
+            f'#!/bin/bash\n[ -e {is_away} ] && exit 1\nexec /usr/bin/{name} "$@"\n'
+        )
+        (shims / name).chmod(0o755)
+    text = path.read_text().replace("\nset -e\n", f"\nset -e\nexport PATH={shims}:$PATH\n", 1)
+    path.write_text(text)
+    job = login.cluster.sbatch(path, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not any(run.attempt(0).log(0).exists() for run in login.all_runs):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (run,) = login.all_runs
+    key = store.read_identity(run).key
+    comment = login.cluster.job(job).get("Comment")
+    # The supervisor tries again when it has claimed.
+    assert comment == (None if "scontrol" in away else f"clusterseg:{key}")
+    is_away.unlink()
+    login.cluster.scontrol("requeue", str(job))
+    login.until(run, "done", seconds=150)
+    assert login.all_runs == [run]
+    assert len(read_claims(run)) > 1
+    assert login.cluster.job(job)["Comment"] == f"clusterseg:{key}"
 
 
 def test_a_script_given_to_bash_says_what_it_is_for(

@@ -11,6 +11,7 @@ from clusterseg.cluster.slurm.allocation import Allocation
 from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.plan.model import SlurmPlan
 from clusterseg.runs.records import Cause, Claim
+from clusterseg.supervise import slurm_scheduler
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.scheduler import Queued
 from clusterseg.supervise.slurm_job import NO_WORD, Fate, Word
@@ -41,7 +42,9 @@ case "$*" in *"show job"*) echo '{SHOWN}' ;; *"show partition"*) echo 'TotalNode
 """
 
 
-def scheduler(folder: Path, *, requeue: bool = True, **programs: str) -> SlurmScheduler:
+def scheduler(
+    folder: Path, *, requeue: bool = True, adopted_as: str | None = None, **programs: str
+) -> SlurmScheduler:
     """Over these shell scripts instead of Slurm's programs."""
     folder.mkdir(exist_ok=True)
     for name, script in programs.items():
@@ -58,7 +61,9 @@ def scheduler(folder: Path, *, requeue: bool = True, **programs: str) -> SlurmSc
     )
     # The shells' own commands come after.
     slurm = Slurm({"PATH": f"{folder}:/nonexistent"}, patience=1.0)
-    return SlurmScheduler(JOB, plan, slurm, Journal(), key=KEY, time_limit=600.0)
+    return SlurmScheduler(
+        JOB, plan, slurm, Journal(), key=KEY, time_limit=600.0, adopted_as=adopted_as
+    )
 
 
 def asked(folder: Path) -> list[str]:
@@ -84,6 +89,34 @@ def test_it_is_asked_rarely(tmp_path: Path) -> None:
         own.confirm_end()
         own.guess(15)
     assert len(asked(tmp_path)) == 1
+
+
+def test_a_job_that_made_its_run_keeps_trying_to_have_its_key_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its start Slurm was silent; a requeue finds the run only by the key."""
+    bare = WELL.replace(f"clusterseg:{KEY}", "(null)")
+    refuses = f"[ -e {tmp_path}/away ] && exit 1\n{bare}"
+    kept = f"update JobId=12 Comment=clusterseg:{KEY}"
+    (tmp_path / "away").touch()
+    own = scheduler(tmp_path, adopted_as="t", scontrol=refuses, squeue="exit 1")
+    own.claimed()
+    assert kept not in asked(tmp_path)
+    (tmp_path / "away").unlink()
+    monkeypatch.setattr(slurm_scheduler, "EVERY", 0.0)
+    own.look()
+    assert asked(tmp_path).count(kept) == 1
+    own.look()
+    own.claimed()
+    assert asked(tmp_path).count(kept) == 1
+
+
+@pytest.mark.parametrize("adopted_as", [None, "t"])
+def test_a_key_that_is_kept_is_left_alone(tmp_path: Path, adopted_as: str | None) -> None:
+    own = scheduler(tmp_path, adopted_as=adopted_as, scontrol=WELL, squeue="exit 1")
+    own.claimed()
+    own.claimed()
+    assert asked(tmp_path) == ["-o show job 12"] * (adopted_as is not None)
 
 
 def test_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:

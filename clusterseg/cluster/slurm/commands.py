@@ -113,16 +113,21 @@ class Slurm:
             raise SlurmUnreachable("squeue", str(error)) from None
 
     def show(self, job_id: str) -> JobDetail | None:
-        """One job; None if Slurm answers that it does not know it."""
+        """One job; None if Slurm answers that it does not know it.
+
+        For a task that waits together with others of its array, what they have in common.
+        """
         try:
             said = self.run("scontrol", "-o", "show", "job", job_id)
         except SlurmRefused as error:
-            if "Invalid job id" in error.said:
+            if "Invalid job id" in error.said or error.said.endswith(" not found"):  # of a task
                 return None
             raise
         records = re.split(r"\n(?=JobId=\d)", said)  # several for an array
         found = [detail for text in records if (detail := read_detail(text)) is not None]
-        return next((one for one in found if job_id in (one.id, str(one.number))), None)
+        array = job_id.partition("_")[0]
+        named = (job_id, array) if len(found) == 1 else (job_id,)
+        return next((one for one in found if one.id in named or str(one.number) == job_id), None)
 
     def release(self, job_id: str, *, patience: float | None = None) -> None:
         """Lets a held job run. `patience`: seconds for the answer."""

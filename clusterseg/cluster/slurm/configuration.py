@@ -36,6 +36,11 @@ def _beside_sbatch(environ: Mapping[str, str]) -> list[Path]:
     return [prefix / "etc" / "slurm.conf", prefix / "etc" / "slurm" / "slurm.conf"]
 
 
+def present_cluster(environ: Mapping[str, str]) -> str | None:
+    """The cluster that Slurm's programs ask from here, None if that is not known."""
+    return cluster_name(configuration_file(environ))
+
+
 def cluster_name(file: Path | None) -> str | None:
     """The cluster's name (ClusterName) by its slurm.conf and what it includes."""
     if file is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from clusterseg.cluster.local import LocalLives
 from clusterseg.cluster.slurm.accounting import Accounting
-from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
+from clusterseg.cluster.slurm.configuration import present_cluster
 from clusterseg.cluster.slurm.jobs import JobFacts
 from clusterseg.cluster.slurm.queue import FRESH, Answer, QueueCache
 from clusterseg.cluster.slurm.sights import SETTLE, Known, elsewhere, holder_sight, job_sight
@@ -37,7 +37,7 @@ class SlurmLives:
         self._local = LocalLives()
         self._max_age = max_age
         self._clock = clock
-        self._cluster = cluster_name(configuration_file(environ))
+        self._cluster = present_cluster(environ)
         self._known = Known(Answer(), {}, clock(), uid=os.getuid(), cluster=self._cluster)
 
     def expect(self, jobs: Iterable[JobKey]) -> None:
