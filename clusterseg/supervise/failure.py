@@ -10,9 +10,10 @@ import re
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterseg.cluster.slurm.hostlist import expand
+from clusterseg.errors import ExitCode
 from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.runs.text import one_line
 
@@ -33,13 +34,17 @@ class RankFacts:
 
 @dataclass(frozen=True)
 class Report:
-    """What a launcher printed about a process that ended badly."""
+    """What a launcher printed about a process that ended badly.
+
+    `late`: after it had said that it ends the others.
+    """
 
     rank: int | None = None
     pid: int | None = None
     host: str | None = None
     signal: int | None = None
     exit_code: int | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Failure:
 
 # Signals that launchers send to the ranks that are left: they name no culprit.
 _CLEANING_UP = (signal.SIGTERM, signal.SIGINT)
+# How ranks end that catch these, the trainer's with a save.
+_CLEANED_UP = (ExitCode.OK, ExitCode.STOPPED, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 # Open MPI 4 (mpirun) and 5 (prterun), whose message is wrapped over lines.
 _OMPI_SIGNAL = re.compile(
@@ -70,6 +77,10 @@ _HYDRA_SIGNAL = re.compile(r"EXIT STRING: .*\(signal (\d+)\)")
 # "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed", "… tasks 0-1: …".
 _SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
 _SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
+# Ranks that catch srun's TERM are killed after KillWait.
+_SRUN_ENDS = re.compile(
+    r"srun: (?:\S+: )*Terminating StepId|srun: Job step aborted|\*\*\* STEP \S+ ON \S+ CANCELLED"
+)
 
 
 def launcher_reports(lines: Sequence[str]) -> list[Report]:
@@ -96,7 +107,11 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
             rank=int(rank), host=host, signal=number, exit_code=int(code) if code else None
         )
         found.append((match.start(), report))
-    return [report for _, report in sorted(found, key=lambda one: one[0])]
+    ending = _SRUN_ENDS.search(text)
+    since = ending.start() if ending else len(text)
+    return [
+        replace(report, late=at > since) for at, report in sorted(found, key=lambda one: one[0])
+    ]
 
 
 # "orted on node n2", Open MPI 4: "Remote daemon: [[7,0],1] on node n2"; Open MPI 5: "…, n2";
@@ -134,21 +149,21 @@ def lost_hosts(lines: Sequence[str]) -> list[str]:
 def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Failure:
     """The rank that failed first.
 
-    A signal that the launcher saw says most; then what a rank said of its own failure, the
-    earliest first; then the launcher's exit codes; then, if others wrote their ends, the rank
-    without one that has been silent for longest.
+    A signal says most if it is the first that the launcher saw go wrong; then what a rank said of
+    its own failure, the earliest first; then the launcher's exit codes; then, if others wrote their
+    ends, the rank without one that has been silent for longest.
     """
     known = {one.rank: one for one in ranks}
     placed = [_with_rank(report, ranks) for report in reports]
-    signalled = [one for one in placed if one.signal and one.signal not in _CLEANING_UP]
-    if signalled:
-        return _failure(known, signalled[0])
+    telling = [one for one in placed if _is_telling(one)]
+    if telling and telling[0].signal:
+        return _failure(known, telling[0])
     failed = [one for one in ranks if one.end is not None and one.end.status == "failed"]
     if failed:
         first = min(failed, key=lambda one: one.end.t if one.end else 0.0)
-        own = [one for one in placed if one.rank == first.rank]
+        own = [one for one in telling if one.rank == first.rank and not one.signal]
         return _failure(known, own[0] if own else Report(rank=first.rank))
-    exited = [one for one in placed if one.exit_code is not None] or placed
+    exited = telling or [one for one in placed if one.exit_code is not None] or placed
     if exited:
         return _failure(known, exited[0])
     if len(ranks) == 1:
@@ -210,7 +225,15 @@ def _with_rank(report: Report, ranks: Sequence[RankFacts]) -> Report:
     same = [one.rank for one in ranks if one.start is not None and one.start.pid == report.pid]
     if len(same) != 1:
         return report
-    return Report(same[0], report.pid, report.host, report.signal, report.exit_code)
+    return replace(report, rank=same[0])
+
+
+def _is_telling(report: Report) -> bool:
+    """Whether a process came to this end by itself, as far as can be told."""
+    if report.signal is not None:
+        cleaning = (*_CLEANING_UP, signal.SIGKILL) if report.late else _CLEANING_UP
+        return report.signal not in cleaning
+    return report.exit_code is not None and report.exit_code not in _CLEANED_UP
 
 
 def _failure(known: dict[int, RankFacts], report: Report) -> Failure:

@@ -97,14 +97,56 @@ def rank(
 
 def test_a_signal_says_most() -> None:
     ranks = [rank(0, end=("failed", 1.0), error="peer is lost"), rank(1), rank(2)]
-    reports = [Report(rank=2, exit_code=1), Report(rank=1, host="10.0.0.1", signal=9)]
+    reports = [Report(rank=1, host="10.0.0.1", signal=9), Report(rank=2, exit_code=1)]
     assert first_failure(ranks, reports) == Failure(rank=1, host="n1", signal=9)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        [],
+        ["srun: launch/slurm: _step_signal: Terminating StepId=1.0"],  # 22.05
+        ["srun: Terminating StepId=1.0"],
+    ],
+)
+def test_a_signal_after_an_exit_says_nothing(ending: list[str]) -> None:
+    """Ranks that catch srun's TERM are killed in the end."""
+    lines = [
+        "srun: error: n2: task 2: Exited with exit code 5",
+        *ending,
+        "srun: error: n2: task 3: Killed",
+        "srun: error: n1: tasks 0-1: Killed",
+    ]
+    ranks = [rank(number) for number in range(4)]
+    failure = first_failure(ranks, launcher_reports(lines))
+    assert failure == Failure(rank=2, host="n2", exit_code=5)
+    said = [rank(0), rank(1), rank(2), rank(3, end=("failed", 1.0))]
+    failure = first_failure(said, launcher_reports(lines))
+    assert failure == Failure(rank=3, host="n3", error="E: x")
+
+
+def test_of_an_aborted_step_the_exit_code_tells() -> None:
+    """MPI_Abort under srun: the step is ended before the rank's end is told."""
+    lines = [
+        "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.",
+        "srun: error: n1: tasks 0-1: Killed",
+        "srun: error: n2: task 2: Exited with exit code 7",
+    ]
+    failure = first_failure([rank(number) for number in range(3)], launcher_reports(lines))
+    assert failure == Failure(rank=2, host="n2", exit_code=7)
+
+
+@pytest.mark.parametrize("code", [75, 143])
+def test_the_exit_code_of_the_cleaned_up_says_nothing(code: int) -> None:
+    reports = [Report(rank=0, exit_code=code), Report(rank=1, signal=9)]
+    assert first_failure([rank(0), rank(1)], reports) == Failure(rank=1, host="n1", signal=9)
 
 
 def test_a_signal_of_the_cleaning_up_says_nothing() -> None:
     ranks = [rank(0), rank(1, end=("failed", 5.0)), rank(2)]
-    reports = [Report(rank=0, signal=15)]
-    assert first_failure(ranks, reports) == Failure(rank=1, host="n1", error="E: x")
+    for number in (0, 1):  # also not of the rank that failed
+        reports = [Report(rank=number, signal=15)]
+        assert first_failure(ranks, reports) == Failure(rank=1, host="n1", error="E: x")
 
 
 def test_of_several_that_failed_the_earliest() -> None:

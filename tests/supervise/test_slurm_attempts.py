@@ -107,6 +107,16 @@ def test_a_killed_rank_is_restarted_in_the_allocation(
     assert job.left() == []
 
 
+def test_of_ranks_that_srun_had_to_kill_none_is_blamed(
+    slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    fault = ("--deaf", "--steps", "400", "--fail", "exit3:2:15")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *fault, per_node=2, restart={"crash": 0})
+    end = job.until_end(0)
+    assert (end["failed_rank"], end["signal"]) == (2, None)
+    assert end["error"].startswith("rank 2 on n2 exited with code 3")
+
+
 def test_a_killed_launcher_leaves_nothing_on_other_nodes(
     slurm_cluster: DevCluster, tmp_path: Path
 ) -> None:
