@@ -326,9 +326,12 @@ def _after_failure(ended: Ended, history: Sequence[Ended], budgets: Budgets) -> 
 def _repeats(ended: Ended, history: Sequence[Ended]) -> bool:
     """Failed as the attempt before did, without having come any further.
 
-    A KILL or TERM comes from outside: that it met the same step twice says nothing.
+    A KILL or TERM comes from outside: that it met the same step twice says nothing. Nor does a
+    supervisor that was killed, with the error unwritten and the step that it began at for all.
     """
     if not history or ended.position is None or history[-1].cause not in _CRASHES:
+        return False
+    if ended.killed or history[-1].killed:
         return False
     if ended.signal in (signal.SIGKILL, signal.SIGTERM):
         return False

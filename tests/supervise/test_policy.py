@@ -351,9 +351,9 @@ def test_signatures_forget_numbers_and_what_follows_the_first_line() -> None:
     assert signature(None) == signature("")
 
 
-def killed(cause: Cause) -> Ended:
+def killed(cause: Cause, position: int | None = None) -> Ended:
     """An attempt without an end record, and what the scheduler says of it."""
-    return Ended(cause, killed=True)
+    return Ended(cause, position, killed=True)
 
 
 PREEMPTED = Ended(Cause.PREEMPTED)
@@ -393,13 +393,20 @@ def test_a_job_that_is_wanted_again_is_not_refused(history: list[Ended]) -> None
     assert refuse(history, NEVER) is None
 
 
+@pytest.mark.parametrize("position", [None, 0, 500])  # where they resumed
 @pytest.mark.parametrize("used", range(5))
-def test_silent_kills_are_counted(used: int) -> None:
-    history = [killed(Cause.UNKNOWN)] * used
+def test_silent_kills_are_counted(used: int, position: int | None) -> None:
+    history = [killed(Cause.UNKNOWN, position)] * used
     assert (refuse(history, Budgets(crash=3)) is not None) == (used > 3)
     history = [PREEMPTED] * (used - 1) + [killed(Cause.PREEMPTED)] * (used > 0)
     assert (refuse(history, Budgets(preemption=3)) is not None) == (used > 3)
     assert refuse(history, Budgets(preemption="unlimited")) is None
+
+
+def test_an_error_after_a_silent_kill_is_no_repetition() -> None:
+    crash = Ended(Cause.CRASH, 0)
+    assert decide(crash, [killed(Cause.UNKNOWN, 0)], Budgets()).action is Action.RESTART
+    assert refuse([crash, killed(Cause.UNKNOWN, 0)], Budgets()) is None
 
 
 def test_a_job_that_is_queued_again_already_is_not_restarted_here() -> None:
