@@ -221,13 +221,14 @@ def refuse(history: Sequence[Ended], budgets: Budgets) -> Decision | None:
     """Whether the job was started again against its budgets; None if all is well.
 
     A scheduler that kills a job and queues it again asks nobody: what the attempt before was
-    killed for counts when the next one is about to start.
+    killed for counts when the next one is about to start. So does its end as the last one, for a
+    cause for which a scheduler queues again: after any other end it was a person who did so.
     """
     if not history:
         return None
     last = history[-1]
     stopped = last.cause in (Cause.PREEMPTED, Cause.TIME_LIMIT)
-    if not last.killed and not (last.final and stopped):
+    if not last.killed and not (last.final and (stopped or last.cause is Cause.NODE_FAIL)):
         return None
     if stopped:
         decision = _after_stop(last, history[:-1], budgets, can_requeue=True)

@@ -370,6 +370,8 @@ NEVER = Budgets(preemption=0, time_limit=0, crash=0, node=0)
         ([killed(Cause.TIME_LIMIT)], State.STOPPED),
         # Its own end said so already, and Slurm has queued it again all the same.
         ([Ended(Cause.PREEMPTED, final=True)], State.STOPPED),
+        ([Ended(Cause.NODE_FAIL, final=True)], State.FAILED),
+        ([Ended(Cause.CRASH), Ended(Cause.NODE_FAIL, 7, final=True)], State.FAILED),
     ],
 )
 def test_a_job_started_against_its_budgets_is_refused(history: list[Ended], state: State) -> None:
@@ -384,6 +386,7 @@ def test_a_job_started_against_its_budgets_is_refused(history: list[Ended], stat
     [
         [],
         [Ended(Cause.PREEMPTED)],  # whether it may go on was decided when it ended
+        [Ended(Cause.NODE_FAIL)],
         [Ended(Cause.CRASH, final=True)],  # a person has requeued it
         [Ended(Cause.CANCELLED, final=True)],
         [killed(Cause.CRASH), Ended(Cause.CRASH)],

@@ -167,6 +167,23 @@ def test_preempted_without_budget(slurm_cluster_signal: DevCluster, tmp_path: Pa
     assert job.status()["state"] == "stopped"
 
 
+def test_a_node_lost_without_budget(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    """Slurm queues the job again whatever the run says: the next life starts no ranks."""
+    program = ("--resume", "--steps", "4000")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *program, restart={"node": 0})
+    job.until_steps()
+    lost = list(job.claim(0)["hosts"])[1]
+    with slurm_cluster.broken(lost, "kill-slurmd", "start-slurmd"):
+        end = job.until_end(0, 120)
+    assert (end["cause"], end["will_restart"]) == ("node_fail", False)
+    end = job.until_end(1, 120)
+    assert (end["cause"], end["will_restart"]) == ("node_fail", False)
+    assert end["error"] == "not started: restart.node is 0: not restarted"
+    assert not job.run.attempt(1).log(0).exists()
+    assert slurm_cluster.wait_until(job.job)["ExitCode"] == "1:0"
+    assert job.status()["state"] == "failed"
+
+
 def test_cancel_is_no_preemption(slurm_cluster: DevCluster, tmp_path: Path) -> None:
     job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING)
     job.until_steps()
