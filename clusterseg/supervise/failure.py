@@ -19,6 +19,7 @@ from clusterseg.runs.text import one_line
 
 SHOWN_LINES = 20
 _LONGEST_ERROR = 4096
+_LONGEST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -176,18 +177,41 @@ def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Fail
     return Failure()
 
 
-def describe(failure: Failure, log_lines: Sequence[str], *, otherwise: str) -> str:
-    """The error for end.json, the log and the screen: one line, then the rank's last lines.
+def describe(
+    failure: Failure, own: Sequence[str], launcher: Sequence[str], *, otherwise: str
+) -> str:
+    """The error for end.json, the log and the screen: one line, then the last lines there are.
 
-    `otherwise` is the first line if no rank can be named.
+    `own` are the lines of the rank that failed, `launcher` what the launcher printed: shown if no
+    rank can be named, or if that one wrote nothing. `otherwise` is the first line if none can be
+    named.
     """
-    summary = _summary(failure, log_lines) if failure.rank is not None else otherwise
-    if not log_lines:
+    named = failure.rank is not None
+    summary = _summary(failure, own) if named else otherwise
+    lines, whose = (own, "its") if named and own else (launcher, "the launcher's")
+    if not lines:
         return summary
-    who = "its" if failure.rank is not None else "the launcher's"
-    shown = "\n".join(f"  {line}" for line in log_lines[-SHOWN_LINES:])
-    text = f"{summary}\n{who} last lines:\n{shown}"
+    shown = "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:])
+    text = f"{summary}\n{whose} last lines:\n{shown}"
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
+
+
+# "srun: error: …", "/usr/bin/srun: unrecognized option '--x'", "[mpiexec@n1] match_arg (…): …".
+_LAUNCHERS_LINE = re.compile(r"\[?(?:\S*/)?(?:srun|mpirun|prterun|orterun|mpiexec)\b")
+_RULE = re.compile(r"^-{20,}$", re.MULTILINE)  # above and below what Open MPI has to say
+_IS_ERROR = re.compile(r"\berror\b|unrecogni[sz]ed|unknown", re.IGNORECASE)
+
+
+def launchers_words(lines: Sequence[str]) -> str | None:
+    """What a launcher says of itself, on one line: why no rank was started, as a rule."""
+    parts = _RULE.split("\n".join(line for line in lines if line.strip()))
+    for box in parts[1::2]:
+        said = " ".join(box.split())
+        if said and not said.startswith("WARNING"):
+            return one_line(said, _LONGEST_WORDS)
+    own = [line for line in lines if _LAUNCHERS_LINE.match(line)]
+    told = next((line for line in own if _IS_ERROR.search(line)), own[0] if own else None)
+    return None if told is None else one_line(told, _LONGEST_WORDS)
 
 
 def _summary(failure: Failure, log_lines: Sequence[str]) -> str:

@@ -118,6 +118,21 @@ def test_a_killed_rank_is_named_with_its_host_and_last_lines(tmp_path: Path) -> 
     assert notes.read_text() == f"{run.run_id} give-up failed\n"
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_why_a_launcher_started_nothing_is_said(ranks: int, tmp_path: Path) -> None:
+    flags = {"launcher_args": ["--no-such-flag"], "launcher": "openmpi5"}
+    run = make_run(tmp_path, ranks=ranks, restart={"crash": 0}, **flags)
+    code, said = supervise(run)
+    assert code == 1, said
+    end = end_of(run, 0)
+    assert (end["cause"], end["failed_rank"]) == ("crash", None)
+    first, title, *lines = end["error"].split("\n")
+    assert first.startswith("the launcher ended with exit code ")
+    assert "--no-such-flag" in first
+    assert title == "the launcher's last lines:"
+    assert any("--no-such-flag" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGTERM, "preempted"), (signal.SIGINT, "cancelled")]
 )

@@ -13,6 +13,7 @@ from clusterseg.supervise.failure import (
     describe,
     first_failure,
     launcher_reports,
+    launchers_words,
     lost_hosts,
 )
 
@@ -201,16 +202,61 @@ TRACEBACK = ["epoch 1", "Traceback (most recent call last):", '  File "x.py"', "
     ],
 )
 def test_what_is_said(failure: Failure, lines: list[str], first: str) -> None:
-    said = describe(failure, lines, otherwise="it broke").split("\n")
+    named = failure.rank is not None
+    own, launcher = (lines, ["mpirun: bye"]) if named else ([], lines)
+    said = describe(failure, own, launcher, otherwise="it broke").split("\n")
     assert said[0] == first
     assert said[2:] == [f"  {line}" for line in lines]
-    assert said[1] == ("its" if failure.rank is not None else "the launcher's") + " last lines:"
+    assert said[1] == ("its" if named else "the launcher's") + " last lines:"
+
+
+def test_for_a_rank_that_wrote_nothing_the_launcher_speaks() -> None:
+    said = describe(Failure(rank=1, exit_code=2), [], ["srun: error: no"], otherwise="it broke")
+    assert said == "rank 1 exited with code 2\nthe launcher's last lines:\n  srun: error: no"
+
+
+ORTE_OPTION = """\
+--------------------------------------------------------------------------
+An unrecognized option was included on the mpirun command line:
+
+  Option: --no-such-flag
+
+Please use the "mpirun --help" command to obtain a list of all
+supported options.
+--------------------------------------------------------------------------"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("", None),
+        ("0: cpu-bind=MASK - n1, task  0  0 [7]: mask 0x1 set", None),
+        (
+            "/usr/bin/srun: unrecognized option '--x'\nTry \"srun --help\" for more information",
+            "/usr/bin/srun: unrecognized option '--x'",
+        ),
+        (
+            "srun: Job step creation temporarily disabled, retrying\n"
+            "srun: error: Unable to create step for job 5: Invalid account",
+            "srun: error: Unable to create step for job 5: Invalid account",
+        ),
+        (
+            ORTE_OPTION,
+            "An unrecognized option was included on the mpirun command line: Option: "
+            '--no-such-flag Please use the "mpirun --help" command to obtain a list of all '
+            "supported options.",
+        ),
+        ("[mpiexec@n1] match_arg (args.c:166): no", "[mpiexec@n1] match_arg (args.c:166): no"),
+    ],
+)
+def test_what_launchers_say_of_themselves(printed: str, words: str | None) -> None:
+    assert launchers_words(printed.splitlines()) == words
 
 
 def test_what_is_said_is_capped() -> None:
-    said = describe(Failure(rank=0), ["x" * 5000] * 50, otherwise="")
+    said = describe(Failure(rank=0), ["x" * 5000] * 50, [], otherwise="")
     assert len(said) <= 4096
-    assert describe(Failure(rank=0), [], otherwise="") == "rank 0 ended without a word"
+    assert describe(Failure(rank=0), [], [], otherwise="") == "rank 0 ended without a word"
 
 
 SRUN_KILLED = """\
