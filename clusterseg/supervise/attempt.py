@@ -164,7 +164,8 @@ class _Supervisor:
         try:
             launcher = self._start(claim)
         except OSError as error:
-            return Conclusion(Cause.CRASH, f"{claim.argv[0]} can't be started: {error}")
+            why = f"{claim.argv[0]} can't be started: {error}"
+            return Conclusion(Cause.CRASH, why, unlaunched=True)
         memory_before = oom_kills()
         session = Session(
             self._run,
@@ -219,6 +220,7 @@ class _Supervisor:
                 position(self._plan, claim, found.last_step),
                 found.error,
                 found.signal,
+                unlaunched=found.unlaunched,
             ),
             ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill),
             budgets(self._plan),

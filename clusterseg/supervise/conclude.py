@@ -40,7 +40,10 @@ _FAILED = frozenset(
 
 @dataclass(frozen=True)
 class Conclusion:
-    """How an attempt ended, for its end record. `stop` is the one that was asked for."""
+    """How an attempt ended, for its end record. `stop` is the one that was asked for.
+
+    `unlaunched`: it ended without a rank, or because they were not where they should be.
+    """
 
     cause: Cause
     error: str | None = None
@@ -53,6 +56,7 @@ class Conclusion:
     stop: Stop | None = None
     word: Word = NO_WORD
     lost: tuple[str, ...] = ()
+    unlaunched: bool = False
 
     def record(self, attempt: int, *, will_restart: bool) -> End:
         """The end record of this attempt."""
@@ -118,7 +122,15 @@ def conclude(
         stop=session.stop,
         word=word,
         lost=lost,
+        unlaunched=_is_unlaunched(session, launcher),
     )
+
+
+def _is_unlaunched(session: Session, launcher: Launcher) -> bool:
+    if session.forced is not None:
+        return session.forced.misplaced
+    ended_badly = launcher.exit_code not in (None, 0)  # None: a signal, from outside
+    return ended_badly and not session.watch.starts()
 
 
 def _first_failure(session: Session, lines: list[str]) -> Failure:

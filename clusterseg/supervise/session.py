@@ -45,11 +45,15 @@ class Stop:
 
 @dataclass
 class Forced:
-    """An end that the supervisor itself brought about, and the rank that it blames."""
+    """An end that the supervisor itself brought about, and the rank that it blames.
+
+    `misplaced`: it was for the ranks' places.
+    """
 
     cause: Cause
     error: str
     rank: int | None = None
+    misplaced: bool = False
 
 
 class Session:
@@ -240,7 +244,7 @@ class Session:
             self._journal.say(f"placement: {problem}")
         grave = findings.wrong or (findings.doubtful if verify == "fail" else ())
         if grave:
-            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}")
+            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}", misplaced=True)
 
     def _check_hang(self, now: float) -> None:
         found = self._hangs.find(now)
@@ -294,10 +298,12 @@ class Session:
             self._journal.say(f"the ranks can't be asked to stop ({error}): ending them")
             self._terminate()
 
-    def _force(self, cause: Cause, error: str, rank: int | None = None) -> None:
+    def _force(
+        self, cause: Cause, error: str, rank: int | None = None, *, misplaced: bool = False
+    ) -> None:
         if self.forced is None:
             self._journal.say(f"{error}: ending the ranks ({cause})")
-            self.forced = Forced(cause, error, rank)
+            self.forced = Forced(cause, error, rank, misplaced)
             self._terminate()
 
     def _enforce(self, now: float) -> None:

@@ -133,6 +133,14 @@ def test_why_a_launcher_started_nothing_is_said(ranks: int, tmp_path: Path) -> N
     assert any("--no-such-flag" in line for line in lines)
 
 
+def test_a_launch_that_fails_twice_alike_is_not_retried(tmp_path: Path) -> None:
+    run = make_run(tmp_path, launcher_args=["--no-such-flag"], launcher="openmpi5")
+    code, said = supervise(run)
+    assert code == 1, said
+    assert attempts(run) == ["000", "001"]
+    assert "the same error at the launch as before: not retried" in said
+
+
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGTERM, "preempted"), (signal.SIGINT, "cancelled")]
 )

@@ -290,6 +290,30 @@ def test_what_repeats_without_progress_is_not_retried(now: Ended, repeats: bool)
     assert decide(now, between, unlimited).action is Action.RESTART
 
 
+@pytest.mark.parametrize(
+    ("error", "repeats"),
+    [
+        ("the launcher ended with exit code 1: no such flag", True),
+        ("the launcher ended with exit code 1: no such host", False),
+        ("rank 1 on n1 exited with code 3", False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("position", [None, 40])
+def test_a_launch_that_fails_as_before_is_not_retried(
+    error: str | None, repeats: bool, position: int | None
+) -> None:
+    """Also of a program that tells no steps: it has not begun."""
+    launch = "the launcher ended with exit code 213: no such flag"
+    now = Ended(Cause.CRASH, position, launch, unlaunched=True)
+    decision = decide(now, [Ended(Cause.CRASH, 39, error)], Budgets())
+    assert (decision.action is Action.END) == repeats
+    assert decide(now, [], Budgets()).action is Action.RESTART
+    assert decide(replace(now, unlaunched=False), [now], Budgets()).action is (
+        Action.RESTART if position is None else Action.END
+    )
+
+
 def test_back_off_grows_with_each_failure_in_a_row_and_has_an_end() -> None:
     unlimited = Budgets(crash="unlimited")
     history: list[Ended] = []
