@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -70,6 +70,13 @@ _OMPI_SIGNAL = re.compile(
 )
 # "Process name: [[24842,1],3]" in 4, "[prterun-host-1234@1,3]" in 5.
 _OMPI_EXIT = re.compile(r"Process name: \[\S*?,(\d+)\] Exit code: (\d+)")
+# Which of them that is, Open MPI 5 does not know: the first, or one that lost its connection to it.
+_OMPI_ABORT = re.compile(
+    r'exited due to process rank (\d+) with PID (\d+) on node (\S+) calling "abort"'
+)
+# What its ranks print, each line tagged: "[1,2]<stderr>:   Errorcode: 7".
+_OMPI_LOST_PEER = re.compile(r"\[\d+,(\d+)\]<\w+>: .*(?:Socket closed|MPI_ERRORS_ARE_FATAL)")
+_OMPI_ABORT_CODE = re.compile(r"\[\d+,(\d+)\]<\w+>:\s+Errorcode: (\d+)")
 _HYDRA = re.compile(
     r"BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES"
     r"[ =]+PID (\d+) RUNNING AT (\S+)[ =]+EXIT CODE: (\d+)"
@@ -94,6 +101,7 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
         found.append((match.start(), report))
     for match in _OMPI_EXIT.finditer(text):
         found.append((match.start(), Report(rank=int(match[1]), exit_code=int(match[2]))))
+    found += _ompi_aborts(lines, text)
     for match in _HYDRA.finditer(text):
         pid, host, code = match.groups()
         killed = _HYDRA_SIGNAL.search(text, match.end())
@@ -113,6 +121,16 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
     return [
         replace(report, late=at > since) for at, report in sorted(found, key=lambda one: one[0])
     ]
+
+
+def _ompi_aborts(lines: Sequence[str], text: str) -> Iterator[tuple[int, Report]]:
+    lost_peer = {tag[1] for tag in map(_OMPI_LOST_PEER.match, lines) if tag}
+    codes = {tag[1]: int(tag[2]) for tag in map(_OMPI_ABORT_CODE.match, lines) if tag}
+    for match in _OMPI_ABORT.finditer(text):
+        rank, pid, host = match.groups()
+        if rank not in lost_peer:
+            report = Report(int(rank), int(pid), host, exit_code=codes.get(rank))
+            yield match.start(), report
 
 
 # "orted on node n2", Open MPI 4: "Remote daemon: [[7,0],1] on node n2"; Open MPI 5: "…, n2";

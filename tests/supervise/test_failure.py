@@ -63,6 +63,28 @@ srun: error: n1: tasks 0,1: Killed
 """
 
 
+PRTE_LOST_PEER = """\
+[1,0]<stderr>: [n1:00000] *** An error occurred in Socket closed
+[1,0]<stderr>: [n1:00000] *** reported by process [3785031681,0]
+[1,0]<stderr>: [n1:00000] *** MPI_ERRORS_ARE_FATAL (processes in this communicator will now abort,
+[1,0]<stderr>: [n1:00000] ***    and MPI will try to terminate your MPI job as well)
+"""
+PRTE_ABORT = (
+    """\
+[1,2]<stderr>: MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD
+[1,2]<stderr>:   Proc: [[57755,1],2]
+[1,2]<stderr>:   Errorcode: 7
+"""
+    + PRTE_LOST_PEER
+)
+PRTE_ABORTED = """\
+--------------------------------------------------------------------------
+prterun has exited due to process rank {} with PID 25208 on node n2 calling
+"abort". This may have caused other processes in the application to be
+terminated by signals sent by prterun (as reported here).
+--------------------------------------------------------------------------"""
+
+
 @pytest.mark.parametrize(
     ("text", "reports"),
     [
@@ -70,6 +92,12 @@ srun: error: n1: tasks 0,1: Killed
         ("all is well", []),
         (PRTE_SIGNAL, [Report(rank=1, pid=11036, host="vm", signal=9)]),
         (PRTE_EXIT, [Report(rank=1, exit_code=3)]),
+        (
+            PRTE_ABORT + PRTE_ABORTED.format(2),
+            [Report(rank=2, pid=25208, host="n2", exit_code=7)],
+        ),
+        (PRTE_ABORTED.format(3), [Report(rank=3, pid=25208, host="n2")]),
+        (PRTE_LOST_PEER + PRTE_ABORTED.format(0), []),  # it noticed that another one is gone
         (ORTE_SIGNAL, [Report(rank=2, pid=0, host="n2", signal=11)]),
         (ORTE_EXIT, [Report(rank=3, exit_code=1)]),
         (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3)]),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.devcluster import DevCluster
+from tests.supervise.runs import PROGRAM
 from tests.supervise.slurm_runs import LAUNCHERS, SlurmRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -115,6 +117,22 @@ def test_of_ranks_that_srun_had_to_kill_none_is_blamed(
     end = job.until_end(0)
     assert (end["failed_rank"], end["signal"]) == (2, None)
     assert end["error"].startswith("rank 2 on n2 exited with code 3")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("kind", "said"), [("kill", "was killed by signal 9"), ("abort", "exited with code 7")]
+)
+def test_of_ranks_that_lose_each_other_the_first_is_named(
+    slurm_cluster: DevCluster, tmp_path: Path, launcher: str, kind: str, said: str
+) -> None:
+    """Those that are left abort by themselves, since their connections break."""
+    command = [sys.executable, str(PROGRAM.with_name("mpi_program.py")), f"{kind}:2"]
+    once = {"launcher": launcher, "restart": {"crash": 0}}
+    job = SlurmRun.submit(slurm_cluster, tmp_path, per_node=2, command=command, **once)
+    end = job.until_end(0)
+    assert (end["cause"], end["failed_rank"], end["failed_host"]) == ("crash", 2, "n2")
+    assert end["error"].startswith(f"rank 2 on n2 {said}"), end["error"]
 
 
 def test_a_killed_launcher_leaves_nothing_on_other_nodes(
