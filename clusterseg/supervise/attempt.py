@@ -24,10 +24,10 @@ from clusterseg.runs.records import Cause, Claim, State
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
-from clusterseg.supervise.history import budgets, ended_before, position, why_over
+from clusterseg.supervise.history import budgets, ended_before, position, saves_before, why_over
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
-from clusterseg.supervise.limits import Timing
+from clusterseg.supervise.limits import Timing, expected_save
 from clusterseg.supervise.notify import notify
 from clusterseg.supervise.opening import Opening, open_run
 from clusterseg.supervise.packing import pack_old_attempts
@@ -167,6 +167,8 @@ class _Supervisor:
             why = f"{claim.argv[0]} can't be started: {error}"
             return Conclusion(Cause.CRASH, why, unlaunched=True)
         memory_before = oom_kills()
+        train = self._plan.spec.train is not None
+        saves = saves_before(self._run, claim.attempt, train=train)
         session = Session(
             self._run,
             self._plan,
@@ -177,6 +179,7 @@ class _Supervisor:
             timing=self._timing,
             heartbeat=heartbeat,
             scheduler=self._scheduler,
+            expected_save=expected_save(saves),
         )
         try:
             session.run()

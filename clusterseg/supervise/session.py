@@ -71,13 +71,16 @@ class Session:
         timing: Timing,
         heartbeat: HeartbeatWriter,
         scheduler: Scheduler,
+        expected_save: float | None = None,
     ) -> None:
+        """`expected_save`: how long one may take, in seconds, as far as earlier attempts tell."""
         self.stop: Stop | None = None
         self.forced: Forced | None = None
         self.superseded = False
         self._run, self._plan, self._claim, self._launcher = run, plan, claim, launcher
         self._wakeups, self._journal, self._timing = wakeups, journal, timing
         self._heartbeat, self._scheduler = heartbeat, scheduler
+        self._expected_save = expected_save
         self._stop_file = run.stop_file(claim.attempt)
         self._train = plan.spec.train is not None
         now = time.monotonic()
@@ -225,8 +228,14 @@ class Session:
         end, allotted = self._scheduler.end_of_time, self._scheduler.allotted
         if end is None or allotted is None:
             return False
-        lead = limits.stop_lead(allotted, save=self.watch.longest_save, window=self.watch.window)
+        lead = limits.stop_lead(allotted, save=self._save, window=self.watch.window)
         return end - now <= lead
+
+    @property
+    def _save(self) -> float | None:
+        """How long a save may take; None: nothing is known."""
+        known = (self._expected_save, self.watch.longest_save)
+        return max((seconds for seconds in known if seconds is not None), default=None)
 
     def _latest(self, now: float) -> float:
         """Until when ranks may run at all."""
@@ -262,7 +271,7 @@ class Session:
         until = at + limits.stop_patience(
             self._timing,
             train=self._train,
-            save=self.watch.longest_save,
+            save=self._save,
             window=self.watch.window,
         )
         if deadline is not None:

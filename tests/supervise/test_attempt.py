@@ -19,7 +19,8 @@ from clusterseg.runs.claims import Patience, claim_next
 from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Claim
+from clusterseg.runs.records import Cause, Checkpoint, Claim
+from tests.runs import synthetic
 from tests.runs.claiming import World, wanted
 from tests.supervise.runs import (
     PROGRAM,
@@ -234,6 +235,17 @@ def test_the_time_limit_stops_before_it_is_reached(tmp_path: Path) -> None:
     assert code == 75, said
     assert time.monotonic() - begun < 20
     assert end_of(run, 0)["cause"] == "time_limit"
+
+
+def test_how_long_saves_took_is_known_in_the_next_attempt(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", resources={"time": "0:30"})
+    synthetic.claim(run, 0)
+    save = Checkpoint(t=1e9, rank=0, epoch=0, step=1, file="w", blocked_seconds=0.1)
+    synthetic.write_events(run, 0, 0, [save])
+    synthetic.end(run, 0, Cause.PREEMPTED, will_restart=True)
+    code, said = supervise(run)
+    assert code == 75, said
+    assert "the time limit is reached in 10 s" in said  # unknown, it would be asked at half time
 
 
 @pytest.mark.parametrize(("launcher", "ranks"), [("auto", 2), ("local", 1)])
