@@ -34,13 +34,17 @@ _SLEPT = 30.0  # seconds between two looks that mean: this process was stopped m
 
 @dataclass
 class Stop:
-    """A stop that was asked for. `until` is by the monotonic clock."""
+    """A stop that was asked for. Times are by the monotonic clock.
+
+    `until`: how long the ranks may take; `deadline`: how long even while they save.
+    """
 
     cause: Cause
     reason: str
     until: float
     now: bool = False
     superseded: bool = False  # asked by the next attempt, which waits
+    deadline: float = float("inf")
 
 
 @dataclass
@@ -274,12 +278,11 @@ class Session:
             save=self._save,
             window=self.watch.window,
         )
-        if deadline is not None:
-            until = min(until, at + max(0.0, deadline - time.time()))
-        until = min(until, self._latest(at))
+        last = float("inf") if deadline is None else at + max(0.0, deadline - time.time())
+        until = min(until, last, self._latest(at))
         if self.stop is None:
             self._journal.say(f"{reason}: the ranks are asked to stop ({cause})")
-            self.stop = Stop(cause, reason, until, now)
+            self.stop = Stop(cause, reason, until, now, deadline=last)
             self._write_request(cause, until - at)
         elif cause is Cause.CANCELLED:
             self._journal.say(f"{reason}: {cause}")
@@ -289,6 +292,7 @@ class Session:
                 min(until, self.stop.until),
                 now or self.stop.now,
                 self.stop.superseded,
+                min(last, self.stop.deadline),
             )
         if now:
             self._terminate()
@@ -322,11 +326,19 @@ class Session:
         if self._terminated is None and lost:
             self._journal.say("the ranks did not end with the host that was lost: ending them")
             self._terminate()
-        if self._terminated is None and self.stop is not None and now >= self.stop.until:
+        if self._terminated is None and self.stop is not None and self._is_over(self.stop, now):
             self._journal.say("the ranks did not stop in time: ending them")
             self._terminate()
         if self._terminated is not None and now - self._terminated >= self._timing.terminate:
             self._kill()
+
+    def _is_over(self, stop: Stop, now: float) -> bool:
+        """Whether ranks that were asked to stop have had their time: a save may end if it can."""
+        if now < stop.until:
+            return False
+        end = self._scheduler.end_of_time
+        late = now >= stop.deadline or (end is not None and now >= end)
+        return stop.now or late or not self._hangs.is_saving(now)
 
     def _terminate(self) -> None:
         if self._terminated is None and not self._launcher.ended():

@@ -215,6 +215,34 @@ def test_ranks_that_do_not_stop_in_time_are_ended(tmp_path: Path) -> None:
     assert "did not stop in time" in said
 
 
+@pytest.mark.parametrize("within", [None, 6.0])
+def test_a_save_may_end_if_nothing_forbids(within: float | None, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", "--deaf")
+    unfinished = run.checkpoints / ".weights-0001-0.5000.safetensors.attempt-0.abcd.tmp"
+    timing = {**QUICK, "stop_command": 1.0, "hang": {"base": 2.0}}
+    log = run.attempt(0).supervisor_log
+    with attempt(run, timing) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        asked = time.monotonic()
+        deadline = None if within is None else time.time() + within
+        request_stop(run.stop_file(0), StopReason.PREEMPTED, deadline)
+        while time.monotonic() < asked + 5:
+            with unfinished.open("ab") as file:
+                file.write(b"x")
+            assert "did not stop in time" not in log.read_text()
+            time.sleep(0.2)
+        if within is None:  # it grows no more
+            wait_until(lambda: "did not stop in time" in log.read_text(), "they are ended", 10)
+        else:
+            while "did not stop in time" not in log.read_text():
+                with unfinished.open("ab") as file:
+                    file.write(b"x")
+                assert time.monotonic() < asked + within + 3
+                time.sleep(0.2)
+        code, said = finish(process)
+    assert code == 75, said
+
+
 def test_a_launcher_that_is_deaf_to_TERM_is_killed(tmp_path: Path) -> None:
     run = make_run(tmp_path, ranks=1)
     deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
