@@ -25,10 +25,10 @@ from clusterseg.runs.records import Cause, Claim, State
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
-from clusterseg.supervise.history import budgets, ended_before, position, why_over
+from clusterseg.supervise.history import budgets, ended_before, position, saves_before, why_over
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
-from clusterseg.supervise.limits import Timing
+from clusterseg.supervise.limits import Timing, expected_save
 from clusterseg.supervise.notify import notify
 from clusterseg.supervise.opening import Opening, open_run
 from clusterseg.supervise.packing import pack_old_attempts
@@ -166,8 +166,11 @@ class _Supervisor:
         try:
             launcher = self._start(claim)
         except OSError as error:
-            return Conclusion(Cause.CRASH, f"{claim.argv[0]} can't be started: {error}")
+            why = f"{claim.argv[0]} can't be started: {error}"
+            return Conclusion(Cause.CRASH, why, unlaunched=True)
         memory_before = oom_kills()
+        train = self._plan.spec.train is not None
+        saves = saves_before(self._run, claim.attempt, train=train)
         session = Session(
             self._run,
             self._plan,
@@ -178,6 +181,7 @@ class _Supervisor:
             timing=self._timing,
             heartbeat=heartbeat,
             scheduler=self._scheduler,
+            expected_save=expected_save(saves),
         )
         try:
             session.run()
@@ -221,6 +225,7 @@ class _Supervisor:
                 position(self._plan, claim, found.last_step),
                 found.error,
                 found.signal,
+                unlaunched=found.unlaunched,
             ),
             ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill),
             budgets(self._plan),

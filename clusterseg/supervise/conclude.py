@@ -16,6 +16,7 @@ from clusterseg.supervise.failure import (
     describe,
     first_failure,
     launcher_reports,
+    launchers_words,
     lost_hosts,
     signal_name,
 )
@@ -39,7 +40,10 @@ _FAILED = frozenset(
 
 @dataclass(frozen=True)
 class Conclusion:
-    """How an attempt ended, for its end record. `stop` is the one that was asked for."""
+    """How an attempt ended, for its end record. `stop` is the one that was asked for.
+
+    `unlaunched`: it ended without a rank, or because they were not where they should be.
+    """
 
     cause: Cause
     error: str | None = None
@@ -52,6 +56,7 @@ class Conclusion:
     stop: Stop | None = None
     word: Word = NO_WORD
     lost: tuple[str, ...] = ()
+    unlaunched: bool = False
 
     def record(self, attempt: int, *, will_restart: bool) -> End:
         """The end record of this attempt."""
@@ -84,13 +89,10 @@ def conclude(
         watch.look_at_all(time.monotonic())
     facts = watch.facts()
     lines = list(launcher.lines)
-    failure = first_failure(facts, launcher_reports(lines))
-    if session.forced is not None and session.forced.rank is not None:
-        start = watch.ranks[session.forced.rank].start
-        failure = Failure(rank=session.forced.rank, host=start.host if start else None)
-    said = lines[-SHOWN_LINES:]
+    failure = _first_failure(session, lines)
+    own = []
     if failure.rank is not None and failure.rank < len(facts):
-        said = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
+        own = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
     shown = classify(
         Evidence(
             exit_code=launcher.exit_code,
@@ -100,7 +102,7 @@ def conclude(
             reports_ends=train,
             statuses=tuple(one.end.status for one in facts if one.end is not None),
             error=failure.error,
-            log_tail=(*said, *lines),
+            log_tail=(*own, *lines),
             killed_for_memory=killed_for_memory,
         )
     )
@@ -110,7 +112,7 @@ def conclude(
     failed = cause in _FAILED
     return Conclusion(
         cause=cause,
-        error=_error(session, launcher, failure, said, cause=cause, lost=lost, train=train),
+        error=_error(session, launcher, failure, own, cause=cause, lost=lost, train=train),
         exit_code=launcher.exit_code,
         signal=(failure.signal if failed else None) or launcher.signal,
         failed_rank=failure.rank if failed and not lost else None,
@@ -120,7 +122,29 @@ def conclude(
         stop=session.stop,
         word=word,
         lost=lost,
+        unlaunched=_is_unlaunched(session, launcher),
     )
+
+
+def _is_unlaunched(session: Session, launcher: Launcher) -> bool:
+    if session.forced is not None:
+        return session.forced.misplaced
+    ended_badly = launcher.exit_code not in (None, 0)  # None: a signal, from outside
+    return ended_badly and not session.watch.starts()
+
+
+def _first_failure(session: Session, lines: list[str]) -> Failure:
+    watch, forced = session.watch, session.forced
+    if forced is not None and forced.rank is not None:
+        start = watch.ranks[forced.rank].start
+        return Failure(rank=forced.rank, host=start.host if start else None)
+    reports = launcher_reports(lines)
+    failure = first_failure(watch.facts(), reports)
+    if reports or failure.rank is None or watch.ranks[failure.rank].last_t is not None:
+        return failure
+    # The one rank there should have been, or one that never came to write an event.
+    wrote = last_lines(watch.paths.log(failure.rank), 1)
+    return failure if wrote else Failure()
 
 
 def _ask(
@@ -143,19 +167,20 @@ def _error(
     session: Session,
     launcher: Launcher,
     failure: Failure,
-    said: list[str],
+    own: list[str],
     *,
     cause: Cause,
     lost: tuple[str, ...],
     train: bool,
 ) -> str | None:
+    lines = list(launcher.lines)
     if cause is Cause.NODE_FAIL and lost:
         what = f"{', '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost"
-        return describe(Failure(), list(launcher.lines)[-SHOWN_LINES:], otherwise=what)
+        return describe(Failure(), [], lines, otherwise=what)
     if cause in _FAILED:
         if session.forced is not None:
-            return _with_lines(session.forced.error, failure, said)
-        return describe(failure, said, otherwise=_launcher_end(launcher, train=train))
+            return _with_lines(session.forced.error, failure, own, lines)
+        return describe(failure, own, lines, otherwise=_launcher_end(launcher, train=train))
     if cause is Cause.DONE or launcher.exit_code in (0, 75):
         return None
     if session.stop is not None:
@@ -163,9 +188,9 @@ def _error(
     return f"{cause}, without a notice that reached the ranks in time"
 
 
-def _with_lines(error: str, failure: Failure, said: list[str]) -> str:
+def _with_lines(error: str, failure: Failure, own: list[str], lines: list[str]) -> str:
     """The supervisor's own finding first, since it is what `describe` can't know."""
-    described = describe(failure, said, otherwise=error)
+    described = describe(failure, own, lines, otherwise=error)
     return "\n".join([error, *described.split("\n")[1:]])
 
 
@@ -176,4 +201,5 @@ def _launcher_end(launcher: Launcher, *, train: bool) -> str:
         )
     if launcher.exit_code == 0 and train:
         return "the launcher ended well, but not every rank said that it is done"
-    return f"the launcher ended with exit code {launcher.exit_code}"
+    said = launchers_words(list(launcher.lines))
+    return f"the launcher ended with exit code {launcher.exit_code}" + (f": {said}" if said else "")

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterseg.cluster.slurm.hostlist import expand
+from clusterseg.errors import ExitCode
 from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.runs.text import one_line
 
 SHOWN_LINES = 20
 _LONGEST_ERROR = 4096
+_LONGEST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,17 @@ class RankFacts:
 
 @dataclass(frozen=True)
 class Report:
-    """What a launcher printed about a process that ended badly."""
+    """What a launcher printed about a process that ended badly.
+
+    `late`: after it had said that it ends the others.
+    """
 
     rank: int | None = None
     pid: int | None = None
     host: str | None = None
     signal: int | None = None
     exit_code: int | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Failure:
 
 # Signals that launchers send to the ranks that are left: they name no culprit.
 _CLEANING_UP = (signal.SIGTERM, signal.SIGINT)
+# How ranks end that catch these, the trainer's with a save.
+_CLEANED_UP = (ExitCode.OK, ExitCode.STOPPED, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 # Open MPI 4 (mpirun) and 5 (prterun), whose message is wrapped over lines.
 _OMPI_SIGNAL = re.compile(
@@ -62,6 +70,13 @@ _OMPI_SIGNAL = re.compile(
 )
 # "Process name: [[24842,1],3]" in 4, "[prterun-host-1234@1,3]" in 5.
 _OMPI_EXIT = re.compile(r"Process name: \[\S*?,(\d+)\] Exit code: (\d+)")
+# Which of them that is, Open MPI 5 does not know: the first, or one that lost its connection to it.
+_OMPI_ABORT = re.compile(
+    r'exited due to process rank (\d+) with PID (\d+) on node (\S+) calling "abort"'
+)
+# What its ranks print, each line tagged: "[1,2]<stderr>:   Errorcode: 7".
+_OMPI_LOST_PEER = re.compile(r"\[\d+,(\d+)\]<\w+>: .*(?:Socket closed|MPI_ERRORS_ARE_FATAL)")
+_OMPI_ABORT_CODE = re.compile(r"\[\d+,(\d+)\]<\w+>:\s+Errorcode: (\d+)")
 _HYDRA = re.compile(
     r"BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES"
     r"[ =]+PID (\d+) RUNNING AT (\S+)[ =]+EXIT CODE: (\d+)"
@@ -70,6 +85,10 @@ _HYDRA_SIGNAL = re.compile(r"EXIT STRING: .*\(signal (\d+)\)")
 # "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed", "… tasks 0-1: …".
 _SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
 _SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
+# Ranks that catch srun's TERM are killed after KillWait.
+_SRUN_ENDS = re.compile(
+    r"srun: (?:\S+: )*Terminating StepId|srun: Job step aborted|\*\*\* STEP \S+ ON \S+ CANCELLED"
+)
 
 
 def launcher_reports(lines: Sequence[str]) -> list[Report]:
@@ -82,6 +101,7 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
         found.append((match.start(), report))
     for match in _OMPI_EXIT.finditer(text):
         found.append((match.start(), Report(rank=int(match[1]), exit_code=int(match[2]))))
+    found += _ompi_aborts(lines, text)
     for match in _HYDRA.finditer(text):
         pid, host, code = match.groups()
         killed = _HYDRA_SIGNAL.search(text, match.end())
@@ -96,7 +116,21 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
             rank=int(rank), host=host, signal=number, exit_code=int(code) if code else None
         )
         found.append((match.start(), report))
-    return [report for _, report in sorted(found, key=lambda one: one[0])]
+    ending = _SRUN_ENDS.search(text)
+    since = ending.start() if ending else len(text)
+    return [
+        replace(report, late=at > since) for at, report in sorted(found, key=lambda one: one[0])
+    ]
+
+
+def _ompi_aborts(lines: Sequence[str], text: str) -> Iterator[tuple[int, Report]]:
+    lost_peer = {tag[1] for tag in map(_OMPI_LOST_PEER.match, lines) if tag}
+    codes = {tag[1]: int(tag[2]) for tag in map(_OMPI_ABORT_CODE.match, lines) if tag}
+    for match in _OMPI_ABORT.finditer(text):
+        rank, pid, host = match.groups()
+        if rank not in lost_peer:
+            report = Report(int(rank), int(pid), host, exit_code=codes.get(rank))
+            yield match.start(), report
 
 
 # "orted on node n2", Open MPI 4: "Remote daemon: [[7,0],1] on node n2"; Open MPI 5: "…, n2";
@@ -134,21 +168,21 @@ def lost_hosts(lines: Sequence[str]) -> list[str]:
 def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Failure:
     """The rank that failed first.
 
-    A signal that the launcher saw says most; then what a rank said of its own failure, the
-    earliest first; then the launcher's exit codes; then, if others wrote their ends, the rank
-    without one that has been silent for longest.
+    A signal says most if it is the first that the launcher saw go wrong; then what a rank said of
+    its own failure, the earliest first; then the launcher's exit codes; then, if others wrote their
+    ends, the rank without one that has been silent for longest.
     """
     known = {one.rank: one for one in ranks}
     placed = [_with_rank(report, ranks) for report in reports]
-    signalled = [one for one in placed if one.signal and one.signal not in _CLEANING_UP]
-    if signalled:
-        return _failure(known, signalled[0])
+    telling = [one for one in placed if _is_telling(one)]
+    if telling and telling[0].signal:
+        return _failure(known, telling[0])
     failed = [one for one in ranks if one.end is not None and one.end.status == "failed"]
     if failed:
         first = min(failed, key=lambda one: one.end.t if one.end else 0.0)
-        own = [one for one in placed if one.rank == first.rank]
+        own = [one for one in telling if one.rank == first.rank and not one.signal]
         return _failure(known, own[0] if own else Report(rank=first.rank))
-    exited = [one for one in placed if one.exit_code is not None] or placed
+    exited = telling or [one for one in placed if one.exit_code is not None] or placed
     if exited:
         return _failure(known, exited[0])
     if len(ranks) == 1:
@@ -161,18 +195,41 @@ def first_failure(ranks: Sequence[RankFacts], reports: Sequence[Report]) -> Fail
     return Failure()
 
 
-def describe(failure: Failure, log_lines: Sequence[str], *, otherwise: str) -> str:
-    """The error for end.json, the log and the screen: one line, then the rank's last lines.
+def describe(
+    failure: Failure, own: Sequence[str], launcher: Sequence[str], *, otherwise: str
+) -> str:
+    """The error for end.json, the log and the screen: one line, then the last lines there are.
 
-    `otherwise` is the first line if no rank can be named.
+    `own` are the lines of the rank that failed, `launcher` what the launcher printed: shown if no
+    rank can be named, or if that one wrote nothing. `otherwise` is the first line if none can be
+    named.
     """
-    summary = _summary(failure, log_lines) if failure.rank is not None else otherwise
-    if not log_lines:
+    named = failure.rank is not None
+    summary = _summary(failure, own) if named else otherwise
+    lines, whose = (own, "its") if named and own else (launcher, "the launcher's")
+    if not lines:
         return summary
-    who = "its" if failure.rank is not None else "the launcher's"
-    shown = "\n".join(f"  {line}" for line in log_lines[-SHOWN_LINES:])
-    text = f"{summary}\n{who} last lines:\n{shown}"
+    shown = "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:])
+    text = f"{summary}\n{whose} last lines:\n{shown}"
     return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
+
+
+# "srun: error: …", "/usr/bin/srun: unrecognized option '--x'", "[mpiexec@n1] match_arg (…): …".
+_LAUNCHERS_LINE = re.compile(r"\[?(?:\S*/)?(?:srun|mpirun|prterun|orterun|mpiexec)\b")
+_RULE = re.compile(r"^-{20,}$", re.MULTILINE)  # above and below what Open MPI has to say
+_IS_ERROR = re.compile(r"\berror\b|unrecogni[sz]ed|unknown", re.IGNORECASE)
+
+
+def launchers_words(lines: Sequence[str]) -> str | None:
+    """What a launcher says of itself, on one line: why no rank was started, as a rule."""
+    parts = _RULE.split("\n".join(line for line in lines if line.strip()))
+    for box in parts[1::2]:
+        said = " ".join(box.split())
+        if said and not said.startswith("WARNING"):
+            return one_line(said, _LONGEST_WORDS)
+    own = [line for line in lines if _LAUNCHERS_LINE.match(line)]
+    told = next((line for line in own if _IS_ERROR.search(line)), own[0] if own else None)
+    return None if told is None else one_line(told, _LONGEST_WORDS)
 
 
 def _summary(failure: Failure, log_lines: Sequence[str]) -> str:
@@ -210,7 +267,15 @@ def _with_rank(report: Report, ranks: Sequence[RankFacts]) -> Report:
     same = [one.rank for one in ranks if one.start is not None and one.start.pid == report.pid]
     if len(same) != 1:
         return report
-    return Report(same[0], report.pid, report.host, report.signal, report.exit_code)
+    return replace(report, rank=same[0])
+
+
+def _is_telling(report: Report) -> bool:
+    """Whether a process came to this end by itself, as far as can be told."""
+    if report.signal is not None:
+        cleaning = (*_CLEANING_UP, signal.SIGKILL) if report.late else _CLEANING_UP
+        return report.signal not in cleaning
+    return report.exit_code is not None and report.exit_code not in _CLEANED_UP
 
 
 def _failure(known: dict[int, RankFacts], report: Report) -> Failure:

@@ -39,6 +39,7 @@ class HangWatch:
         self._run, self._attempt, self._watch = run, attempt, watch
         self._limits, self._train = limits, train
         self._unfinished: int | None = None
+        self._save_grew = 0.0
 
     def find(self, now: float) -> Found | None:
         """The hang, if there is one; `now` is the clock of the watch."""
@@ -100,10 +101,17 @@ class HangWatch:
             process=state,
         )
 
+    def is_saving(self, now: float) -> bool:
+        """Whether a checkpoint is being written and has grown of late (its fsync may take time)."""
+        with suppress(OSError):
+            return self._sees_save(now) and now - self._save_grew < self._limits.base
+        return False
+
     def _sees_save(self, now: float) -> bool:
         """A checkpoint that grows is life, of all ranks: the others wait for the one that saves."""
         written = unfinished_bytes(self._run.checkpoints, self._attempt)
         if written is not None and written != self._unfinished:
+            self._save_grew = now
             for rank in self._watch.ranks:
                 rank.grew = now
         self._unfinished = written

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
+from clusterseg.errors import ExitCode
 from clusterseg.plan.model import Plan
-from clusterseg.runs.attempts import Attempt, iter_attempts, last_attempt
+from clusterseg.runs.attempts import (
+    Attempt,
+    attempt_numbers,
+    iter_attempts,
+    last_attempt,
+    read_attempt,
+)
+from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Claim
+from clusterseg.runs.records import Cause, Checkpoint, Claim
 from clusterseg.runs.store import iter_submissions
+from clusterseg.supervise.limits import Saves
 from clusterseg.supervise.opening import Opening
 from clusterseg.supervise.policy import Budgets, Ended
 
@@ -42,6 +52,41 @@ def position(plan: Plan, claim: Claim, last_step: int | None) -> int | None:
     if last_step is not None:
         return last_step
     return claim.resume_step if plan.spec.train is not None else None
+
+
+_REMEMBERED = 5  # attempts whose saves are looked at: event files may be long
+
+
+def saves_before(run: RunPaths, attempt: int, *, train: bool) -> list[Saves]:
+    """What the attempts before this one show of saving, oldest first; unreadable ones are left out.
+
+    Of any submission: it is the same model and, as a rule, the same file system. `train`: these
+    ranks are the trainer's, which save at a stop.
+    """
+    earlier = [number for number in attempt_numbers(run) if number < attempt]
+    found = []
+    for number in earlier[-_REMEMBERED:]:
+        with suppress(OSError):
+            one = read_attempt(run.attempt(number))
+            if one is not None:
+                found.append(_saves(one, train=train))
+    return found
+
+
+def _saves(attempt: Attempt, *, train: bool) -> Saves:
+    end, longest = attempt.end, None
+    for rank, stream in attempt.events():
+        if rank != 0:  # it is the one that tells
+            break
+        seconds = [
+            event.blocked_seconds + event.write_seconds
+            for event in iter_events(stream)
+            if isinstance(event, Checkpoint)
+        ]
+        longest = max(seconds, default=None)
+    cut_off = train and end is not None and end.cause is Cause.TIME_LIMIT
+    saved = end is not None and end.exit_code in (ExitCode.OK, ExitCode.STOPPED)
+    return Saves(longest, cut_off and not saved)
 
 
 def budgets(plan: Plan) -> Budgets:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from clusterseg.runs.claims import Patience
+
+_FIRST_SAVE = 10.0  # seconds that a save is taken for until one was seen
 
 
 @dataclass(frozen=True)
@@ -133,5 +136,29 @@ def stop_lead(limit: float, *, save: float | None, window: float) -> float:
     Twice the measured save and window, so that a slow file system does not cost the save; never
     more than half the time there is.
     """
-    measured = 2 * (save if save is not None else 10.0) + 2 * window + 10.0
+    measured = 2 * (save if save is not None else _FIRST_SAVE) + 2 * window + 10.0
     return min(measured, limit / 2)
+
+
+@dataclass(frozen=True)
+class Saves:
+    """What an attempt shows of saving: its longest save in seconds, None if it made none.
+
+    `cut_off`: it was asked to stop for the time limit, and ended before its ranks had saved.
+    """
+
+    longest: float | None = None
+    cut_off: bool = False
+
+
+def expected_save(earlier: Sequence[Saves]) -> float | None:
+    """How long a save may take, by the last attempts, oldest first; None: nothing is known.
+
+    Twice as long for each one in a row that was cut off: a save that never comes to its end is
+    never measured, and each time limit would meet it again.
+    """
+    known = [one.longest for one in earlier if one.longest is not None]
+    cut_off = len(list(takewhile(lambda one: one.cut_off, reversed(earlier))))
+    if not known and not cut_off:
+        return None
+    return max(known, default=_FIRST_SAVE) * 2.0**cut_off

@@ -160,6 +160,8 @@ class Ended:
     if it did none), None if its ranks do not tell. Only attempts of one submission are
     compared: `resume` starts with fresh budgets. `signal` is the one that ended a rank.
     `killed`: it has no end record. `final`: its end record says that nothing follows.
+    `unlaunched`: no rank was started, or they were not where they should be; known of the last
+    attempt only.
     """
 
     cause: Cause
@@ -168,6 +170,7 @@ class Ended:
     signal: int | None = None
     killed: bool = False
     final: bool = False
+    unlaunched: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,13 +224,14 @@ def refuse(history: Sequence[Ended], budgets: Budgets) -> Decision | None:
     """Whether the job was started again against its budgets; None if all is well.
 
     A scheduler that kills a job and queues it again asks nobody: what the attempt before was
-    killed for counts when the next one is about to start.
+    killed for counts when the next one is about to start. So does its end as the last one, for a
+    cause for which a scheduler queues again: after any other end it was a person who did so.
     """
     if not history:
         return None
     last = history[-1]
     stopped = last.cause in (Cause.PREEMPTED, Cause.TIME_LIMIT)
-    if not last.killed and not (last.final and stopped):
+    if not last.killed and not (last.final and (stopped or last.cause is Cause.NODE_FAIL)):
         return None
     if stopped:
         decision = _after_stop(last, history[:-1], budgets, can_requeue=True)
@@ -306,7 +310,8 @@ def _after_failure(ended: Ended, history: Sequence[Ended], budgets: Budgets) -> 
     if _is_used_up(budget, used):
         return Decision(Action.END, State.FAILED, ExitCode.FAILED, _used_up(budget, name))
     if not node and _repeats(ended, history):
-        reason = f"the same error at step {ended.position} as before: not retried"
+        where = "the launch" if ended.unlaunched else f"step {ended.position}"
+        reason = f"the same error at {where} as before: not retried"
         return Decision(Action.END, State.FAILED, ExitCode.FAILED, reason)
     failed = 0
     for one in reversed(history):
@@ -326,14 +331,16 @@ def _after_failure(ended: Ended, history: Sequence[Ended], budgets: Budgets) -> 
 def _repeats(ended: Ended, history: Sequence[Ended]) -> bool:
     """Failed as the attempt before did, without having come any further.
 
-    A KILL or TERM comes from outside: that it met the same step twice says nothing.
+    A KILL or TERM comes from outside: that it met the same step twice says nothing. Nor does a
+    supervisor that was killed, with the error unwritten and the step that it began at for all.
     """
-    if not history or ended.position is None or history[-1].cause not in _CRASHES:
-        return False
-    if ended.signal in (signal.SIGKILL, signal.SIGTERM):
+    if not history or history[-1].cause not in _CRASHES:
         return False
     last = history[-1]
-    return last.position == ended.position and signature(last.error) == signature(ended.error)
+    if ended.killed or last.killed or ended.signal in (signal.SIGKILL, signal.SIGTERM):
+        return False
+    here = ended.position is not None and last.position == ended.position
+    return (here or ended.unlaunched) and signature(last.error) == signature(ended.error)
 
 
 def signature(error: str | None) -> str:

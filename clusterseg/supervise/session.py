@@ -34,22 +34,30 @@ _SLEPT = 30.0  # seconds between two looks that mean: this process was stopped m
 
 @dataclass
 class Stop:
-    """A stop that was asked for. `until` is by the monotonic clock."""
+    """A stop that was asked for. Times are by the monotonic clock.
+
+    `until`: how long the ranks may take; `deadline`: how long even while they save.
+    """
 
     cause: Cause
     reason: str
     until: float
     now: bool = False
     superseded: bool = False  # asked by the next attempt, which waits
+    deadline: float = float("inf")
 
 
 @dataclass
 class Forced:
-    """An end that the supervisor itself brought about, and the rank that it blames."""
+    """An end that the supervisor itself brought about, and the rank that it blames.
+
+    `misplaced`: it was for the ranks' places.
+    """
 
     cause: Cause
     error: str
     rank: int | None = None
+    misplaced: bool = False
 
 
 class Session:
@@ -67,13 +75,16 @@ class Session:
         timing: Timing,
         heartbeat: HeartbeatWriter,
         scheduler: Scheduler,
+        expected_save: float | None = None,
     ) -> None:
+        """`expected_save`: how long one may take, in seconds, as far as earlier attempts tell."""
         self.stop: Stop | None = None
         self.forced: Forced | None = None
         self.superseded = False
         self._run, self._plan, self._claim, self._launcher = run, plan, claim, launcher
         self._wakeups, self._journal, self._timing = wakeups, journal, timing
         self._heartbeat, self._scheduler = heartbeat, scheduler
+        self._expected_save = expected_save
         self._stop_file = run.stop_file(claim.attempt)
         self._train = plan.spec.train is not None
         now = time.monotonic()
@@ -221,8 +232,14 @@ class Session:
         end, allotted = self._scheduler.end_of_time, self._scheduler.allotted
         if end is None or allotted is None:
             return False
-        lead = limits.stop_lead(allotted, save=self.watch.longest_save, window=self.watch.window)
+        lead = limits.stop_lead(allotted, save=self._save, window=self.watch.window)
         return end - now <= lead
+
+    @property
+    def _save(self) -> float | None:
+        """How long a save may take; None: nothing is known."""
+        known = (self._expected_save, self.watch.longest_save)
+        return max((seconds for seconds in known if seconds is not None), default=None)
 
     def _latest(self, now: float) -> float:
         """Until when ranks may run at all."""
@@ -240,7 +257,7 @@ class Session:
             self._journal.say(f"placement: {problem}")
         grave = findings.wrong or (findings.doubtful if verify == "fail" else ())
         if grave:
-            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}")
+            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}", misplaced=True)
 
     def _check_hang(self, now: float) -> None:
         found = self._hangs.find(now)
@@ -258,15 +275,14 @@ class Session:
         until = at + limits.stop_patience(
             self._timing,
             train=self._train,
-            save=self.watch.longest_save,
+            save=self._save,
             window=self.watch.window,
         )
-        if deadline is not None:
-            until = min(until, at + max(0.0, deadline - time.time()))
-        until = min(until, self._latest(at))
+        last = float("inf") if deadline is None else at + max(0.0, deadline - time.time())
+        until = min(until, last, self._latest(at))
         if self.stop is None:
             self._journal.say(f"{reason}: the ranks are asked to stop ({cause})")
-            self.stop = Stop(cause, reason, until, now)
+            self.stop = Stop(cause, reason, until, now, deadline=last)
             self._write_request(cause, until - at)
         elif cause is Cause.CANCELLED:
             self._journal.say(f"{reason}: {cause}")
@@ -276,6 +292,7 @@ class Session:
                 min(until, self.stop.until),
                 now or self.stop.now,
                 self.stop.superseded,
+                min(last, self.stop.deadline),
             )
         if now:
             self._terminate()
@@ -294,10 +311,12 @@ class Session:
             self._journal.say(f"the ranks can't be asked to stop ({error}): ending them")
             self._terminate()
 
-    def _force(self, cause: Cause, error: str, rank: int | None = None) -> None:
+    def _force(
+        self, cause: Cause, error: str, rank: int | None = None, *, misplaced: bool = False
+    ) -> None:
         if self.forced is None:
             self._journal.say(f"{error}: ending the ranks ({cause})")
-            self.forced = Forced(cause, error, rank)
+            self.forced = Forced(cause, error, rank, misplaced)
             self._terminate()
 
     def _enforce(self, now: float) -> None:
@@ -307,11 +326,19 @@ class Session:
         if self._terminated is None and lost:
             self._journal.say("the ranks did not end with the host that was lost: ending them")
             self._terminate()
-        if self._terminated is None and self.stop is not None and now >= self.stop.until:
+        if self._terminated is None and self.stop is not None and self._is_over(self.stop, now):
             self._journal.say("the ranks did not stop in time: ending them")
             self._terminate()
         if self._terminated is not None and now - self._terminated >= self._timing.terminate:
             self._kill()
+
+    def _is_over(self, stop: Stop, now: float) -> bool:
+        """Whether ranks that were asked to stop have had their time: a save may end if it can."""
+        if now < stop.until:
+            return False
+        end = self._scheduler.end_of_time
+        late = now >= stop.deadline or (end is not None and now >= end)
+        return stop.now or late or not self._hangs.is_saving(now)
 
     def _terminate(self) -> None:
         if self._terminated is None and not self._launcher.ended():

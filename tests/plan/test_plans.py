@@ -161,6 +161,14 @@ def test_ranks_yield_only_where_they_share_cores():
     assert yielding in shared.argv, "ranks on other hosts get it too"
 
 
+@pytest.mark.parametrize("name", ["openmpi4", "openmpi5"])
+def test_a_rank_that_loses_another_waits_before_it_aborts(name):
+    delay = "OMPI_MCA_opal_abort_delay"
+    made = plan("resources: {ranks: 2}\n", name)
+    assert made.environment[delay] == "2"
+    assert delay in made.argv, "ranks on other hosts get it too"
+
+
 def test_asking_for_oversubscription_where_there_is_room_changes_nothing():
     keys = "resources: {ranks: 8}\n"
     assert plan(keys + "placement: {oversubscribe: true}\n").argv == plan(keys).argv

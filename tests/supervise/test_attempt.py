@@ -19,7 +19,8 @@ from clusterseg.runs.claims import Patience, claim_next
 from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Claim
+from clusterseg.runs.records import Cause, Checkpoint, Claim
+from tests.runs import synthetic
 from tests.runs.claiming import World, wanted
 from tests.supervise.runs import (
     PROGRAM,
@@ -118,6 +119,29 @@ def test_a_killed_rank_is_named_with_its_host_and_last_lines(tmp_path: Path) -> 
     assert notes.read_text() == f"{run.run_id} give-up failed\n"
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_why_a_launcher_started_nothing_is_said(ranks: int, tmp_path: Path) -> None:
+    flags = {"launcher_args": ["--no-such-flag"], "launcher": "openmpi5"}
+    run = make_run(tmp_path, ranks=ranks, restart={"crash": 0}, **flags)
+    code, said = supervise(run)
+    assert code == 1, said
+    end = end_of(run, 0)
+    assert (end["cause"], end["failed_rank"]) == ("crash", None)
+    first, title, *lines = end["error"].split("\n")
+    assert first.startswith("the launcher ended with exit code ")
+    assert "--no-such-flag" in first
+    assert title == "the launcher's last lines:"
+    assert any("--no-such-flag" in line for line in lines)
+
+
+def test_a_launch_that_fails_twice_alike_is_not_retried(tmp_path: Path) -> None:
+    run = make_run(tmp_path, launcher_args=["--no-such-flag"], launcher="openmpi5")
+    code, said = supervise(run)
+    assert code == 1, said
+    assert attempts(run) == ["000", "001"]
+    assert "the same error at the launch as before: not retried" in said
+
+
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGTERM, "preempted"), (signal.SIGINT, "cancelled")]
 )
@@ -191,6 +215,34 @@ def test_ranks_that_do_not_stop_in_time_are_ended(tmp_path: Path) -> None:
     assert "did not stop in time" in said
 
 
+@pytest.mark.parametrize("within", [None, 6.0])
+def test_a_save_may_end_if_nothing_forbids(within: float | None, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", "--deaf")
+    unfinished = run.checkpoints / ".weights-0001-0.5000.safetensors.attempt-0.abcd.tmp"
+    timing = {**QUICK, "stop_command": 1.0, "hang": {"base": 2.0}}
+    log = run.attempt(0).supervisor_log
+    with attempt(run, timing) as process:
+        wait_until(lambda: wrote_steps(run), "both ranks step")
+        asked = time.monotonic()
+        deadline = None if within is None else time.time() + within
+        request_stop(run.stop_file(0), StopReason.PREEMPTED, deadline)
+        while time.monotonic() < asked + 5:
+            with unfinished.open("ab") as file:
+                file.write(b"x")
+            assert "did not stop in time" not in log.read_text()
+            time.sleep(0.2)
+        if within is None:  # it grows no more
+            wait_until(lambda: "did not stop in time" in log.read_text(), "they are ended", 10)
+        else:
+            while "did not stop in time" not in log.read_text():
+                with unfinished.open("ab") as file:
+                    file.write(b"x")
+                assert time.monotonic() < asked + within + 3
+                time.sleep(0.2)
+        code, said = finish(process)
+    assert code == 75, said
+
+
 def test_a_launcher_that_is_deaf_to_TERM_is_killed(tmp_path: Path) -> None:
     run = make_run(tmp_path, ranks=1)
     deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
@@ -211,6 +263,17 @@ def test_the_time_limit_stops_before_it_is_reached(tmp_path: Path) -> None:
     assert code == 75, said
     assert time.monotonic() - begun < 20
     assert end_of(run, 0)["cause"] == "time_limit"
+
+
+def test_how_long_saves_took_is_known_in_the_next_attempt(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", resources={"time": "0:30"})
+    synthetic.claim(run, 0)
+    save = Checkpoint(t=1e9, rank=0, epoch=0, step=1, file="w", blocked_seconds=0.1)
+    synthetic.write_events(run, 0, 0, [save])
+    synthetic.end(run, 0, Cause.PREEMPTED, will_restart=True)
+    code, said = supervise(run)
+    assert code == 75, said
+    assert "the time limit is reached in 10 s" in said  # unknown, it would be asked at half time
 
 
 @pytest.mark.parametrize(("launcher", "ranks"), [("auto", 2), ("local", 1)])

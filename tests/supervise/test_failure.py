@@ -13,6 +13,7 @@ from clusterseg.supervise.failure import (
     describe,
     first_failure,
     launcher_reports,
+    launchers_words,
     lost_hosts,
 )
 
@@ -62,6 +63,28 @@ srun: error: n1: tasks 0,1: Killed
 """
 
 
+PRTE_LOST_PEER = """\
+[1,0]<stderr>: [n1:00000] *** An error occurred in Socket closed
+[1,0]<stderr>: [n1:00000] *** reported by process [3785031681,0]
+[1,0]<stderr>: [n1:00000] *** MPI_ERRORS_ARE_FATAL (processes in this communicator will now abort,
+[1,0]<stderr>: [n1:00000] ***    and MPI will try to terminate your MPI job as well)
+"""
+PRTE_ABORT = (
+    """\
+[1,2]<stderr>: MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD
+[1,2]<stderr>:   Proc: [[57755,1],2]
+[1,2]<stderr>:   Errorcode: 7
+"""
+    + PRTE_LOST_PEER
+)
+PRTE_ABORTED = """\
+--------------------------------------------------------------------------
+prterun has exited due to process rank {} with PID 25208 on node n2 calling
+"abort". This may have caused other processes in the application to be
+terminated by signals sent by prterun (as reported here).
+--------------------------------------------------------------------------"""
+
+
 @pytest.mark.parametrize(
     ("text", "reports"),
     [
@@ -69,6 +92,12 @@ srun: error: n1: tasks 0,1: Killed
         ("all is well", []),
         (PRTE_SIGNAL, [Report(rank=1, pid=11036, host="vm", signal=9)]),
         (PRTE_EXIT, [Report(rank=1, exit_code=3)]),
+        (
+            PRTE_ABORT + PRTE_ABORTED.format(2),
+            [Report(rank=2, pid=25208, host="n2", exit_code=7)],
+        ),
+        (PRTE_ABORTED.format(3), [Report(rank=3, pid=25208, host="n2")]),
+        (PRTE_LOST_PEER + PRTE_ABORTED.format(0), []),  # it noticed that another one is gone
         (ORTE_SIGNAL, [Report(rank=2, pid=0, host="n2", signal=11)]),
         (ORTE_EXIT, [Report(rank=3, exit_code=1)]),
         (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3)]),
@@ -97,14 +126,56 @@ def rank(
 
 def test_a_signal_says_most() -> None:
     ranks = [rank(0, end=("failed", 1.0), error="peer is lost"), rank(1), rank(2)]
-    reports = [Report(rank=2, exit_code=1), Report(rank=1, host="10.0.0.1", signal=9)]
+    reports = [Report(rank=1, host="10.0.0.1", signal=9), Report(rank=2, exit_code=1)]
     assert first_failure(ranks, reports) == Failure(rank=1, host="n1", signal=9)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        [],
+        ["srun: launch/slurm: _step_signal: Terminating StepId=1.0"],  # 22.05
+        ["srun: Terminating StepId=1.0"],
+    ],
+)
+def test_a_signal_after_an_exit_says_nothing(ending: list[str]) -> None:
+    """Ranks that catch srun's TERM are killed in the end."""
+    lines = [
+        "srun: error: n2: task 2: Exited with exit code 5",
+        *ending,
+        "srun: error: n2: task 3: Killed",
+        "srun: error: n1: tasks 0-1: Killed",
+    ]
+    ranks = [rank(number) for number in range(4)]
+    failure = first_failure(ranks, launcher_reports(lines))
+    assert failure == Failure(rank=2, host="n2", exit_code=5)
+    said = [rank(0), rank(1), rank(2), rank(3, end=("failed", 1.0))]
+    failure = first_failure(said, launcher_reports(lines))
+    assert failure == Failure(rank=3, host="n3", error="E: x")
+
+
+def test_of_an_aborted_step_the_exit_code_tells() -> None:
+    """MPI_Abort under srun: the step is ended before the rank's end is told."""
+    lines = [
+        "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.",
+        "srun: error: n1: tasks 0-1: Killed",
+        "srun: error: n2: task 2: Exited with exit code 7",
+    ]
+    failure = first_failure([rank(number) for number in range(3)], launcher_reports(lines))
+    assert failure == Failure(rank=2, host="n2", exit_code=7)
+
+
+@pytest.mark.parametrize("code", [75, 143])
+def test_the_exit_code_of_the_cleaned_up_says_nothing(code: int) -> None:
+    reports = [Report(rank=0, exit_code=code), Report(rank=1, signal=9)]
+    assert first_failure([rank(0), rank(1)], reports) == Failure(rank=1, host="n1", signal=9)
 
 
 def test_a_signal_of_the_cleaning_up_says_nothing() -> None:
     ranks = [rank(0), rank(1, end=("failed", 5.0)), rank(2)]
-    reports = [Report(rank=0, signal=15)]
-    assert first_failure(ranks, reports) == Failure(rank=1, host="n1", error="E: x")
+    for number in (0, 1):  # also not of the rank that failed
+        reports = [Report(rank=number, signal=15)]
+        assert first_failure(ranks, reports) == Failure(rank=1, host="n1", error="E: x")
 
 
 def test_of_several_that_failed_the_earliest() -> None:
@@ -159,16 +230,61 @@ TRACEBACK = ["epoch 1", "Traceback (most recent call last):", '  File "x.py"', "
     ],
 )
 def test_what_is_said(failure: Failure, lines: list[str], first: str) -> None:
-    said = describe(failure, lines, otherwise="it broke").split("\n")
+    named = failure.rank is not None
+    own, launcher = (lines, ["mpirun: bye"]) if named else ([], lines)
+    said = describe(failure, own, launcher, otherwise="it broke").split("\n")
     assert said[0] == first
     assert said[2:] == [f"  {line}" for line in lines]
-    assert said[1] == ("its" if failure.rank is not None else "the launcher's") + " last lines:"
+    assert said[1] == ("its" if named else "the launcher's") + " last lines:"
+
+
+def test_for_a_rank_that_wrote_nothing_the_launcher_speaks() -> None:
+    said = describe(Failure(rank=1, exit_code=2), [], ["srun: error: no"], otherwise="it broke")
+    assert said == "rank 1 exited with code 2\nthe launcher's last lines:\n  srun: error: no"
+
+
+ORTE_OPTION = """\
+--------------------------------------------------------------------------
+An unrecognized option was included on the mpirun command line:
+
+  Option: --no-such-flag
+
+Please use the "mpirun --help" command to obtain a list of all
+supported options.
+--------------------------------------------------------------------------"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("", None),
+        ("0: cpu-bind=MASK - n1, task  0  0 [7]: mask 0x1 set", None),
+        (
+            "/usr/bin/srun: unrecognized option '--x'\nTry \"srun --help\" for more information",
+            "/usr/bin/srun: unrecognized option '--x'",
+        ),
+        (
+            "srun: Job step creation temporarily disabled, retrying\n"
+            "srun: error: Unable to create step for job 5: Invalid account",
+            "srun: error: Unable to create step for job 5: Invalid account",
+        ),
+        (
+            ORTE_OPTION,
+            "An unrecognized option was included on the mpirun command line: Option: "
+            '--no-such-flag Please use the "mpirun --help" command to obtain a list of all '
+            "supported options.",
+        ),
+        ("[mpiexec@n1] match_arg (args.c:166): no", "[mpiexec@n1] match_arg (args.c:166): no"),
+    ],
+)
+def test_what_launchers_say_of_themselves(printed: str, words: str | None) -> None:
+    assert launchers_words(printed.splitlines()) == words
 
 
 def test_what_is_said_is_capped() -> None:
-    said = describe(Failure(rank=0), ["x" * 5000] * 50, otherwise="")
+    said = describe(Failure(rank=0), ["x" * 5000] * 50, [], otherwise="")
     assert len(said) <= 4096
-    assert describe(Failure(rank=0), [], otherwise="") == "rank 0 ended without a word"
+    assert describe(Failure(rank=0), [], [], otherwise="") == "rank 0 ended without a word"
 
 
 SRUN_KILLED = """\

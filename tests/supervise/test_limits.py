@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from clusterseg.supervise.limits import (
     Hang,
+    Saves,
     Silence,
     Timing,
     allowed_silence,
+    expected_save,
     find_hang,
     stop_lead,
     stop_patience,
@@ -122,3 +124,29 @@ def test_laws_of_hangs(ranks: list[Silence], train: bool) -> None:
     assert any(rank.silent > 60 for rank in ranks), "nobody was silent for long"
     if not all(rank.ended for rank in ranks):
         assert not found.ended
+
+
+@pytest.mark.parametrize(
+    ("earlier", "expected"),
+    [
+        ([], None),
+        ([Saves()], None),  # it never came to save
+        ([Saves(40), Saves(25), Saves()], 40),
+        ([Saves(cut_off=True)], 20),
+        ([Saves(cut_off=True)] * 3, 80),
+        ([Saves(40), Saves(cut_off=True)], 80),
+        ([Saves(cut_off=True), Saves(35)], 35),
+    ],
+)
+def test_a_save_is_expected_to_take_what_it_took(
+    earlier: list[Saves], expected: float | None
+) -> None:
+    assert expected_save(earlier) == expected
+
+
+def test_the_lead_grows_until_a_save_has_its_time() -> None:
+    """Each attempt is cut off while it saves, for the first time after the allocation's end."""
+    takes, earlier = 200.0, list[Saves]()
+    while stop_lead(3600, save=expected_save(earlier), window=1) < takes:
+        earlier.append(Saves(cut_off=True))
+    assert len(earlier) == 4

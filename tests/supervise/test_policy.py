@@ -290,6 +290,30 @@ def test_what_repeats_without_progress_is_not_retried(now: Ended, repeats: bool)
     assert decide(now, between, unlimited).action is Action.RESTART
 
 
+@pytest.mark.parametrize(
+    ("error", "repeats"),
+    [
+        ("the launcher ended with exit code 1: no such flag", True),
+        ("the launcher ended with exit code 1: no such host", False),
+        ("rank 1 on n1 exited with code 3", False),
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("position", [None, 40])
+def test_a_launch_that_fails_as_before_is_not_retried(
+    error: str | None, repeats: bool, position: int | None
+) -> None:
+    """Also of a program that tells no steps: it has not begun."""
+    launch = "the launcher ended with exit code 213: no such flag"
+    now = Ended(Cause.CRASH, position, launch, unlaunched=True)
+    decision = decide(now, [Ended(Cause.CRASH, 39, error)], Budgets())
+    assert (decision.action is Action.END) == repeats
+    assert decide(now, [], Budgets()).action is Action.RESTART
+    assert decide(replace(now, unlaunched=False), [now], Budgets()).action is (
+        Action.RESTART if position is None else Action.END
+    )
+
+
 def test_back_off_grows_with_each_failure_in_a_row_and_has_an_end() -> None:
     unlimited = Budgets(crash="unlimited")
     history: list[Ended] = []
@@ -351,9 +375,9 @@ def test_signatures_forget_numbers_and_what_follows_the_first_line() -> None:
     assert signature(None) == signature("")
 
 
-def killed(cause: Cause) -> Ended:
+def killed(cause: Cause, position: int | None = None) -> Ended:
     """An attempt without an end record, and what the scheduler says of it."""
-    return Ended(cause, killed=True)
+    return Ended(cause, position, killed=True)
 
 
 PREEMPTED = Ended(Cause.PREEMPTED)
@@ -370,6 +394,8 @@ NEVER = Budgets(preemption=0, time_limit=0, crash=0, node=0)
         ([killed(Cause.TIME_LIMIT)], State.STOPPED),
         # Its own end said so already, and Slurm has queued it again all the same.
         ([Ended(Cause.PREEMPTED, final=True)], State.STOPPED),
+        ([Ended(Cause.NODE_FAIL, final=True)], State.FAILED),
+        ([Ended(Cause.CRASH), Ended(Cause.NODE_FAIL, 7, final=True)], State.FAILED),
     ],
 )
 def test_a_job_started_against_its_budgets_is_refused(history: list[Ended], state: State) -> None:
@@ -384,6 +410,7 @@ def test_a_job_started_against_its_budgets_is_refused(history: list[Ended], stat
     [
         [],
         [Ended(Cause.PREEMPTED)],  # whether it may go on was decided when it ended
+        [Ended(Cause.NODE_FAIL)],
         [Ended(Cause.CRASH, final=True)],  # a person has requeued it
         [Ended(Cause.CANCELLED, final=True)],
         [killed(Cause.CRASH), Ended(Cause.CRASH)],
@@ -393,13 +420,20 @@ def test_a_job_that_is_wanted_again_is_not_refused(history: list[Ended]) -> None
     assert refuse(history, NEVER) is None
 
 
+@pytest.mark.parametrize("position", [None, 0, 500])  # where they resumed
 @pytest.mark.parametrize("used", range(5))
-def test_silent_kills_are_counted(used: int) -> None:
-    history = [killed(Cause.UNKNOWN)] * used
+def test_silent_kills_are_counted(used: int, position: int | None) -> None:
+    history = [killed(Cause.UNKNOWN, position)] * used
     assert (refuse(history, Budgets(crash=3)) is not None) == (used > 3)
     history = [PREEMPTED] * (used - 1) + [killed(Cause.PREEMPTED)] * (used > 0)
     assert (refuse(history, Budgets(preemption=3)) is not None) == (used > 3)
     assert refuse(history, Budgets(preemption="unlimited")) is None
+
+
+def test_an_error_after_a_silent_kill_is_no_repetition() -> None:
+    crash = Ended(Cause.CRASH, 0)
+    assert decide(crash, [killed(Cause.UNKNOWN, 0)], Budgets()).action is Action.RESTART
+    assert refuse([crash, killed(Cause.UNKNOWN, 0)], Budgets()) is None
 
 
 def test_a_job_that_is_queued_again_already_is_not_restarted_here() -> None:

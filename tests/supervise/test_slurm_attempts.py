@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.devcluster import DevCluster
+from tests.supervise.runs import PROGRAM
 from tests.supervise.slurm_runs import LAUNCHERS, SlurmRun
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -107,6 +109,32 @@ def test_a_killed_rank_is_restarted_in_the_allocation(
     assert job.left() == []
 
 
+def test_of_ranks_that_srun_had_to_kill_none_is_blamed(
+    slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    fault = ("--deaf", "--steps", "400", "--fail", "exit3:2:15")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *fault, per_node=2, restart={"crash": 0})
+    end = job.until_end(0)
+    assert (end["failed_rank"], end["signal"]) == (2, None)
+    assert end["error"].startswith("rank 2 on n2 exited with code 3")
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("kind", "said"), [("kill", "was killed by signal 9"), ("abort", "exited with code 7")]
+)
+def test_of_ranks_that_lose_each_other_the_first_is_named(
+    slurm_cluster: DevCluster, tmp_path: Path, launcher: str, kind: str, said: str
+) -> None:
+    """Those that are left abort by themselves, since their connections break."""
+    command = [sys.executable, str(PROGRAM.with_name("mpi_program.py")), f"{kind}:2"]
+    once = {"launcher": launcher, "restart": {"crash": 0}}
+    job = SlurmRun.submit(slurm_cluster, tmp_path, per_node=2, command=command, **once)
+    end = job.until_end(0)
+    assert (end["cause"], end["failed_rank"], end["failed_host"]) == ("crash", 2, "n2")
+    assert end["error"].startswith(f"rank 2 on n2 {said}"), end["error"]
+
+
 def test_a_killed_launcher_leaves_nothing_on_other_nodes(
     slurm_cluster: DevCluster, tmp_path: Path
 ) -> None:
@@ -155,6 +183,23 @@ def test_preempted_without_budget(slurm_cluster_signal: DevCluster, tmp_path: Pa
     fields = slurm_cluster_signal.wait_until(job.job)
     assert (fields["Restarts"], fields["ExitCode"]) == ("0", "75:0")
     assert job.status()["state"] == "stopped"
+
+
+def test_a_node_lost_without_budget(slurm_cluster: DevCluster, tmp_path: Path) -> None:
+    """Slurm queues the job again whatever the run says: the next life starts no ranks."""
+    program = ("--resume", "--steps", "4000")
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *program, restart={"node": 0})
+    job.until_steps()
+    lost = list(job.claim(0)["hosts"])[1]
+    with slurm_cluster.broken(lost, "kill-slurmd", "start-slurmd"):
+        end = job.until_end(0, 120)
+    assert (end["cause"], end["will_restart"]) == ("node_fail", False)
+    end = job.until_end(1, 120)
+    assert (end["cause"], end["will_restart"]) == ("node_fail", False)
+    assert end["error"] == "not started: restart.node is 0: not restarted"
+    assert not job.run.attempt(1).log(0).exists()
+    assert slurm_cluster.wait_until(job.job)["ExitCode"] == "1:0"
+    assert job.status()["state"] == "failed"
 
 
 def test_cancel_is_no_preemption(slurm_cluster: DevCluster, tmp_path: Path) -> None:
