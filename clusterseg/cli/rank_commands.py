@@ -73,7 +73,7 @@ def attempt(
         from clusterseg.submit.adoption import adopt
 
         adopted = adopt(text, overrides or (), runs_root(runs_dir), os.environ, line, say=note)
-        return room.supervise(adopted.run.root, adopted.line)
+        return room.supervise(adopted.run.root, adopted.line, environ=adopted.environ)
 
     sys.exit(guard(supervise))
 

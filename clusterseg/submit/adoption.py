@@ -29,6 +29,7 @@ from clusterseg.submit.job_identity import (
     fixed_key,
     keep,
     new_key,
+    own_environment,
     run_id,
     script_hash,
 )
@@ -41,10 +42,11 @@ _MOST = 1000  # jobs of one id, one script and one user
 
 @dataclass(frozen=True)
 class Adopted:
-    """The job's run, and its launch line with the run directory in it."""
+    """The job's run, its launch line with the run directory in it, and its own environment."""
 
     run: RunPaths
     line: tuple[str, ...]
+    environ: Mapping[str, str]
 
 
 def adopt(
@@ -62,6 +64,8 @@ def adopt(
     the launch line as the script shows it. Raises ClustersegError outside of a Slurm job, for a
     bad job.yaml, and if `root` can't be written.
     """
+    slurm = Slurm(environ)
+    environ = own_environment(environ, slurm)
     allocation = Allocation.from_environ(environ)
     if allocation is None:
         raise ClustersegError(
@@ -73,7 +77,6 @@ def adopt(
     plan = read_request("job.yaml", overrides, environ, text=text, inside=True)
     for warning in plan.warnings:
         say(f"warning: {warning}")
-    slurm = Slurm(environ)
     job = Job(
         id=allocation.job_id,
         cluster=cluster_name(environ),
@@ -98,7 +101,8 @@ def adopt(
         except ClustersegError:
             if not run.identity.exists():  # else a process of this very job was quicker
                 raise
-    return Adopted(run, filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)}))
+    filled = filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)})
+    return Adopted(run, filled, environ)
 
 
 def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPaths, str]:

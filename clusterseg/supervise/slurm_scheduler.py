@@ -56,6 +56,9 @@ class SlurmScheduler:
     ) -> None:
         """`key` is that of the submission; `time_limit` what job.yaml asked for, in seconds."""
         self._job, self._plan, self._key = job, plan, key
+        # What Slurm's commands take. A script may have lost the variables of its array; the bare
+        # number of a task can mean the whole array.
+        self._id = job.job_id
         self._slurm, self._journal = slurm, journal
         self.allotted = time_limit
         # Until Slurm says it itself.
@@ -74,7 +77,7 @@ class SlurmScheduler:
         if not self._plan.requeue and word.fate is Fate.RUNNING and word.may_requeue:
             # Our own requeue had to allow it; Slurm's is unwanted again.
             try:
-                self._slurm.update(self._job.job_id, "Requeue=0")
+                self._slurm.update(self._id, "Requeue=0")
             except SlurmError as error:
                 self._journal.note(f"Slurm may requeue this job by itself: {error}")
 
@@ -92,19 +95,19 @@ class SlurmScheduler:
         self._asked = time.monotonic()
         detail = None
         try:
-            detail = self._slurm.show(self._job.job_id)
+            detail = self._slurm.show(self._id)
         except SlurmError as error:
             if not self._silent:
-                self._journal.say(f"Slurm does not tell about job {self._job.job_id}: {error}")
+                self._journal.say(f"Slurm does not tell about job {self._id}: {error}")
             self._silent = True
         else:
             self._silent = False
         if detail is not None and not is_own(detail, self._key, os.getuid()):
             if not self._lost_id:
-                self._journal.say(
-                    f"the id {self._job.job_id} is another job's now: Slurm lost ours"
-                )
+                self._journal.say(f"the id {self._id} is another job's now: Slurm lost ours")
             self._lost_id, detail = True, None
+        if detail is not None:
+            self._id = detail.id
         word = read_word(detail, self._job.restart_count)
         self._runs_elsewhere = detail is not None and is_another_life(detail, self._job)
         if word.ends is not None:
@@ -157,15 +160,15 @@ class SlurmScheduler:
             return Queued.YES
         try:
             if not word.may_requeue:
-                self._slurm.update(self._job.job_id, "Requeue=1")
-            self._slurm.requeue(self._job.job_id)
+                self._slurm.update(self._id, "Requeue=1")
+            self._slurm.requeue(self._id)
         except SlurmUnreachable as error:
             self._journal.say(f"{error}")
             return Queued.UNANSWERED
         except SlurmMissing:
             return Queued.BY_ITSELF if self.can_queue_again(cause) else Queued.REFUSED
         except SlurmRefused as error:
-            self._journal.say(f"Slurm does not queue job {self._job.job_id} again: {error}")
+            self._journal.say(f"Slurm does not queue job {self._id} again: {error}")
             return Queued.REFUSED
         # Only a job that waits can be told which nodes to avoid; ours waits from now on, while
         # KillWait runs for this process (done so with Slurm 22.05).
@@ -179,7 +182,7 @@ class SlurmScheduler:
             return  # what runs under our id is not ours to end
         until = time.monotonic() + _STEPS_GONE
         try:
-            while left := slurm_allocation.steps(self._slurm, self._job.job_id):
+            while left := slurm_allocation.steps(self._slurm, self._id):
                 if time.monotonic() > until:
                     self._journal.say(f"steps {', '.join(left)} do not end")
                     return
@@ -197,7 +200,7 @@ class SlurmScheduler:
         if self._lives is None:
             self._lives = []
             try:
-                self._lives = slurm_allocation.earlier_lives(self._slurm, self._job.job_id)
+                self._lives = slurm_allocation.earlier_lives(self._slurm, self._id)
             except SlurmError as error:
                 self._journal.note(f"no accounting: {error}")
         if len(self._lives) != self._job.restart_count:  # lives are missing: which is which?
@@ -231,7 +234,7 @@ class SlurmScheduler:
                 for job in self._slurm.mine()
                 if job.is_held and carries(job, self._key)
             }
-            twins = sorted(found - {_whole(self._job.job_id), str(self._job.number)})
+            twins = sorted(found - {_whole(self._id), str(self._job.number)})
             if twins:
                 self._journal.say(f"cancelling held duplicates of this job: {', '.join(twins)}")
                 self._slurm.cancel(*twins, pending_only=True)
@@ -250,7 +253,7 @@ class SlurmScheduler:
                 # It could never start again. Slurm itself gives no job a node that is down.
                 self._journal.say(f"the partition is too small to do without {', '.join(hosts)}")
                 return
-            self._slurm.exclude(self._job.job_id, avoided)
+            self._slurm.exclude(self._id, avoided)
         except (SlurmError, ValueError) as error:
             self._journal.say(f"{', '.join(hosts)} can't be excluded: {error}")
         else:

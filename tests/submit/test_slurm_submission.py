@@ -384,6 +384,45 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     assert len(read_claims(run)) == 2
 
 
+def test_a_script_as_an_array_is_one_run_a_task(
+    login: Login, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The last task's own number is that of the whole array: its notice is no one else's."""
+    path = script(f"echo $SLURM_ARRAY_TASK_ID; test $CLUSTERSEG_ATTEMPT = 1 || {POLITE}")
+    array = login.cluster.sbatch("--array=0-2", path, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(login.all_runs) < 3 or {login.state(run) for run in login.all_runs} != {"running"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    runs = {job_id(run): run for run in login.all_runs}
+    assert set(runs) == {f"{array}_{task}" for task in range(3)}
+    assert len({read_claims(run)[0].key for run in runs.values()}) == 3
+    last = runs[f"{array}_2"]
+    assert last.run_id.startswith(f"tiny-j{array}_2-")
+    assert login.cluster.job(f"{array}_2")["JobId"] == str(array)
+    login.cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_2")
+    login.until(last, "done", seconds=90)
+    assert [len(read_claims(run)) for _, run in sorted(runs.items())] == [1, 1, 2]
+    assert last.attempt(1).log(0).read_text() == "2\n"
+    for task in range(2):
+        assert login.cluster.job(f"{array}_{task}")["Restarts"] == "0"
+        login("cancel", runs[f"{array}_{task}"].root)
+    assert [login.state(run) for _, run in sorted(runs.items())] == ["stopped", "stopped", "done"]
+
+
+def test_a_script_submitted_inside_of_an_array_is_no_task_of_it(
+    login: Login, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script("echo task $SLURM_ARRAY_TASK_ID")
+    outer = f"#!/bin/bash\nexport CLUSTERSEG_RUNS={login.runs}\nsbatch --parsable {path} > inner\n"
+    login.cluster.wait_until(login.cluster.sbatch("--array=7", script=outer, cwd=tmp_path))
+    inner = (tmp_path / "inner").read_text().strip()
+    login.cluster.wait_until(inner)
+    (run,) = login.all_runs
+    assert read_claims(run)[0].job_id == job_id(run) == inner
+    assert run.attempt(0).log(0).read_text() == "task\n"
+
+
 def test_a_script_given_to_bash_says_what_it_is_for(
     login: Login, script: Callable[[str], Path]
 ) -> None:

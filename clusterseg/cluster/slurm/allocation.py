@@ -16,6 +16,7 @@ from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.cluster.slurm.jobs import JobState, job_state
 from clusterseg.errors import ClustersegError, ExitCode
 
+ARRAY, TASK = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
 _NUMBER = re.compile(r"\d{1,18}")
 # Slurm's words for a node that can't work; one that drains goes on with its jobs.
 _LOST = ("DOWN", "FAIL", "ERROR", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED")
@@ -144,7 +145,7 @@ def partition_size(slurm: Slurm, partition: str) -> int | None:
 
 
 def _own_id(environ: Mapping[str, str], number: str) -> str:
-    array, task = environ.get("SLURM_ARRAY_JOB_ID", ""), environ.get("SLURM_ARRAY_TASK_ID", "")
+    array, task = environ.get(ARRAY, ""), environ.get(TASK, "")
     if _NUMBER.fullmatch(array) and _NUMBER.fullmatch(task):
         return f"{array}_{task}"
     return number
