@@ -72,7 +72,7 @@ class SlurmScheduler:
         self._runs_elsewhere = False  # a later life of the job does
         self._looked_for_twins = False
 
-    def begin(self) -> None:
+    def begin(self) -> Word:
         word = self.ask()
         if not self._plan.requeue and word.fate is Fate.RUNNING and word.may_requeue:
             # Our own requeue had to allow it; Slurm's is unwanted again.
@@ -80,6 +80,7 @@ class SlurmScheduler:
                 self._slurm.update(self._id, "Requeue=0")
             except SlurmError as error:
                 self._journal.note(f"Slurm may requeue this job by itself: {error}")
+        return word
 
     def claimed(self) -> None:
         if not self._looked_for_twins:

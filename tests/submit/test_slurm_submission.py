@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -206,6 +207,20 @@ def test_odd_folders(login: Login, tmp_path: Path) -> None:
         login.until(run, "done")
         assert run.attempt(0).log(0).read_text() == f"in {run.root}\n"
         assert "attempt 0" in run.submission(0).output.read_text()
+
+
+def test_a_notice_while_the_script_sets_up_ends_nothing(login: Login) -> None:
+    setup = "environment: {setup: ['touch begun', 'sleep 3']}"
+    run = login.submit(login.job("grep SigIgn /proc/self/status", setup))
+    deadline = time.monotonic() + 30
+    while not (login.folder / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    login.cluster.run("scancel", "--batch", "--signal=USR1", job_id(run))
+    assert login.until(run, "done", "failed", "stopped") == "done"
+    assert len(read_claims(run)) == 1
+    ignored = int(run.attempt(0).log(0).read_text().split()[1], 16)
+    assert not ignored & 1 << (signal.SIGUSR1 - 1)
 
 
 def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:

@@ -44,6 +44,22 @@ def test_preempted_with_notice(
     assert job.left() == []
 
 
+def test_preempted_before_there_is_anybody_to_listen(
+    slurm_cluster_signal: DevCluster, tmp_path: Path
+) -> None:
+    setup = 'test "$SLURM_RESTART_COUNT" || { sleep 5; touch awake; }'
+    job = SlurmRun.submit(
+        slurm_cluster_signal, tmp_path, "--steps", "3", environment={"setup": [setup]}
+    )
+    slurm_cluster_signal.wait_until(job.job, "RUNNING")
+    job.preempt()
+    end = job.until_end(0)
+    assert (tmp_path / "awake").exists()
+    assert (end["cause"], end["will_restart"]) == ("preempted", True)
+    assert not job.run.attempt(0).events(0).exists()
+    assert [one["cause"] for one in job.until_done()] == ["preempted", "done"]
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_preempted_without_notice(slurm_cluster: DevCluster, tmp_path: Path, launcher: str) -> None:
     """srun: TERM reaches the ranks. mpirun: its daemons get TERM and the ranks die at once."""
