@@ -60,7 +60,8 @@ class Verdict(Struct, frozen=True):
     """The state of a run. `exit_code` is None while it goes on; `note` explains, if need be.
 
     `cause` is that of the last attempt's end (UNKNOWN if it was killed), None if there is none
-    or it still runs. `not_started`: nothing will happen until `resume` starts the submission.
+    or it still runs. `not_started`: nothing will happen until `resume` starts the submission, or
+    releases its job.
     """
 
     state: State
@@ -155,7 +156,8 @@ def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
         return Verdict(State.RUNNING, note=attempt.note)
     if submission.job is not Life.DEAD:  # requeued by the scheduler: it will claim again
         note = attempt.note or submission.note
-        return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note)
+        held = submission.held
+        return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note, not_started=held)
     if attempt.stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
     note = _joined("its supervisor was killed", attempt.note or submission.note)
@@ -171,7 +173,9 @@ def _ended(attempt: AttemptFacts, end: End, submission: SubmissionFacts) -> Verd
     if attempt.holder is Life.ALIVE:  # the supervisor is about to claim the next attempt
         return Verdict(State.RUNNING, cause=end.cause)
     if submission.job is not Life.DEAD or attempt.holder is Life.UNKNOWN:
-        return Verdict(State.QUEUED, cause=end.cause, note=attempt.note or submission.note)
+        held = submission.held and attempt.holder is Life.DEAD
+        note = attempt.note or submission.note
+        return Verdict(State.QUEUED, cause=end.cause, note=note, not_started=held)
     if attempt.stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
     note = _joined("its supervisor was killed before a restart", submission.note)

@@ -236,6 +236,18 @@ def test_a_held_job_is_queued_and_finished_by_resume() -> None:
     assert judge([unrecorded], []).not_started
 
 
+@pytest.mark.parametrize("ended", [None, end(Cause.PREEMPTED, will_restart=True)])
+def test_a_job_that_was_queued_again_and_is_held_needs_resume(ended: End | None) -> None:
+    held = submission(job=ALIVE, held=True, note="and holds it")
+    verdict = judge([held], [attempt(ended=ended)])
+    assert (verdict.state, verdict.over, verdict.note) == (State.QUEUED, False, "and holds it")
+    assert verdict.not_started
+    # It may still write: whose job is released then?
+    for holder in (ALIVE, UNKNOWN):
+        assert not judge([held], [attempt(ended=ended, holder=holder)]).not_started
+    assert not judge([submission(job=ALIVE)], [attempt(ended=ended)]).not_started
+
+
 def test_a_lost_job_is_never_over_by_itself() -> None:
     verdict = judge([submission(lost=True, note="Slurm does not know job 12")], [])
     assert verdict == Verdict(State.QUEUED, note="Slurm does not know job 12", not_started=True)
