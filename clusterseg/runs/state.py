@@ -121,8 +121,8 @@ def judge(
     if submission is None:
         submission = SubmissionFacts(0, started=True, job=attempt.holder)
     if attempt.end is None:
-        return _unended(attempt, submission)
-    return _ended(attempt, attempt.end, submission)
+        return _unended(attempt, submission, next_stop)
+    return _ended(attempt, attempt.end, submission, next_stop)
 
 
 def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
@@ -150,7 +150,7 @@ def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     return _killed(submission.cause, stop, note)
 
 
-def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
+def _unended(attempt: AttemptFacts, submission: SubmissionFacts, next_stop: str | None) -> Verdict:
     """The last attempt has no end record: it runs, or was killed."""
     if attempt.holder is not Life.DEAD:
         return Verdict(State.RUNNING, note=attempt.note)
@@ -158,15 +158,19 @@ def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
         note = attempt.note or submission.note
         held = submission.held
         return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note, not_started=held)
-    if attempt.stop == StopReason.CANCEL_NOW:
+    if StopReason.CANCEL_NOW in (attempt.stop, next_stop):
         return _final(State.CANCELLED, Cause.CANCELLED)
+    if next_stop == StopReason.CANCEL:  # while it waited to start again
+        return _final(State.STOPPED, Cause.CANCELLED)
     note = _joined("its supervisor was killed", attempt.note or submission.note)
     if submission.cause in (None, Cause.DONE):
         return _final(State.FAILED, Cause.UNKNOWN, note=note)
     return _killed(submission.cause, attempt.stop, note)
 
 
-def _ended(attempt: AttemptFacts, end: End, submission: SubmissionFacts) -> Verdict:
+def _ended(
+    attempt: AttemptFacts, end: End, submission: SubmissionFacts, next_stop: str | None
+) -> Verdict:
     if not end.will_restart:
         cancelled_now = end.cause is Cause.CANCELLED and attempt.stop == StopReason.CANCEL_NOW
         return _final(State.CANCELLED if cancelled_now else _AFTER[end.cause], end.cause)
@@ -176,9 +180,13 @@ def _ended(attempt: AttemptFacts, end: End, submission: SubmissionFacts) -> Verd
         held = submission.held and attempt.holder is Life.DEAD
         note = attempt.note or submission.note
         return Verdict(State.QUEUED, cause=end.cause, note=note, not_started=held)
-    if attempt.stop == StopReason.CANCEL_NOW:
+    asked = (attempt.stop, next_stop)
+    if StopReason.CANCEL_NOW in asked:
         return _final(State.CANCELLED, Cause.CANCELLED)
-    note = _joined("its supervisor was killed before a restart", submission.note)
+    if StopReason.CANCEL in asked:
+        return _final(State.STOPPED, Cause.CANCELLED)
+    # Its supervisor was killed, or Slurm refused to queue its job again.
+    note = _joined("its job ended before the restart", submission.note)
     return _final(_AFTER[end.cause], end.cause, note=note)
 
 

@@ -228,6 +228,17 @@ def test_a_job_cancelled_while_it_waits_to_go_on_keeps_what_its_attempt_said() -
     )
 
 
+@pytest.mark.parametrize("ended", [None, end(Cause.PREEMPTED, will_restart=True)])
+def test_a_request_to_stop_while_it_waits_to_go_on_is_what_ended_it(ended: End | None) -> None:
+    gone = submission(cause=Cause.CANCELLED, note="scancel")
+    for before in (None, "preempted"):
+        last = [attempt(ended=ended, stop=before)]
+        assert judge([gone], last, CANCEL) == Verdict(State.STOPPED, 75, Cause.CANCELLED)
+        assert judge([gone], last, NOW) == Verdict(State.CANCELLED, 1, Cause.CANCELLED)
+    # Somebody else cancelled it.
+    assert judge([gone], [attempt(ended=ended)]).note is not None
+
+
 def test_a_held_job_is_queued_and_finished_by_resume() -> None:
     verdict = judge([submission(job=ALIVE, held=True, note="job 12 is held")], [])
     assert verdict == Verdict(State.QUEUED, note="job 12 is held", not_started=True)

@@ -237,6 +237,27 @@ def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
     assert not read_claims(run)
 
 
+def test_cancel_while_it_waits_to_go_on(login: Login) -> None:
+    run = login.submit(login.job("sleep 60"), "--set", "slurm.partition=low")
+    login.until(run, "running")
+    login.cluster.scontrol("update", "partitionname=low", "state=down")
+    try:
+        login.cluster.scontrol("requeue", job_id(run))
+        # Later than that its first life has ended for Slurm, too.
+        deadline = time.monotonic() + 60
+        while login.cluster.job(job_id(run))["Reason"] != "PartitionDown":
+            assert time.monotonic() < deadline, login.cluster.job(job_id(run))
+            time.sleep(0.3)
+        login.until(run, "queued")
+        login("cancel", run.root)
+        status = json.loads(login("status", run.root, "--json").stdout)
+    finally:
+        login.cluster.scontrol("update", "partitionname=low", "state=up")
+    assert (status["state"], status["cause"], status["note"]) == ("stopped", "cancelled", None)
+    login("wait", run.root, code=75)
+    assert len(read_claims(run)) == 1
+
+
 def test_cancel_and_go_on_with_other_nodes(login: Login) -> None:
     run = login.submit(login.job(f"echo $CLUSTERSEG_ATTEMPT $SLURM_JOB_NUM_NODES; {POLITE}"))
     login.until(run, "running")
