@@ -420,6 +420,25 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     assert len(read_claims(run)) == 2
 
 
+@pytest.mark.parametrize("launcher", ["srun", "openmpi5"])
+def test_a_script_in_a_smaller_job_than_it_is_for_starts_nothing(
+    login: Login, tmp_path: Path, launcher: str
+) -> None:
+    path = login.folder / "job.sh"
+    two = ("--set", "resources.ranks=2", "--set", f"launcher={launcher}")
+    login("render", login.job("true"), "-o", path, *two)
+    job = login.cluster.sbatch("-n1", path, cwd=tmp_path)
+    login.cluster.wait_until(job)
+    (run,) = login.all_runs
+    assert not read_claims(run)
+    said = (tmp_path / f"tiny-{job}.out").read_text()
+    assert "gives this job 1 core, and the plan runs 2 ranks × 1 core there" in said
+    assert login.state(run) == "failed"
+    whole = login.cluster.sbatch(path, cwd=tmp_path)
+    login.cluster.wait_until(whole)
+    assert {login.state(one) for one in login.all_runs} == {"failed", "done"}
+
+
 def test_a_script_as_an_array_is_one_run_a_task(
     login: Login, script: Callable[[str], Path], tmp_path: Path
 ) -> None:

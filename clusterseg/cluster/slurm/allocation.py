@@ -26,7 +26,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
     """A job as its own environment has it.
 
     `job_id` is what Slurm's commands take: "12", or "12_3" for a task of an array, where the
-    bare number would mean all of it. `tasks` and `cpus` are by host, in Slurm's order.
+    bare number would mean all of it. `tasks` and `cpus` are by host, in Slurm's order; `cpus`,
+    which counts hardware threads, is empty where Slurm says nothing of them.
     """
 
     job_id: str
@@ -52,7 +53,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
             return None
         try:
             hosts = hostlist.expand(nodes)
-            cpus = _by_host(hosts, environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+            counts = environ.get("SLURM_JOB_CPUS_PER_NODE", "")
+            cpus = _by_host(hosts, counts) if counts else {}
             tasks = _by_host(hosts, environ.get("SLURM_TASKS_PER_NODE", ""))
         except ValueError as error:
             raise ClustersegError(
