@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,20 @@ def adopt(
                 raise
     filled = filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)})
     return Adopted(run, filled, environ)
+
+
+def keep_words(run: RunPaths, words: str) -> None:
+    """Notes why nothing was started where `status` looks for it.
+
+    What the job prints goes to a file that only the person knows who gave it to sbatch.
+    """
+    with suppress(OSError):
+        descriptor = os.open(
+            run.submission(0).output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+            if not os.path.samestat(os.fstat(2), os.fstat(descriptor)):
+                file.write(f"{words}\n")
 
 
 def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPaths, str]:

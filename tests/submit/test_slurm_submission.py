@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -432,8 +433,12 @@ def test_a_script_in_a_smaller_job_than_it_is_for_starts_nothing(
     (run,) = login.all_runs
     assert not read_claims(run)
     said = (tmp_path / f"tiny-{job}.out").read_text()
-    assert "gives this job 1 core, and the plan runs 2 ranks × 1 core there" in said
+    why = "gives this job 1 core, and the plan runs 2 ranks × 1 core there"
+    assert why in said
+    # What the job printed is in a file that `status` does not know.
     assert login.state(run) == "failed"
+    assert why in login("status", run.root).stdout
+    assert stat.S_IMODE(run.submission(0).output.stat().st_mode) == 0o600
     whole = login.cluster.sbatch(path, cwd=tmp_path)
     login.cluster.wait_until(whole)
     assert {login.state(one) for one in login.all_runs} == {"failed", "done"}
