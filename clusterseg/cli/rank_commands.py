@@ -70,10 +70,14 @@ def attempt(
 
         if text is None:
             return room.supervise(run_dir, line)
-        from clusterseg.submit.adoption import adopt
+        from clusterseg.submit.adoption import adopt, keep_words
 
         adopted = adopt(text, overrides or (), runs_root(runs_dir), os.environ, line, say=note)
-        return room.supervise(adopted.run.root, adopted.line)
+        try:
+            return room.supervise(adopted.run.root, adopted.line, environ=adopted.environ)
+        except ClustersegError as error:
+            keep_words(adopted.run, error.render())
+            raise
 
     sys.exit(guard(supervise))
 

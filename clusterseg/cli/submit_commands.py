@@ -15,7 +15,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.store import read_intent, resolve_run, runs_root
 from clusterseg.submit.request import read_request
-from clusterseg.submit.submission import Submitted, start
+from clusterseg.submit.submission import Submitted
 from clusterseg.submit.submission import submit as submit_run
 
 app = typer.Typer(rich_markup_mode=None)
@@ -110,11 +110,13 @@ def resume(
     """
     from clusterseg.cluster.look import look
     from clusterseg.submit.resumption import (
+        finish,
         is_unfinished,
         planned_code,
         planned_directory,
         refuse_unless_own,
         refuse_unless_resumable,
+        waits_held,
     )
     from clusterseg.submit.resumption import resume as resume_run
 
@@ -130,13 +132,14 @@ def resume(
     submitted = None
     if unfinished:
         if overrides:
+            why = "waits in Slurm's queue, held" if waits_held(snapshot) else "was never started"
             raise ClustersegError(
-                f"{run.run_id} was never started, so that nothing can be changed in it",
+                f"{run.run_id} {why}, so that nothing can be changed in it",
                 code="never-started",
                 help="resume it without --set, or submit the changed job as a new run",
             )
         try:
-            submitted = start(run, submission, os.environ, say=note, patience=timeout)
+            submitted = finish(snapshot, os.environ, say=note, patience=timeout)
         except ClustersegError as error:
             if error.code != "job-gone":
                 raise

@@ -29,6 +29,7 @@ def array_script(
             *(f"#SBATCH {directive(option)}" for option in options),
             "",
             "set -e",
+            "trap '' USR1",  # as in each run's own script
             "",
             "case $SLURM_ARRAY_TASK_ID in",
             *cases,

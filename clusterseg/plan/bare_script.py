@@ -11,6 +11,7 @@ from clusterseg.plan.model import OUTPUT, Plan
 from clusterseg.plan.script import launch_lines
 from clusterseg.plan.site import GENERIC
 from clusterseg.plan.slurm_script import slurm_script_of
+from clusterseg.plan.variables import OUTER_ARRAY
 
 
 def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> str:
@@ -36,7 +37,14 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
     places = {f"--output={OUTPUT}": f"--output={output}"}
     places |= {f"--chdir={plan.directory}": f"--chdir={directory}"}
     options = tuple(places.get(option, option) for option in slurm.options)
-    made = replace(plan, directory=directory, slurm=replace(slurm, options=options))
+    made = replace(
+        plan,
+        directory=directory,
+        slurm=replace(slurm, options=options),
+        # It may be given to `sbatch --array`, and each task has to know which one it is. (What an
+        # outer job's array left behind goes when the job is adopted.)
+        unset=tuple(pattern for pattern in plan.unset if pattern != OUTER_ARRAY),
+    )
     words = [word for override in (*overrides, *_decided(plan)) for word in ("--set", override)]
     launch = launch_lines(made, "--runs-dir", root, *words, "--job", "/dev/stdin")
     return slurm_script_of(made, f"{launch} {_here_document(text)}")

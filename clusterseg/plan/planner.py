@@ -34,7 +34,7 @@ from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
 from clusterseg.plan.symbols import filled_line, is_symbolic, placed_line, shown_hosts
-from clusterseg.plan.variables import OUTER_JOB, OUTER_STEP
+from clusterseg.plan.variables import OUTER_ARRAY, OUTER_JOB, OUTER_STEP
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
@@ -248,7 +248,7 @@ def _outer(site: Site | None, slurm: SlurmPlan | None, listed: bool) -> tuple[st
         return OUTER_JOB
     names = [*OUTER_STEP]
     if slurm.array is None:
-        names.append("SLURM_ARRAY_*")
+        names.append(OUTER_ARRAY)
     if any(option.startswith("--mem=") for option in slurm.options):
         names += ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU"]  # srun refuses two of the three
     if listed:

@@ -52,14 +52,14 @@ def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]
         near = nearest(asked, list(site.partitions))
         hint = f"; did you mean {near}?" if near else ""
         warnings.append(f"the profile {site.name} knows no partition {asked}{hint}")
-    if (
-        partition.preemptible
-        and site.gives_notice(partition) is not True
-        and not dialect.starts_any_mpi
-    ):
+    notice = site.gives_notice(partition)
+    # None: who is preempted depends on more than the partition (preempt/qos), or nothing is known.
+    if_so = partition.preemptible is None and notice is False
+    if ((partition.preemptible and notice is not True) or if_so) and not dialect.starts_any_mpi:
         where = "this site" if site.name == GENERIC else site.title
+        what = "if it preempts a job" if if_so else "of preemption"
         warnings.append(
-            f"{where} gives no notice of preemption in the {_named(name)}; "
+            f"{where} gives no notice {what} in the {_named(name)}; "
             "at most one checkpoint interval is lost"
         )
     return warnings

@@ -34,6 +34,7 @@ OUTER_STEP = (
     *("SLURM_HET_*", "SLURM_PACK_*", "SLURM_PMIX*", "SLURM_PMI_*", "SLURM_MPI_TYPE"),
     *("SBATCH_*", "SALLOC_*", "SRUN_*", *_OUTER_RANK),
 )
+OUTER_ARRAY = "SLURM_ARRAY_*"  # and, in a job that is no array, that of another one
 
 # bash (manual, section 5.2) refuses to set these, or gives them other values than it is told.
 _OF_BASH = frozenset(

@@ -60,7 +60,8 @@ class Verdict(Struct, frozen=True):
     """The state of a run. `exit_code` is None while it goes on; `note` explains, if need be.
 
     `cause` is that of the last attempt's end (UNKNOWN if it was killed), None if there is none
-    or it still runs. `not_started`: nothing will happen until `resume` starts the submission.
+    or it still runs. `not_started`: nothing will happen until `resume` starts the submission, or
+    releases its job.
     """
 
     state: State
@@ -120,8 +121,8 @@ def judge(
     if submission is None:
         submission = SubmissionFacts(0, started=True, job=attempt.holder)
     if attempt.end is None:
-        return _unended(attempt, submission)
-    return _ended(attempt, attempt.end, submission)
+        return _unended(attempt, submission, next_stop)
+    return _ended(attempt, attempt.end, submission, next_stop)
 
 
 def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
@@ -149,32 +150,43 @@ def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     return _killed(submission.cause, stop, note)
 
 
-def _unended(attempt: AttemptFacts, submission: SubmissionFacts) -> Verdict:
+def _unended(attempt: AttemptFacts, submission: SubmissionFacts, next_stop: str | None) -> Verdict:
     """The last attempt has no end record: it runs, or was killed."""
     if attempt.holder is not Life.DEAD:
         return Verdict(State.RUNNING, note=attempt.note)
     if submission.job is not Life.DEAD:  # requeued by the scheduler: it will claim again
         note = attempt.note or submission.note
-        return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note)
-    if attempt.stop == StopReason.CANCEL_NOW:
+        held = submission.held
+        return Verdict(State.QUEUED, cause=Cause.UNKNOWN, note=note, not_started=held)
+    if StopReason.CANCEL_NOW in (attempt.stop, next_stop):
         return _final(State.CANCELLED, Cause.CANCELLED)
+    if next_stop == StopReason.CANCEL:  # while it waited to start again
+        return _final(State.STOPPED, Cause.CANCELLED)
     note = _joined("its supervisor was killed", attempt.note or submission.note)
     if submission.cause in (None, Cause.DONE):
         return _final(State.FAILED, Cause.UNKNOWN, note=note)
     return _killed(submission.cause, attempt.stop, note)
 
 
-def _ended(attempt: AttemptFacts, end: End, submission: SubmissionFacts) -> Verdict:
+def _ended(
+    attempt: AttemptFacts, end: End, submission: SubmissionFacts, next_stop: str | None
+) -> Verdict:
     if not end.will_restart:
         cancelled_now = end.cause is Cause.CANCELLED and attempt.stop == StopReason.CANCEL_NOW
         return _final(State.CANCELLED if cancelled_now else _AFTER[end.cause], end.cause)
     if attempt.holder is Life.ALIVE:  # the supervisor is about to claim the next attempt
         return Verdict(State.RUNNING, cause=end.cause)
     if submission.job is not Life.DEAD or attempt.holder is Life.UNKNOWN:
-        return Verdict(State.QUEUED, cause=end.cause, note=attempt.note or submission.note)
-    if attempt.stop == StopReason.CANCEL_NOW:
+        held = submission.held and attempt.holder is Life.DEAD
+        note = attempt.note or submission.note
+        return Verdict(State.QUEUED, cause=end.cause, note=note, not_started=held)
+    asked = (attempt.stop, next_stop)
+    if StopReason.CANCEL_NOW in asked:
         return _final(State.CANCELLED, Cause.CANCELLED)
-    note = _joined("its supervisor was killed before a restart", submission.note)
+    if StopReason.CANCEL in asked:
+        return _final(State.STOPPED, Cause.CANCELLED)
+    # Its supervisor was killed, or Slurm refused to queue its job again.
+    note = _joined("its job ended before the restart", submission.note)
     return _final(_AFTER[end.cause], end.cause, note=note)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from clusterseg.submit.job_identity import (
     fixed_key,
     keep,
     new_key,
+    own_environment,
     run_id,
     script_hash,
     was_restarted,
@@ -42,10 +44,11 @@ _MOST = 1000  # jobs of one id, one script and one user
 
 @dataclass(frozen=True)
 class Adopted:
-    """The job's run, and its launch line with the run directory in it."""
+    """The job's run, its launch line with the run directory in it, and its own environment."""
 
     run: RunPaths
     line: tuple[str, ...]
+    environ: Mapping[str, str]
 
 
 def adopt(
@@ -63,6 +66,8 @@ def adopt(
     the launch line as the script shows it. Raises ClustersegError outside of a Slurm job, for a
     bad job.yaml, and if `root` can't be written.
     """
+    slurm = Slurm(environ)
+    environ = own_environment(environ, slurm)
     allocation = Allocation.from_environ(environ)
     if allocation is None:
         raise ClustersegError(
@@ -74,7 +79,6 @@ def adopt(
     plan = read_request("job.yaml", overrides, environ, text=text, inside=True)
     for warning in plan.warnings:
         say(f"warning: {warning}")
-    slurm = Slurm(environ)
     job = Job(
         id=allocation.job_id,
         cluster=cluster_name(environ),
@@ -99,7 +103,22 @@ def adopt(
         except ClustersegError:
             if not run.identity.exists():  # else a process of this very job was quicker
                 raise
-    return Adopted(run, filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)}))
+    filled = filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)})
+    return Adopted(run, filled, environ)
+
+
+def keep_words(run: RunPaths, words: str) -> None:
+    """Notes why nothing was started where `status` looks for it.
+
+    What the job prints goes to a file that only the person knows who gave it to sbatch.
+    """
+    with suppress(OSError):
+        descriptor = os.open(
+            run.submission(0).output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
+            if not os.path.samestat(os.fstat(2), os.fstat(descriptor)):
+                file.write(f"{words}\n")
 
 
 def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPaths, str]:

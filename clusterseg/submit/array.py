@@ -20,6 +20,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.array_script import array_script
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import fill
+from clusterseg.plan.variables import OUTER_ARRAY
 from clusterseg.runs import store
 from clusterseg.runs.paths import RunPaths
 from clusterseg.submit.array_record import ArrayRecord
@@ -71,7 +72,6 @@ def tasks_of(array: str) -> list[int]:
     return sorted(tasks)
 
 
-_OUTER_ARRAY = "SLURM_ARRAY_*"  # what a plan that is no array unsets
 _MOST = 10_000  # runs; Slurm's MaxArraySize is 1001 by default
 
 
@@ -228,7 +228,7 @@ def _with_array(plan: Plan, array: str) -> Plan:
 
 def _knowing_its_task(plan: Plan) -> Plan:
     """`plan` for a task of an array: its script keeps the variables that say which."""
-    kept = tuple(pattern for pattern in plan.unset if pattern != _OUTER_ARRAY)
+    kept = tuple(pattern for pattern in plan.unset if pattern != OUTER_ARRAY)
     return replace(plan, unset=kept)
 
 

@@ -21,7 +21,7 @@ def job_to_wait_for(reference: str, root: Path) -> str:
         return ""
     if snapshot.verdict.not_started or snapshot.job_id is None:
         raise ClustersegError(
-            f"slurm.after: {run.run_id} was never started",
+            f"slurm.after: {run.run_id} was never started, or its job is held",
             code="after",
             help=f"clusterseg resume {run.run_id} starts it",
         )

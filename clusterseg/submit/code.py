@@ -225,7 +225,8 @@ def _diff(git: Git, status: Status, patience: float) -> tuple[bytes | None, bool
     if not status.changed or status.commit is None:
         return None, False
     answer = git.ask(
-        *("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "HEAD"),
+        *("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
+        "HEAD",
         patience=patience,
         largest=_LARGEST_DIFF,
     )

@@ -13,13 +13,18 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from clusterseg.cluster.slurm.allocation import ARRAY, TASK
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import KEY_IN_NAME, JobFacts
 from clusterseg.cluster.slurm.keeping import keep_key
 
 PATIENCE = 120.0  # seconds for a controller that does not answer; the nodes wait meanwhile
 PAUSE = 5.0  # seconds
+_OF_ARRAY = "SLURM_ARRAY_"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,31 @@ def ask(
     pause: Callable[[float], None] = time.sleep,
 ) -> Known | None:
     """What Slurm keeps of the job; None if it can't be asked from here (a container, say)."""
-    until = clock() + PATIENCE
-    while True:
-        try:
-            facts = _own(job, slurm.mine())
-            break
-        except SlurmUnreachable:
-            if clock() >= until:
-                return None
-            pause(PAUSE)
-        except SlurmError:
-            return None
+    facts = _own(job, _answer(slurm.mine, clock, pause) or ())
     return None if facts is None else Known(_key_in(job, facts), facts.submitted)
+
+
+def own_environment(
+    environ: Mapping[str, str],
+    slurm: Slurm,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> dict[str, str]:
+    """`environ` with the array of this very job, by Slurm's word; as it is without an answer.
+
+    A job that was submitted inside of an array's task inherits that array's variables, and would
+    take itself for the other task.
+    """
+    number = environ.get("SLURM_JOB_ID", "")
+    detail = _answer(lambda: slurm.show(number), clock, pause) if number.isdecimal() else None
+    if detail is None:
+        return dict(environ)
+    array, _, task = detail.id.partition("_")
+    if task and (environ.get(ARRAY), environ.get(TASK)) == (array, task):
+        return dict(environ)
+    own = {name: value for name, value in environ.items() if not name.startswith(_OF_ARRAY)}
+    return own | ({ARRAY: array, TASK: task} if task else {})
 
 
 def keep(job: Job, key: str, slurm: Slurm) -> bool:
@@ -101,6 +119,22 @@ def script_hash(text: str, overrides: Iterable[str]) -> str:
 
 def cluster_name(environ: Mapping[str, str]) -> str:
     return environ.get("SLURM_CLUSTER_NAME", "")
+
+
+def _answer(
+    question: Callable[[], T], clock: Callable[[], float], pause: Callable[[float], None]
+) -> T | None:
+    """Slurm's answer, waited for; None if it can't be asked from here."""
+    until = clock() + PATIENCE
+    while True:
+        try:
+            return question()
+        except SlurmUnreachable:
+            if clock() >= until:
+                return None
+            pause(PAUSE)
+        except SlurmError:
+            return None
 
 
 def _own(job: Job, jobs: Iterable[JobFacts]) -> JobFacts | None:

@@ -85,6 +85,37 @@ def is_unfinished(snapshot: Snapshot, environ: Mapping[str, str]) -> bool:
     return not is_queued_for_good(snapshot.run, submission, environ)
 
 
+def finish(
+    snapshot: Snapshot,
+    environ: Mapping[str, str],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    patience: float | None = None,
+) -> Submitted:
+    """Brings the last submission to its end (`is_unfinished`). Raises ClustersegError.
+
+    A job that ran already, and that Slurm holds, is only released: it is there, once, and of its
+    array, where it is of one, no other task is meant.
+    """
+    run, submission = snapshot.run, snapshot.submission
+    if submission is None:
+        raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")
+    if not waits_held(snapshot) or snapshot.job_id is None:
+        return start(run, submission, environ, say=say, patience=patience)
+    from clusterseg.submit.slurm_release import release  # noqa: PLC0415 (Slurm's)
+
+    release(snapshot.job_id, environ, patience=patience)
+    return Submitted(run.run_id, run.root, snapshot.job_id)
+
+
+def waits_held(snapshot: Snapshot) -> bool:
+    """Whether the job of the last attempt was queued again and waits until it is released."""
+    attempt, submission = snapshot.attempt, snapshot.submission
+    if attempt is None or attempt.claim is None or submission is None:
+        return False
+    return snapshot.verdict.not_started and attempt.claim.submission >= submission.number
+
+
 def refuse_unless_resumable(snapshot: Snapshot) -> None:
     """Raises ClustersegError if the run is alive or done, and says what to do instead."""
     run, verdict = snapshot.run.run_id, snapshot.verdict

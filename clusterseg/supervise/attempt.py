@@ -107,7 +107,7 @@ class _Supervisor:
         if over is not None:
             self._journal.say(f"{self._run.run_id}: {over}: nothing is started")
             return int(ExitCode.OK)
-        self._scheduler.begin()
+        self._between.hear(self._scheduler.begin())
         while True:
             try:
                 claim = claim_next(self._run, self._wanted(), self._witness, self._timing.patience)

@@ -15,6 +15,7 @@ from clusterseg.supervise.policy import cause_of_request
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.session import Stop
 from clusterseg.supervise.signals import Wakeups
+from clusterseg.supervise.slurm_job import Fate, Word, cause_of_fate
 
 
 class Between:
@@ -33,6 +34,15 @@ class Between:
         self._run, self._scheduler = run, scheduler
         self._wakeups, self._journal, self._look = wakeups, journal, look
         self._stop: Stop | None = None
+
+    def hear(self, word: Word) -> None:
+        """Takes the scheduler's first word. Its notice may have come before anybody listened.
+
+        A job that is queued again already needs none: TERM follows.
+        """
+        cause = cause_of_fate(word)
+        if cause is not None and word.fate in (Fate.PREEMPTED, Fate.TIME_LIMIT):
+            self._stop = Stop(cause, f"the scheduler says: {word.fate}", 0.0)
 
     def stop(self, claim: Claim) -> Stop | None:
         """Why the ranks of a claimed attempt are not to be started; None: they are."""

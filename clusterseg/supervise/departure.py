@@ -63,6 +63,8 @@ class Departure:
                 self._journal.say("the job is cancelled: it is not queued again")
                 return False
             queued = self._scheduler.queue_again(cause, word, avoid)
+            if queued is Queued.REFUSED and self._scheduler.ask().requeued:
+                continue  # by Slurm, between our question and our wish
             if queued is Queued.REFUSED:
                 self._journal.say("the job is not queued again; `clusterseg resume` goes on")
                 return False

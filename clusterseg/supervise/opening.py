@@ -12,6 +12,7 @@ from clusterseg.cluster.slurm.allocation import Allocation
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import place
+from clusterseg.plan.words import counted
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 
@@ -59,6 +60,7 @@ def open_run(run: RunPaths, argv: Sequence[str], environ: Mapping[str, str]) -> 
         )
     else:
         plan = place(planned, job.hosts)
+        refuse_unless_room(plan, job)
     intent = store.read_intent(submission)
     return Opening(
         run=run,
@@ -72,6 +74,30 @@ def open_run(run: RunPaths, argv: Sequence[str], environ: Mapping[str, str]) -> 
         restart_count=job.restart_count if job else 0,
         job=job,
     )
+
+
+def refuse_unless_room(plan: Plan, job: Allocation) -> None:
+    """Raises ClustersegError (`allocation`) for an allocation with fewer cores than the plan uses.
+
+    `sbatch -n1` of a script for two ranks: srun would refuse in every attempt, and mpirun would
+    run both ranks on one core. SLURM_TASKS_PER_NODE is no witness: it repeats the script's wish.
+    """
+    words = (*plan.spec.launcher_args, *plan.spec.slurm.extra)
+    if plan.spec.placement.oversubscribe or "--overcommit" in words or "-O" in words:
+        return
+    for host, ranks in plan.hosts.items():
+        had = job.cpus.get(host)
+        # Where a core has several threads it counts as several: only too few are surely too few.
+        if had is None or ranks * plan.threads <= had:
+            continue
+        raise ClustersegError(
+            f"{host} gives this job {counted(had, 'core')}, and the plan runs "
+            f"{counted(ranks, 'rank')} × {counted(plan.threads, 'core')} there",
+            code="allocation",
+            help="submit the job with `clusterseg submit`, or give sbatch the script as it is; "
+            "for other sizes change job.yaml (placement.oversubscribe: true shares cores)",
+            exit_code=ExitCode.FAILED,
+        )
 
 
 def _own_submission(run: RunPaths, job_ids: set[str]) -> SubmissionPaths:

@@ -29,8 +29,8 @@ class Queued(Enum):
 class Scheduler(Protocol):
     """The world around one supervisor. Nothing here raises: no answer is an answer."""
 
-    def begin(self) -> None:
-        """Once, before the first claim."""
+    def begin(self) -> Word:
+        """Once, before the first claim; what the scheduler says of the job by then."""
         ...
 
     def claimed(self) -> None:
@@ -113,8 +113,8 @@ class NoScheduler:
         self.allotted = time_limit
         self.end_of_time = None if time_limit is None else time.monotonic() + time_limit
 
-    def begin(self) -> None:
-        pass
+    def begin(self) -> Word:
+        return NO_WORD
 
     def claimed(self) -> None:
         pass

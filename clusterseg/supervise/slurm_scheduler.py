@@ -61,6 +61,9 @@ class SlurmScheduler:
         `adopted_as`: the name of the run, if this job made it (`sbatch` of a rendered script).
         """
         self._job, self._plan, self._key = job, plan, key
+        # What Slurm's commands take. A script may have lost the variables of its array; the bare
+        # number of a task can mean the whole array.
+        self._id = job.job_id
         self._slurm, self._journal = slurm, journal
         self.restart_count = job.restart_count
         self.allotted = time_limit
@@ -76,14 +79,15 @@ class SlurmScheduler:
         self._looked_for_twins = False
         self._adopted_as, self._is_kept = adopted_as, False
 
-    def begin(self) -> None:
+    def begin(self) -> Word:
         word = self.ask()
         if not self._plan.requeue and word.fate is Fate.RUNNING and word.may_requeue:
             # Our own requeue had to allow it; Slurm's is unwanted again.
             try:
-                self._slurm.update(self._job.job_id, "Requeue=0")
+                self._slurm.update(self._id, "Requeue=0")
             except SlurmError as error:
                 self._journal.note(f"Slurm may requeue this job by itself: {error}")
+        return word
 
     def claimed(self) -> None:
         if not self._looked_for_twins:
@@ -104,17 +108,16 @@ class SlurmScheduler:
             detail = self._show()
         except SlurmError as error:
             if not self._silent:
-                self._journal.say(f"Slurm does not tell about job {self._job.job_id}: {error}")
+                self._journal.say(f"Slurm does not tell about job {self._id}: {error}")
             self._silent = True
         else:
             self._silent = False
         if detail is not None and not is_own(detail, self._key, os.getuid()):
             if not self._lost_id:
-                self._journal.say(
-                    f"the id {self._job.job_id} is another job's now: Slurm lost ours"
-                )
+                self._journal.say(f"the id {self._id} is another job's now: Slurm lost ours")
             self._lost_id, detail = True, None
         if detail is not None:
+            self._id = detail.id
             # Slurm sets the variable only where it is not 0: in a job that one of its kind has
             # submitted with a bare sbatch stands the other's. And a controller may lose its count.
             self.restart_count = min(self.restart_count, detail.restarts)
@@ -132,13 +135,13 @@ class SlurmScheduler:
 
     def _show(self) -> JobDetail | None:
         try:
-            return self._slurm.show(self._job.job_id)
+            return self._slurm.show(self._id)
         except SlurmUnreachable as error:
             if not error.killed:
                 raise
         # The TERM with which Slurm ends the batch step hits the program that we just asked, too:
         # without its word a requeue would look like a crash.
-        return self._slurm.show(self._job.job_id)
+        return self._slurm.show(self._id)
 
     def confirm_end(self) -> None:
         if self._asked is None or time.monotonic() - self._asked > _FRESH:
@@ -182,15 +185,15 @@ class SlurmScheduler:
             return Queued.YES
         try:
             if not word.may_requeue:
-                self._slurm.update(self._job.job_id, "Requeue=1")
-            self._slurm.requeue(self._job.job_id)
+                self._slurm.update(self._id, "Requeue=1")
+            self._slurm.requeue(self._id)
         except SlurmUnreachable as error:
             self._journal.say(f"{error}")
             return Queued.UNANSWERED
         except SlurmMissing:
             return Queued.BY_ITSELF if self.can_queue_again(cause) else Queued.REFUSED
         except SlurmRefused as error:
-            self._journal.say(f"Slurm does not queue job {self._job.job_id} again: {error}")
+            self._journal.say(f"Slurm does not queue job {self._id} again: {error}")
             return Queued.REFUSED
         # Only a job that waits can be told which nodes to avoid; ours waits from now on, while
         # KillWait runs for this process (done so with Slurm 22.05).
@@ -204,7 +207,7 @@ class SlurmScheduler:
             return  # what runs under our id is not ours to end
         until = time.monotonic() + _STEPS_GONE
         try:
-            while left := slurm_allocation.steps(self._slurm, self._job.job_id):
+            while left := slurm_allocation.steps(self._slurm, self._id):
                 if time.monotonic() > until:
                     self._journal.say(f"steps {', '.join(left)} do not end")
                     return
@@ -224,7 +227,7 @@ class SlurmScheduler:
         if self._lives is None:
             self._lives = []
             try:
-                self._lives = slurm_allocation.earlier_lives(self._slurm, self._job.job_id)
+                self._lives = slurm_allocation.earlier_lives(self._slurm, self._id)
             except SlurmError as error:
                 self._journal.note(f"no accounting: {error}")
         if len(self._lives) != self.restart_count:  # lives are missing: which is which?
@@ -250,7 +253,7 @@ class SlurmScheduler:
     def _keep_key(self) -> None:
         """Only by the key does a requeue surely find the run that this job made."""
         if self._adopted_as is not None and not self._is_kept:
-            self._is_kept = keep_key(self._job.job_id, self._adopted_as, self._key, self._slurm)
+            self._is_kept = keep_key(self._id, self._adopted_as, self._key, self._slurm)
             if not self._is_kept:
                 self._journal.note("Slurm does not keep the run's key yet")
 
@@ -265,7 +268,7 @@ class SlurmScheduler:
                 for job in self._slurm.mine()
                 if job.is_held and carries(job, self._key)
             }
-            twins = sorted(found - {_whole(self._job.job_id), str(self._job.number)})
+            twins = sorted(found - {_whole(self._id), str(self._job.number)})
             if twins:
                 self._journal.say(f"cancelling held duplicates of this job: {', '.join(twins)}")
                 self._slurm.cancel(*twins, pending_only=True)
@@ -284,7 +287,7 @@ class SlurmScheduler:
                 # It could never start again. Slurm itself gives no job a node that is down.
                 self._journal.say(f"the partition is too small to do without {', '.join(hosts)}")
                 return
-            self._slurm.exclude(self._job.job_id, avoided)
+            self._slurm.exclude(self._id, avoided)
         except (SlurmError, ValueError) as error:
             self._journal.say(f"{', '.join(hosts)} can't be excluded: {error}")
         else:

@@ -31,6 +31,13 @@ def test_a_job() -> None:
     assert job.hosts == ["n1", "n2", "n3"]
 
 
+def test_cores_of_which_slurm_says_nothing_are_not_made_up() -> None:
+    job = Allocation.from_environ({k: v for k, v in JOB.items() if "CPUS" not in k})
+    assert job is not None
+    assert job.cpus == {}
+    assert job.hosts == ["n1", "n2", "n3"]
+
+
 def test_a_task_of_an_array_is_no_whole_array() -> None:
     array = {"SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "2"}
     job = Allocation.from_environ(JOB | array)

@@ -42,8 +42,12 @@ def test_who_is_warned_of_preemption(parameters: dict[str, str], signals: bool) 
 def test_without_preemption_and_with_that_of_qos() -> None:
     none = read_facts({**CONFIG, "PreemptType": "preempt/none"}, PARTITIONS)
     assert none.partitions["low"].preemptible is False
-    by_qos = read_facts({**CONFIG, "PreemptType": "preempt/qos"}, PARTITIONS)
+    qos = {**CONFIG, "PreemptType": "preempt/qos"}
+    by_qos = read_facts(qos, PARTITIONS)
     assert by_qos.partitions["low"].preemptible is None
+    assert by_qos.warns(by_qos.partitions["low"]) is False
+    told = read_facts({**qos, "PreemptParameters": "send_user_signal"}, PARTITIONS)
+    assert told.warns(told.partitions["low"]) is None  # it depends on the grace time of the QOS
 
 
 def test_junk_is_borne() -> None:

@@ -213,6 +213,8 @@ def test_no_notice_of_preemption_is_said_where_it_costs() -> None:
     assert not slurm_plan(spot, "srun").warnings
     assert not slurm_plan(told, "openmpi5").warnings
     assert not slurm_plan("", "openmpi5").warnings
+    (warning,) = slurm_plan("", "openmpi5", at=site(SITE + "preemption_notice: false\n")).warnings
+    assert "gives no notice if it preempts a job in the" in warning
     noticed = site(SITE + "preemption_notice: true\n")
     assert not slurm_plan(spot, "openmpi5", at=noticed).warnings
 

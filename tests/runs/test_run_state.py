@@ -228,12 +228,35 @@ def test_a_job_cancelled_while_it_waits_to_go_on_keeps_what_its_attempt_said() -
     )
 
 
+@pytest.mark.parametrize("ended", [None, end(Cause.PREEMPTED, will_restart=True)])
+def test_a_request_to_stop_while_it_waits_to_go_on_is_what_ended_it(ended: End | None) -> None:
+    gone = submission(cause=Cause.CANCELLED, note="scancel")
+    for before in (None, "preempted"):
+        last = [attempt(ended=ended, stop=before)]
+        assert judge([gone], last, CANCEL) == Verdict(State.STOPPED, 75, Cause.CANCELLED)
+        assert judge([gone], last, NOW) == Verdict(State.CANCELLED, 1, Cause.CANCELLED)
+    # Somebody else cancelled it.
+    assert judge([gone], [attempt(ended=ended)]).note is not None
+
+
 def test_a_held_job_is_queued_and_finished_by_resume() -> None:
     verdict = judge([submission(job=ALIVE, held=True, note="job 12 is held")], [])
     assert verdict == Verdict(State.QUEUED, note="job 12 is held", not_started=True)
     unrecorded = submission(started=False, job=ALIVE, held=True, note="job 12 waits for it")
     assert judge([unrecorded], []).note == "job 12 waits for it"
     assert judge([unrecorded], []).not_started
+
+
+@pytest.mark.parametrize("ended", [None, end(Cause.PREEMPTED, will_restart=True)])
+def test_a_job_that_was_queued_again_and_is_held_needs_resume(ended: End | None) -> None:
+    held = submission(job=ALIVE, held=True, note="and holds it")
+    verdict = judge([held], [attempt(ended=ended)])
+    assert (verdict.state, verdict.over, verdict.note) == (State.QUEUED, False, "and holds it")
+    assert verdict.not_started
+    # It may still write: whose job is released then?
+    for holder in (ALIVE, UNKNOWN):
+        assert not judge([held], [attempt(ended=ended, holder=holder)]).not_started
+    assert not judge([submission(job=ALIVE)], [attempt(ended=ended)]).not_started
 
 
 def test_a_lost_job_is_never_over_by_itself() -> None:

@@ -528,6 +528,21 @@ def test_nothing_of_the_repository_is_executed(repository: Path, tmp_path: Path)
     assert not trap.exists()
 
 
+def test_a_diff_brings_the_code_back(repository: Path, tmp_path: Path) -> None:
+    changes = {"table.bin": b"\0\1\2" * 50, "prog.py": b"print('changed')\n"}
+    (repository / "work" / "table.bin").write_bytes(b"\0before")
+    commit_all(repository)
+    for name, data in changes.items():
+        (repository / "work" / name).write_bytes(data)
+    found = gather(plan_of("code=in-place"), os.environ)
+    assert found.diff is not None
+    (tmp_path / "git.diff").write_bytes(found.diff)
+    git(repository, "checkout", "-q", "HEAD", "--", ".")
+    git(repository, "apply", "../git.diff")
+    for name, data in changes.items():
+        assert (repository / "work" / name).read_bytes() == data
+
+
 def test_a_long_diff_is_cut(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "work" / "prog.py").write_text("x = 1\n" * 100_000)
     monkeypatch.setattr("clusterseg.submit.code._LARGEST_DIFF", 10_000)

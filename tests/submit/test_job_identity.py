@@ -18,6 +18,7 @@ from clusterseg.submit.job_identity import (
     fixed_key,
     keep,
     new_key,
+    own_environment,
     run_id,
     script_hash,
 )
@@ -30,8 +31,15 @@ digits = st.text("0123456789abcdef", min_size=12, max_size=12)
 class Queue:
     """Slurm with one job, or with an error."""
 
-    def __init__(self, *, comment: str = "", name: str = "job.sh", error: Exception | None = None):
-        self.comment, self.name, self.error = comment, name, error
+    def __init__(
+        self,
+        *,
+        id: str = "12",
+        comment: str = "",
+        name: str = "job.sh",
+        error: Exception | None = None,
+    ) -> None:
+        self.id, self.comment, self.name, self.error = id, comment, name, error
         self.updates: list[str] = []
         self.asked = 0
 
@@ -48,7 +56,9 @@ class Queue:
 
     def show(self, job_id: str) -> JobDetail | None:
         assert job_id == "12"
-        return JobDetail(id="12", number=12, state=JobState.RUNNING, comment=self.comment)
+        if self.error is not None:
+            raise self.error
+        return JobDetail(id=self.id, number=12, state=JobState.RUNNING, comment=self.comment)
 
     def update(self, job_id: str, *settings: str) -> None:
         self.updates += settings
@@ -87,6 +97,28 @@ def test_a_silent_controller_is_waited_for() -> None:
     queue = Queue(error=SlurmUnreachable("squeue", "silent"))
     assert ask(JOB, queue, clock=lambda: now, pause=pause) is None
     assert now >= PATIENCE
+
+
+OUTER = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "7", "A": "x"}
+
+
+@pytest.mark.parametrize(
+    ("id", "environ"),
+    [
+        ("12", {"SLURM_JOB_ID": "12", "A": "x"}),  # the array is that of an outer job
+        ("9_7", OUTER),
+        ("12_2", OUTER | {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "2"}),
+    ],
+)
+def test_which_array_a_job_is_of(id: str, environ: dict[str, str]) -> None:
+    assert own_environment(OUTER, Queue(id=id)) == environ
+
+
+def test_without_slurms_word_the_environment_is_believed() -> None:
+    assert own_environment(OUTER, Queue(error=SlurmMissing("no scontrol", code="x"))) == OUTER
+    assert own_environment({"A": "x"}, Queue(error=AssertionError("outside of a job"))) == {
+        "A": "x"
+    }
 
 
 @given(digits, digits)

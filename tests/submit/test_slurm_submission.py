@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -208,6 +210,20 @@ def test_odd_folders(login: Login, tmp_path: Path) -> None:
         assert "attempt 0" in run.submission(0).output.read_text()
 
 
+def test_a_notice_while_the_script_sets_up_ends_nothing(login: Login) -> None:
+    setup = "environment: {setup: ['touch begun', 'sleep 3']}"
+    run = login.submit(login.job("grep SigIgn /proc/self/status", setup))
+    deadline = time.monotonic() + 30
+    while not (login.folder / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    login.cluster.run("scancel", "--batch", "--signal=USR1", job_id(run))
+    assert login.until(run, "done", "failed", "stopped") == "done"
+    assert len(read_claims(run)) == 1
+    ignored = int(run.attempt(0).log(0).read_text().split()[1], 16)
+    assert not ignored & 1 << (signal.SIGUSR1 - 1)
+
+
 def test_cancel_while_it_waits(login: Login, nothing_starts: None) -> None:
     stranger = login.cluster.sbatch("-p", "low", "--wrap", "true")
     run = login.submit(login.job("true"), "--set", "slurm.partition=low")
@@ -283,6 +299,27 @@ def test_a_client_that_waits_for_slurm_does_not_start_what_was_resumed_meanwhile
     assert (tmp_path / "ran").read_text() == "ran\n"
     assert store.read_job_id(run.submission(0)) is None
     assert login.state(run) == "done"
+
+
+def test_cancel_while_it_waits_to_go_on(login: Login) -> None:
+    run = login.submit(login.job("sleep 60"), "--set", "slurm.partition=low")
+    login.until(run, "running")
+    login.cluster.scontrol("update", "partitionname=low", "state=down")
+    try:
+        login.cluster.scontrol("requeue", job_id(run))
+        # Later than that its first life has ended for Slurm, too.
+        deadline = time.monotonic() + 60
+        while login.cluster.job(job_id(run))["Reason"] != "PartitionDown":
+            assert time.monotonic() < deadline, login.cluster.job(job_id(run))
+            time.sleep(0.3)
+        login.until(run, "queued")
+        login("cancel", run.root)
+        status = json.loads(login("status", run.root, "--json").stdout)
+    finally:
+        login.cluster.scontrol("update", "partitionname=low", "state=up")
+    assert (status["state"], status["cause"], status["note"]) == ("stopped", "cancelled", None)
+    login("wait", run.root, code=75)
+    assert len(read_claims(run)) == 1
 
 
 def test_cancel_and_go_on_with_other_nodes(login: Login) -> None:
@@ -486,6 +523,68 @@ def test_a_script_whose_key_slurm_did_not_keep_at_first_is_known_after_a_requeue
     assert login.all_runs == [run]
     assert len(read_claims(run)) > 1
     assert login.cluster.job(job)["Comment"] == f"clusterseg:{key}"
+
+
+@pytest.mark.parametrize("launcher", ["srun", "openmpi5"])
+def test_a_script_in_a_smaller_job_than_it_is_for_starts_nothing(
+    login: Login, tmp_path: Path, launcher: str
+) -> None:
+    path = login.folder / "job.sh"
+    two = ("--set", "resources.ranks=2", "--set", f"launcher={launcher}")
+    login("render", login.job("true"), "-o", path, *two)
+    job = login.cluster.sbatch("-n1", path, cwd=tmp_path)
+    login.cluster.wait_until(job)
+    (run,) = login.all_runs
+    assert not read_claims(run)
+    said = (tmp_path / f"tiny-{job}.out").read_text()
+    why = "gives this job 1 core, and the plan runs 2 ranks × 1 core there"
+    assert why in said
+    # What the job printed is in a file that `status` does not know.
+    assert login.state(run) == "failed"
+    assert why in login("status", run.root).stdout
+    assert stat.S_IMODE(run.submission(0).output.stat().st_mode) == 0o600
+    whole = login.cluster.sbatch(path, cwd=tmp_path)
+    login.cluster.wait_until(whole)
+    assert {login.state(one) for one in login.all_runs} == {"failed", "done"}
+
+
+def test_a_script_as_an_array_is_one_run_a_task(
+    login: Login, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The last task's own number is that of the whole array: its notice is no one else's."""
+    path = script(f"echo $SLURM_ARRAY_TASK_ID; test $CLUSTERSEG_ATTEMPT = 1 || {POLITE}")
+    array = login.cluster.sbatch("--array=0-2", path, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(login.all_runs) < 3 or {login.state(run) for run in login.all_runs} != {"running"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    runs = {job_id(run): run for run in login.all_runs}
+    assert set(runs) == {f"{array}_{task}" for task in range(3)}
+    assert len({read_claims(run)[0].key for run in runs.values()}) == 3
+    last = runs[f"{array}_2"]
+    assert last.run_id.startswith(f"tiny-j{array}_2-")
+    assert login.cluster.job(f"{array}_2")["JobId"] == str(array)
+    login.cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_2")
+    login.until(last, "done", seconds=90)
+    assert [len(read_claims(run)) for _, run in sorted(runs.items())] == [1, 1, 2]
+    assert last.attempt(1).log(0).read_text() == "2\n"
+    for task in range(2):
+        assert login.cluster.job(f"{array}_{task}")["Restarts"] == "0"
+        login("cancel", runs[f"{array}_{task}"].root)
+    assert [login.state(run) for _, run in sorted(runs.items())] == ["stopped", "stopped", "done"]
+
+
+def test_a_script_submitted_inside_of_an_array_is_no_task_of_it(
+    login: Login, script: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = script("echo task $SLURM_ARRAY_TASK_ID")
+    outer = f"#!/bin/bash\nexport CLUSTERSEG_RUNS={login.runs}\nsbatch --parsable {path} > inner\n"
+    login.cluster.wait_until(login.cluster.sbatch("--array=7", script=outer, cwd=tmp_path))
+    inner = (tmp_path / "inner").read_text().strip()
+    login.cluster.wait_until(inner)
+    (run,) = login.all_runs
+    assert read_claims(run)[0].job_id == job_id(run) == inner
+    assert run.attempt(0).log(0).read_text() == "task\n"
 
 
 def test_a_script_given_to_bash_says_what_it_is_for(

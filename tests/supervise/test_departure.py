@@ -78,6 +78,13 @@ def test_refused(wakeups: Wakeups) -> None:
     assert not leave(wakeups, Played([Queued.REFUSED]))
 
 
+def test_what_slurm_queued_again_first_is_not_refused(wakeups: Wakeups) -> None:
+    again = Word(Fate.REQUEUED)
+    scheduler = Played([Queued.REFUSED, Queued.YES], words=[Word(Fate.RUNNING), again, again])
+    assert leave(wakeups, scheduler)
+    assert len(scheduler.asked_for) == 2
+
+
 def test_a_job_that_was_cancelled_meanwhile_is_never_queued_again(wakeups: Wakeups) -> None:
     scheduler = Played([], words=[Word(Fate.CANCELLED)])
     assert not leave(wakeups, scheduler)

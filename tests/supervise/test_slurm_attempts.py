@@ -46,6 +46,22 @@ def test_preempted_with_notice(
     assert job.left() == []
 
 
+def test_preempted_before_there_is_anybody_to_listen(
+    slurm_cluster_signal: DevCluster, tmp_path: Path
+) -> None:
+    setup = 'test "$SLURM_RESTART_COUNT" || { sleep 5; touch awake; }'
+    job = SlurmRun.submit(
+        slurm_cluster_signal, tmp_path, "--steps", "3", environment={"setup": [setup]}
+    )
+    slurm_cluster_signal.wait_until(job.job, "RUNNING")
+    job.preempt()
+    end = job.until_end(0)
+    assert (tmp_path / "awake").exists()
+    assert (end["cause"], end["will_restart"]) == ("preempted", True)
+    assert not job.run.attempt(0).events(0).exists()
+    assert [one["cause"] for one in job.until_done()] == ["preempted", "done"]
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_preempted_without_notice(slurm_cluster: DevCluster, tmp_path: Path, launcher: str) -> None:
     """srun: TERM reaches the ranks. mpirun: its daemons get TERM and the ranks die at once."""
@@ -81,6 +97,39 @@ def test_requeued_by_hand(slurm_cluster: DevCluster, tmp_path: Path) -> None:
     assert ends[0]["will_restart"] is True
     assert job.claim(1)["restart_count"] == 1  # it was not queued a second time
     assert job.left() == []
+
+
+def test_a_start_that_fails_on_a_node_holds_the_job_until_resume(
+    slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    job = SlurmRun.submit(slurm_cluster, tmp_path, *RESUMING)
+    job.until_steps()
+    # Where slurmd wants to make the job's folder there is a file.
+    folder = slurm_cluster.slurm_conf.parent.parent
+    blocks = [folder / f"spool-{node}" / f"job{int(job.job):05}" for node in slurm_cluster.nodes]
+    assert any(block.is_dir() for block in blocks)
+    slurm_cluster.run("scancel", "--batch", "--signal=USR1", job.job)
+    assert job.until_end(0)["will_restart"]
+    job.until(lambda: not any(block.exists() for block in blocks), "this life is over")
+    try:
+        for block in blocks:
+            block.touch()
+        job.until(lambda: "held" in slurm_cluster.job(job.job)["Reason"], "Slurm holds it")
+    finally:
+        for block in blocks:
+            block.unlink(missing_ok=True)
+    job.until(lambda: "holds it" in (job.status()["note"] or ""), "status says so")
+    shown = slurm_cluster.run("clusterseg", "status", job.run.root)
+    assert "its start on a node failed" in shown.stdout
+    assert "clusterseg resume" in shown.stdout
+    refused = slurm_cluster.run(
+        "clusterseg", "resume", job.run.root, "--set", "notes=x", check=False
+    )
+    assert refused.returncode == 2
+    assert "held" in refused.stderr
+    slurm_cluster.run("clusterseg", "resume", job.run.root)
+    assert [one["cause"] for one in job.until_done()] == ["preempted", "done"]
+    assert job.claim(1)["job_id"] == job.job
 
 
 def test_scancel_is_final(slurm_cluster: DevCluster, tmp_path: Path) -> None:

@@ -162,6 +162,18 @@ def test_a_requeue_names_the_job_and_the_hosts_to_avoid(tmp_path: Path) -> None:
     ]
 
 
+def test_the_bare_number_of_a_task_is_no_whole_array(tmp_path: Path) -> None:
+    task = SHOWN.replace("JobId=12 ", "JobId=12 ArrayJobId=12 ArrayTaskId=2 ")
+    own = scheduler(tmp_path, scontrol=WELL.replace(SHOWN, task))
+    assert own.queue_again(Cause.TIME_LIMIT, own.ask(), ["n2"]) is Queued.YES
+    assert asked(tmp_path) == [
+        "-o show job 12",
+        "requeue 12_2",
+        "-o show partition low",
+        "update JobId=12_2 ExcNodeList=n2",
+    ]
+
+
 def test_no_host_is_avoided_that_cannot_be_done_without(tmp_path: Path) -> None:
     own = scheduler(tmp_path, scontrol=WELL)
     own.queue_again(Cause.NODE_FAIL, Word(Fate.RUNNING, excluded="n[3-4]"), ["n2"])

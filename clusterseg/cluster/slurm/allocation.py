@@ -16,6 +16,7 @@ from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.cluster.slurm.jobs import JobState, job_state
 from clusterseg.errors import ClustersegError, ExitCode
 
+ARRAY, TASK = "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"
 _NUMBER = re.compile(r"\d{1,18}")
 # Slurm's words for a node that can't work; one that drains goes on with its jobs.
 _LOST = ("DOWN", "FAIL", "ERROR", "NOT_RESPONDING", "POWERED_DOWN", "REBOOT_ISSUED")
@@ -25,7 +26,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
     """A job as its own environment has it.
 
     `job_id` is what Slurm's commands take: "12", or "12_3" for a task of an array, where the
-    bare number would mean all of it. `tasks` and `cpus` are by host, in Slurm's order.
+    bare number would mean all of it. `tasks` and `cpus` are by host, in Slurm's order; `cpus`,
+    which counts hardware threads, is empty where Slurm says nothing of them.
     """
 
     job_id: str
@@ -51,7 +53,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
             return None
         try:
             hosts = hostlist.expand(nodes)
-            cpus = _by_host(hosts, environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+            counts = environ.get("SLURM_JOB_CPUS_PER_NODE", "")
+            cpus = _by_host(hosts, counts) if counts else {}
             tasks = _by_host(hosts, environ.get("SLURM_TASKS_PER_NODE", ""))
         except ValueError as error:
             raise ClustersegError(
@@ -144,7 +147,7 @@ def partition_size(slurm: Slurm, partition: str) -> int | None:
 
 
 def _own_id(environ: Mapping[str, str], number: str) -> str:
-    array, task = environ.get("SLURM_ARRAY_JOB_ID", ""), environ.get("SLURM_ARRAY_TASK_ID", "")
+    array, task = environ.get(ARRAY, ""), environ.get(TASK, "")
     if _NUMBER.fullmatch(array) and _NUMBER.fullmatch(task):
         return f"{array}_{task}"
     return number

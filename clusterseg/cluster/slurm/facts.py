@@ -65,6 +65,8 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
         """Whether a job that is preempted there is told in its batch script; None: not known."""
         if partition.preemptible is False:
             return None
+        if partition.preemptible is None and self.signals_script:
+            return None  # the grace time is that of the quality of service
         return self.signals_script and partition.grace > 0
 
 

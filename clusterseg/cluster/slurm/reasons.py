@@ -66,6 +66,7 @@ _WAITS = ""
 # What Slurm writes in place of a code (slurmctld: node_scheduler.c, job_mgr.c).
 _SENTENCES = (
     (re.compile(r"^Nodes required for job are DOWN"), "NodeDown"),
+    (re.compile(r"launch failed requeued held", re.I), "LaunchFailedHeld"),
     (re.compile(r"requeued held|launch failure limit", re.I), "JobHoldMaxRequeue"),
     (re.compile(r"^job requeued in (held|special exit) state", re.I), "RequeuedHeld"),
     (re.compile(r"account not permitted|not in group permitted", re.I), "AccountNotAllowed"),
@@ -108,7 +109,13 @@ _TABLE: dict[str, tuple[str, str, bool]] = {
         "look at the nodes with the site's support, then: scontrol release JOB",
         False,
     ),
-    "RequeuedHeld": ("it was queued again and is held", "scontrol release JOB", False),
+    # Slurm has no such code: in place of one it writes a sentence.
+    "LaunchFailedHeld": (
+        "its start on a node failed, so Slurm queued it again and holds it",
+        "clusterseg resume RUN lets it go; if that fails again, ask the site's support",
+        False,
+    ),
+    "RequeuedHeld": ("it was queued again and is held", "clusterseg resume RUN lets it go", False),
     "BeginTime": (
         "its earliest start is not reached (a job that was queued again waits for some time)",
         _WAITS,
