@@ -11,6 +11,7 @@ from clusterseg.plan.communicator import communicator
 from clusterseg.plan.containers import check_mounts, container_of
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
+from clusterseg.plan.job_variables import own_variables
 from clusterseg.plan.launch_line import launch_line
 from clusterseg.plan.model import (
     AFTER,
@@ -109,6 +110,7 @@ def make_plan(
         argv=line.argv,
         environment=line.environment,
         unset=(*_outer(site, slurm, listed), *dialect.unset),
+        own=() if slurm is None else own_variables(slurm.options),
         script="",
         hostfile=line.hostfile,
         communicator=communicator(spec, geometry, pair, horovod),
@@ -249,8 +251,6 @@ def _outer(site: Site | None, slurm: SlurmPlan | None, listed: bool) -> tuple[st
     names = [*OUTER_STEP]
     if slurm.array is None:
         names.append("SLURM_ARRAY_*")
-    if any(option.startswith("--mem=") for option in slurm.options):
-        names += ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU"]  # srun refuses two of the three
     if listed:
         names.append("SLURM_NTASKS_PER_NODE")  # it holds for the job, not for these ranks
     return tuple(names)
