@@ -53,8 +53,13 @@ def _decided(plan: Plan) -> list[str]:
 
 
 def _here_document(text: str) -> str:
-    """`text` as bash's standard input, as it stands; a last line gets its end if it lacks one."""
-    body = text if text.endswith("\n") else text + "\n"
+    """`text` as bash's standard input; a last line gets its end if it lacks one.
+
+    The other line breaks that YAML knows become the usual one: sbatch refuses a script with that
+    of DOS ("Batch script contains DOS line breaks").
+    """
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    body = plain if plain.endswith("\n") else plain + "\n"
     lines = set(body.split("\n"))
     mark = next(
         mark for number in range(len(lines) + 1) if (mark := f"JOB_YAML{number or ''}") not in lines

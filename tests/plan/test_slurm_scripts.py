@@ -199,8 +199,21 @@ def test_any_job_survives_in_its_script(bench: Path, notes: list[str]) -> None:
     text = COMMAND + "".join(f"# {line}\n{line}\n" for line in notes)
     words = run(bench, bare_script(slurm_program(bench), text, [], "/r"))
     assert words[:3] == ["attempt", "--runs-dir", "/r"]
-    assert (bench / "stdin").read_bytes() == text.encode()
+    given = (bench / "stdin").read_bytes()
+    assert b"\r" not in given
+    assert given == text.replace("\r\n", "\n").replace("\r", "\n").encode()
     assert (bench / "environment").exists()
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "", "\r\r\n"])
+def test_a_job_with_the_line_breaks_of_dos_is_the_same_job(bench: Path, end: str) -> None:
+    text = COMMAND + "notes: |\n  one\n  two"
+    script = bare_script(slurm_program(bench), text.replace("\n", "\r\n") + end, [], "/r")
+    assert "\r" not in script
+    run(bench, script)
+    given = (bench / "stdin").read_text()
+    meant = parse_job(text + "\n", "job.yaml", environ={}).spec
+    assert parse_job(given, "job.yaml", environ={}).spec == meant
 
 
 def slurm_program(bench: Path) -> Plan:
