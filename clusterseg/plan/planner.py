@@ -122,7 +122,7 @@ def make_plan(
             *_root_warnings(spec, as_root),
             *core_warnings(spec, dialect, geometry, hosts),
             *far_warnings(far),
-            *(slurm_warnings(spec, dialect, site) if site is not None else ()),
+            *(slurm_warnings(spec, geometry, dialect, site) if site is not None else ()),
         ),
         spec=spec if code is None else with_data_in_place(spec, code),
         rank_words=line.rank_words,

@@ -217,6 +217,20 @@ def test_no_notice_of_preemption_is_said_where_it_costs() -> None:
     assert not slurm_plan(spot, "openmpi5", at=noticed).warnings
 
 
+def test_cores_that_are_shared_need_a_number_of_cores() -> None:
+    """Without one Slurm is asked for a core a rank, which it may never find."""
+    text = "resources: {nodes: 1, ranks: 4, cpus_per_rank: 1}\nplacement: {oversubscribe: true}\n"
+    (warning,) = slurm_plan(text, at=site("title: x\n")).warnings
+    assert "placement.oversubscribe does nothing" in warning
+    assert "4 a node" in warning
+    assert "`cores`" in warning
+    known = slurm_plan(text, at=site("title: x\ndefault_partition: a\npartitions: {a: {cores: 2}}"))
+    assert options(known)["--ntasks"] == "2"
+    assert not [one for one in known.warnings if "does nothing" in one]
+    for fits in (text.replace("ranks: 4", "ranks: 1"), text.replace("true", "false")):
+        assert not slurm_plan(fits, at=site("title: x\n")).warnings
+
+
 def test_symbols_are_filled_in_where_they_stand() -> None:
     made = slurm_plan("slurm: {after: x}\ncommand: [echo, '{run_dir}', '{output}']\n")
     filled = fill(made, run_dir="/r", output="/r/100%/o", after="17")
