@@ -10,7 +10,7 @@ from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, LauncherPair
 from clusterseg.plan.placement import binding
 from clusterseg.plan.site import Site
-from clusterseg.plan.slurm_options import accelerators_per_rank
+from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
 from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
 from clusterseg.spec.model import JobSpec
 
@@ -119,7 +119,7 @@ def _said(
         threads = site.partition(spec.slurm.partition)[1].threads_per_core
         yield "cpus", {"cpus": cpus * threads}
         accelerators = accelerators_per_rank(spec)
-        if accelerators and site.gpus == "gpus-per-task":
+        if accelerators and accelerator_style(spec, site) == "gpus-per-task":
             yield "accelerators", {"accelerators": accelerators}
 
 

@@ -144,10 +144,14 @@ def test_accelerators_are_asked_for_as_the_site_does(style: str, option: tuple[s
     )
     assert option in options(made).items()
     assert ("--gpus-per-task=2" in made.argv) == (style == "gpus-per-task")
-    kinds = {"hpu": "hpu:1", "npu": "npu:1"}
-    for kind, gres in kinds.items():
-        made = slurm_plan(f"resources: {{accelerator: {kind}}}\n")
-        assert options(made)["--gres"] == gres
+    # Slurm's options for GPUs would ask for GPUs.
+    for kind, of_site in (("hpu", ""), ("npu", "gres: {npu: 'npu:910'}\n")):
+        made = slurm_plan(
+            f"resources: {{ranks: 2, nodes: 1, accelerator: {kind}}}\n",
+            at=site(f"title: x\ngpus: {style}\n{of_site}"),
+        )
+        assert options(made)["--gres"] == ("hpu:2" if kind == "hpu" else "npu:910:2")
+        assert "gpu" not in " ".join((*options(made), *made.argv))
 
 
 @pytest.mark.parametrize(
