@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -282,6 +284,33 @@ def test_a_container_sees_the_copy_of_the_code() -> None:
         assert "/home/ada/camvid/a.sif" in line
         where = "--pwd /r/code/camvid" if tool == "apptainer" else "workdir=/r/code/camvid"
         assert where in line
+
+
+@pytest.mark.parametrize(
+    ("root", "mounted"),
+    [
+        ("/data/x", "/data/x"),
+        ("../sets/x", "/home/ada/sets/x"),
+        ("data/x", None),
+        ("/home/ada/camvid/data", None),
+        ("/scratch/x", None),
+    ],
+)
+def test_a_container_sees_the_data_that_it_trains_on(root: str, mounted: str | None) -> None:
+    text = (
+        f"train: {{model: {{name: fastscnn, classes: 2}}, data: {{format: camvid, root: {root}}}}}"
+        "\nenvironment: {container: a.sif}\n"
+    )
+    expected = ["/home/ada/camvid", "/scratch", *([mounted] if mounted else [])]
+    at = site("title: x\nscratch: /scratch\n")
+    argv = slurm_plan(text, at=at, container_tool="apptainer").argv
+    binds = [word for flag, word in pairwise(argv) if flag == "--bind"]
+    assert binds == ["{run_dir}", *expected]
+    made = fill(slurm_plan(text, at=at, container_tool="pyxis"), run_dir="/r")
+    assert "--container-mounts=" + ",".join(f"{p}:{p}" for p in ["/r", *expected]) in made.argv
+    if mounted:
+        said = refusal(text.replace(root, "'/a:b'"), at=at, container_tool="apptainer").message
+        assert "/a:b can't be mounted" in said
 
 
 def test_containers_want_paths_that_can_be_mounted() -> None:
