@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import OUTPUT, Plan
-from clusterseg.plan.script import launch_lines
+from clusterseg.plan.script import check_runs_folder, launch_lines
 from clusterseg.plan.site import GENERIC
 from clusterseg.plan.slurm_script import slurm_script_of
 
@@ -18,11 +18,13 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
 
     `text` is the job.yaml; `overrides` are all `--set` arguments that it is to be read with
     inside of the job, where the environment may be another one; `root` is the absolute folder of
-    the run directories. Raises ClustersegError for a folder that Slurm can't write the output to.
+    the run directories. Raises ClustersegError for a folder that Slurm can't write the output to,
+    or that no script can name.
     """
     slurm = plan.slurm
     if slurm is None:
         raise ValueError("a plan for another scheduler")
+    check_runs_folder(root)
     # A snapshot is taken when the job first starts: there is no copy to go to before.
     directory = plan.directory if plan.code is None else plan.code.directory
     job = "%A_%a" if slurm.array is not None else "%j"

@@ -30,7 +30,7 @@ from clusterseg.plan.placement import (
     core_warnings,
     far_warnings,
 )
-from clusterseg.plan.script import batch_script
+from clusterseg.plan.script import batch_script, check_runs_folder
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
@@ -161,6 +161,7 @@ def fill(
     own = plan.spec.environment.variables
     directory = filled_directory(plan, run_dir)
     if run_dir is not None:
+        check_runs_folder(run_dir)
         check_mounts(plan.spec, (run_dir, directory))
     filled = replace(
         plan,

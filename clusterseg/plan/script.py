@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from clusterseg import __version__
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.plan.words import counted
 from clusterseg.spec.errors import visible
@@ -54,6 +55,18 @@ def quote(word: str) -> str:
     if all(character.isprintable() or character == "\n" for character in word):
         return shlex.quote(word)
     return "$'" + "".join(map(_escaped, word)) + "'"
+
+
+def check_runs_folder(folder: str) -> None:
+    """Refuses a folder of runs, or a run directory, that scripts and records can't name."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        raise ClustersegError(
+            f"the folder of the runs has a name that is not UTF-8: {folder!a}",
+            code="runs-dir",
+            help="give another one: --runs-dir, or CLUSTERSEG_RUNS",
+        ) from None
 
 
 def _escaped(character: str) -> str:

@@ -248,6 +248,23 @@ def test_a_folder_that_is_gone_or_unreadable_is_an_error_of_the_user(job, tmp_pa
         read_request(job)
 
 
+def test_runs_in_a_folder_without_a_readable_name_are_refused(job, slurm, monkeypatch, capsys):
+    odd = os.fsdecode(b"bad\xff/r")
+    for command in (["render", str(job), "-o", "job.sh"], ["submit", str(job)]):
+        words = [*command, "--set", "launcher=local"]
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--runs-dir", odd])
+        assert ended.value.code == ExitCode.USAGE
+        assert "not UTF-8" in capsys.readouterr().err
+        monkeypatch.setenv("CLUSTERSEG_RUNS", odd)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == ExitCode.USAGE
+        assert "--runs-dir" in capsys.readouterr().err
+    assert not list(slurm.glob("bad*"))
+    assert not (slurm / "job.sh").exists()
+
+
 def test_nothing_is_written_or_started(job, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     read_request(job)
