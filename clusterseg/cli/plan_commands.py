@@ -68,19 +68,23 @@ def render(
 
 def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None) -> str:
     """The script for a bare sbatch, which makes its own run directory."""
+    from clusterseg.errors import ClustersegError
     from clusterseg.plan.bare_script import bare_script
     from clusterseg.plan.planner import fill
     from clusterseg.runs.store import runs_root
     from clusterseg.spec.frozen import frozen_overrides
 
-    root = runs_root(runs_dir)
-    after = ""
     if plan.spec.slurm.after is not None:
-        from clusterseg.submit.chain import job_to_wait_for
-
-        after = job_to_wait_for(plan.spec.slurm.after, root)
+        # Slurm gives the numbers of jobs again, and the script is given to sbatch who knows when.
+        raise ClustersegError(
+            "slurm.after: a script for sbatch can't wait for a run: the number of its job may be "
+            "another job's by then",
+            code="after",
+            help="clusterseg submit waits for it; or --set slurm.after=null here, and then "
+            "sbatch --dependency=afterany:JOB FILE",
+        )
     frozen = frozen_overrides(text, overrides, os.environ)
-    return bare_script(fill(plan, after=after), text, frozen, str(root))
+    return bare_script(fill(plan, after=""), text, frozen, str(runs_root(runs_dir)))
 
 
 def _write(file: Path, script: str) -> None:

@@ -120,6 +120,20 @@ def test_a_folder_whose_name_slurm_would_change_has_no_bare_script(job, slurm, m
     assert not (slurm / "a\\b" / "job.sh").exists()
 
 
+def test_a_script_for_sbatch_waits_for_no_number_that_slurm_may_give_again(job, slurm, capsys):
+    words = [str(job), "-o", "job.sh", "--set", "launcher=local"]
+    assert render(*words, "--set", "slurm.after=demo") == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "clusterseg submit" in said
+    assert "--dependency=afterany:JOB" in said
+    assert not (slurm / "job.sh").exists()
+    job.write_text(JOB + "slurm: {after: demo}\n")
+    assert render(*words, "--set", "slurm.after=null") == ExitCode.OK
+    written = (slurm / "job.sh").read_text()
+    assert "--dependency" not in written
+    assert "slurm.after=null" in written
+
+
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err
