@@ -48,6 +48,8 @@ def render(
     from clusterseg.submit.request import read_request
 
     text = text_of(job)
+    if output is not None:
+        _refuse_to_overwrite(job, output)
     plan = read_request(job, overrides or (), os.environ, text=text)
     if output is not None:
         bare = plan.slurm is not None
@@ -85,6 +87,18 @@ def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None
         )
     frozen = frozen_overrides(text, overrides, os.environ)
     return bare_script(fill(plan, after=""), text, frozen, str(runs_root(runs_dir)))
+
+
+def _refuse_to_overwrite(job: Path, output: Path) -> None:
+    """The script must not take the place of what it is made of, under whatever name."""
+    from clusterseg.errors import ClustersegError
+
+    if job.is_file() and output.is_file() and job.samefile(output):
+        raise ClustersegError(
+            f"-o {output} is the job.yaml itself, and would be lost",
+            code="output",
+            help=f"give another -o, such as {job.with_suffix('.sh').name}",
+        )
 
 
 def _write(file: Path, script: str) -> None:

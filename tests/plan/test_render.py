@@ -139,6 +139,15 @@ def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, c
     assert "can't be written" in capsys.readouterr().err
 
 
+def test_the_script_never_takes_the_place_of_the_job(job, slurm, capsys):
+    (slurm / "link.sh").symlink_to(job)
+    os.link(job, slurm / "other.sh")
+    for name in ("job.yaml", str(job), "bin/../job.yaml", "link.sh", "other.sh"):
+        assert render("job.yaml", "-o", name, "--set", "launcher=local") == ExitCode.USAGE
+        assert "is the job.yaml itself" in capsys.readouterr().err
+        assert job.read_text() == JOB
+
+
 def test_a_script_that_does_not_fit_on_the_disk_leaves_the_old_one(job, tmp_path, capsys):
     (tmp_path / "batch.sh").write_text("the old one")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
