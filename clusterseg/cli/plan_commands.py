@@ -31,7 +31,8 @@ def render(
         typer.Option(
             "-o",
             "--output",
-            help="Write the script to this file; for Slurm one that holds all, for sbatch FILE.",
+            help="Write the script to this file: for Slurm one that holds all, for sbatch FILE; "
+            "of a local job one to read.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan.")] = False,
@@ -65,7 +66,10 @@ def render(
         sys.stdout.flush()
     from clusterseg.plan.words import describe
 
-    sys.stderr.write(describe(plan) + (f"script: {output}\n" if output else ""))
+    said = "" if output is None else f"script: {output}\n"
+    if output is not None and plan.slurm is None:
+        said += f"warning: this script is for reading; clusterseg submit {job} starts a local job\n"
+    sys.stderr.write(describe(plan) + said)
 
 
 def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None) -> str:

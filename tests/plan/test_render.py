@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -137,6 +138,24 @@ def test_a_script_for_sbatch_waits_for_no_number_that_slurm_may_give_again(job, 
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_script_that_only_submit_can_fill_in_says_so(job, slurm, capsys):
+    """Of a local job, whichever way it was written, and of one for Slurm that went to stdout."""
+    words = [str(job), "--set", "launcher=local"]
+    assert render(*words, "--set", "scheduler=local", "-o", "local.sh") == ExitCode.OK
+    assert f"for reading; clusterseg submit {job}" in capsys.readouterr().err
+    assert render(*words, "-o", "bare.sh") == ExitCode.OK
+    assert "for reading" not in capsys.readouterr().err
+    assert render(*words) == ExitCode.OK
+    (slurm / "shown.sh").write_text(capsys.readouterr().out)
+    for name in ("local.sh", "shown.sh"):
+        done = subprocess.run(["bash", name], capture_output=True, text=True, check=False)
+        assert done.returncode == ExitCode.FAILED
+        assert "this script is for reading" in done.stderr
+        assert "clusterseg render job.yaml -o FILE" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(slurm.glob("{*"))
 
 
 def test_the_script_never_takes_the_place_of_the_job(job, slurm, capsys):
