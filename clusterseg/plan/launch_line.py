@@ -59,10 +59,11 @@ def launch_line(
     rank = _rank(spec, program, container)
     launcher = [pair.program] if pair.program else []
     argv = (*launcher, *flags, *spec.launcher_args, *rank)
-    named = dialect.hostfile is not None and HOSTFILE in (*argv, *environment.values())
-    hostfile = (
-        hostfile_text(dialect.hostfile, geometry.hosts) if named and dialect.hostfile else None
-    )
+    hostfile = None
+    if dialect.hostfile is not None and (
+        HOSTFILE in (*argv, *environment.values()) or any(HOSTFILE in flag for flag in flags)
+    ):
+        hostfile = hostfile_text(dialect.hostfile, geometry.hosts)
     return LaunchLine(argv, len(rank), environment, hostfile)
 
 

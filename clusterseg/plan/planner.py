@@ -165,7 +165,7 @@ def fill(
         check_mounts(plan.spec, (run_dir, directory))
     filled = replace(
         plan,
-        argv=filled_line(plan.argv, plan.spec.command, symbols),
+        argv=filled_line(plan.argv, plan, symbols),
         environment={
             name: value if name in own else symbols.get(value, value)
             for name, value in plan.environment.items()

@@ -98,7 +98,7 @@ def adopt(
         except ClustersegError:
             if not run.identity.exists():  # else a process of this very job was quicker
                 raise
-    return Adopted(run, filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)}))
+    return Adopted(run, filled_line(line, plan, {RUN_DIR: str(run.root)}))
 
 
 def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPaths, str]:
