@@ -31,7 +31,8 @@ def render(
         typer.Option(
             "-o",
             "--output",
-            help="Write the script to this file; for Slurm one that holds all, for sbatch FILE.",
+            help="Write the script to this file: for Slurm one that holds all, for sbatch FILE; "
+            "of a local job one to read.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan.")] = False,
@@ -48,6 +49,8 @@ def render(
     from clusterseg.submit.request import read_request
 
     text = text_of(job)
+    if output is not None:
+        _refuse_to_overwrite(job, output)
     plan = read_request(job, overrides or (), os.environ, text=text)
     if output is not None:
         bare = plan.slurm is not None
@@ -63,24 +66,43 @@ def render(
         sys.stdout.flush()
     from clusterseg.plan.words import describe
 
-    sys.stderr.write(describe(plan) + (f"script: {output}\n" if output else ""))
+    said = "" if output is None else f"script: {output}\n"
+    if output is not None and plan.slurm is None:
+        said += f"warning: this script is for reading; clusterseg submit {job} starts a local job\n"
+    sys.stderr.write(describe(plan) + said)
 
 
 def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None) -> str:
     """The script for a bare sbatch, which makes its own run directory."""
+    from clusterseg.errors import ClustersegError
     from clusterseg.plan.bare_script import bare_script
     from clusterseg.plan.planner import fill
     from clusterseg.runs.store import runs_root
     from clusterseg.spec.frozen import frozen_overrides
 
-    root = runs_root(runs_dir)
-    after = ""
     if plan.spec.slurm.after is not None:
-        from clusterseg.submit.chain import job_to_wait_for
-
-        after = job_to_wait_for(plan.spec.slurm.after, root)
+        # Slurm gives the numbers of jobs again, and the script is given to sbatch who knows when.
+        raise ClustersegError(
+            "slurm.after: a script for sbatch can't wait for a run: the number of its job may be "
+            "another job's by then",
+            code="after",
+            help="clusterseg submit waits for it; or --set slurm.after=null here, and then "
+            "sbatch --dependency=afterany:JOB FILE",
+        )
     frozen = frozen_overrides(text, overrides, os.environ)
-    return bare_script(fill(plan, after=after), text, frozen, str(root))
+    return bare_script(fill(plan, after=""), text, frozen, str(runs_root(runs_dir)))
+
+
+def _refuse_to_overwrite(job: Path, output: Path) -> None:
+    """The script must not take the place of what it is made of, under whatever name."""
+    from clusterseg.errors import ClustersegError
+
+    if job.is_file() and output.is_file() and job.samefile(output):
+        raise ClustersegError(
+            f"-o {output} is the job.yaml itself, and would be lost",
+            code="output",
+            help=f"give another -o, such as {job.with_suffix('.sh').name}",
+        )
 
 
 def _write(file: Path, script: str) -> None:

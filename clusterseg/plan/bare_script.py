@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import OUTPUT, Plan
-from clusterseg.plan.script import launch_lines
+from clusterseg.plan.script import check_runs_folder, launch_lines
 from clusterseg.plan.site import GENERIC
 from clusterseg.plan.slurm_script import slurm_script_of
 from clusterseg.plan.variables import OUTER_ARRAY
@@ -19,11 +19,13 @@ def bare_script(plan: Plan, text: str, overrides: Sequence[str], root: str) -> s
 
     `text` is the job.yaml; `overrides` are all `--set` arguments that it is to be read with
     inside of the job, where the environment may be another one; `root` is the absolute folder of
-    the run directories. Raises ClustersegError for a folder that Slurm can't write the output to.
+    the run directories. Raises ClustersegError for a folder that Slurm can't write the output to,
+    or that no script can name.
     """
     slurm = plan.slurm
     if slurm is None:
         raise ValueError("a plan for another scheduler")
+    check_runs_folder(root)
     # A snapshot is taken when the job first starts: there is no copy to go to before.
     directory = plan.directory if plan.code is None else plan.code.directory
     job = "%A_%a" if slurm.array is not None else "%j"
@@ -61,8 +63,13 @@ def _decided(plan: Plan) -> list[str]:
 
 
 def _here_document(text: str) -> str:
-    """`text` as bash's standard input, as it stands; a last line gets its end if it lacks one."""
-    body = text if text.endswith("\n") else text + "\n"
+    """`text` as bash's standard input; a last line gets its end if it lacks one.
+
+    The other line breaks that YAML knows become the usual one: sbatch refuses a script with that
+    of DOS ("Batch script contains DOS line breaks").
+    """
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    body = plain if plain.endswith("\n") else plain + "\n"
     lines = set(body.split("\n"))
     mark = next(
         mark for number in range(len(lines) + 1) if (mark := f"JOB_YAML{number or ''}") not in lines

@@ -41,8 +41,8 @@ def container_of(
     """The container that `spec` asks for, if it does.
 
     A relative image starts at `directory`; the ranks run in `working`, which the container sees
-    under the same path, and so are the run directory and the site's scratch. Raises
-    ClustersegError where it can't be run.
+    under the same path, and so it does the run directory, the site's scratch and the data set.
+    Raises ClustersegError where it can't be run.
     """
     asked = spec.environment.container
     if asked is None or site is None:
@@ -59,6 +59,10 @@ def container_of(
         image = f"{directory}/{asked}"
     seen = [RUN_DIR, working, *([directory] if directory != working else [])]
     seen += [site.scratch] if site.scratch is not None else []
+    if spec.train is not None:
+        data = _absolute(spec.train.data.root, directory)
+        if not any(f"{data}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):
+            seen.append(data)
     check_mounts(spec, [path for path in seen if path != RUN_DIR])
     if tool == "pyxis":
         if not dialect.can("container"):
@@ -73,6 +77,17 @@ def container_of(
     binds = [word for path in seen for word in ("--bind", path)]
     gpus = ["--nv"] if spec.resources.accelerator == "cuda" else []
     return Container(words=(tool, "exec", *gpus, *binds, "--pwd", working, image))
+
+
+def _absolute(path: str, directory: str) -> str:
+    """`path`, which starts at `directory` unless it is absolute, without `.` and `..`."""
+    parts: list[str] = []
+    for part in (path if path.startswith("/") else f"{directory}/{path}").split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
 
 
 def check_mounts(spec: JobSpec, paths: Sequence[str]) -> None:

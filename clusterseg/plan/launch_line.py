@@ -10,7 +10,7 @@ from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, LauncherPair
 from clusterseg.plan.placement import binding
 from clusterseg.plan.site import Site
-from clusterseg.plan.slurm_options import accelerators_per_rank
+from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
 from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
 from clusterseg.spec.model import JobSpec
 
@@ -59,10 +59,11 @@ def launch_line(
     rank = _rank(spec, program, container)
     launcher = [pair.program] if pair.program else []
     argv = (*launcher, *flags, *spec.launcher_args, *rank)
-    named = dialect.hostfile is not None and HOSTFILE in (*argv, *environment.values())
-    hostfile = (
-        hostfile_text(dialect.hostfile, geometry.hosts) if named and dialect.hostfile else None
-    )
+    hostfile = None
+    if dialect.hostfile is not None and (
+        HOSTFILE in (*argv, *environment.values()) or any(HOSTFILE in flag for flag in flags)
+    ):
+        hostfile = hostfile_text(dialect.hostfile, geometry.hosts)
     return LaunchLine(argv, len(rank), environment, hostfile)
 
 
@@ -119,7 +120,7 @@ def _said(
         threads = site.partition(spec.slurm.partition)[1].threads_per_core
         yield "cpus", {"cpus": cpus * threads}
         accelerators = accelerators_per_rank(spec)
-        if accelerators and site.gpus == "gpus-per-task":
+        if accelerators and accelerator_style(spec, site) == "gpus-per-task":
             yield "accelerators", {"accelerators": accelerators}
 
 

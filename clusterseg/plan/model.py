@@ -156,7 +156,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Everything that will be done, as values.
 
     `argv` is the launch line (`mpirun … clusterseg train {run_dir}`), `environment` what is set
-    for it, `unset` what must not travel (names with `*`), `script` the batch script whole,
+    for it, `unset` what must not travel (names with `*`), `own` what Slurm itself says about this
+    job: of all else in its name space, nothing travels. `script` is the batch script whole,
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
@@ -187,5 +188,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     spec: JobSpec
     run_dir: str = RUN_DIR
     rank_words: int = 0
+    own: tuple[str, ...] = ()
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None

@@ -11,6 +11,7 @@ from clusterseg.plan.communicator import communicator
 from clusterseg.plan.containers import check_mounts, container_of
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
+from clusterseg.plan.job_variables import own_variables
 from clusterseg.plan.launch_line import launch_line
 from clusterseg.plan.model import (
     AFTER,
@@ -29,7 +30,7 @@ from clusterseg.plan.placement import (
     core_warnings,
     far_warnings,
 )
-from clusterseg.plan.script import batch_script
+from clusterseg.plan.script import batch_script, check_runs_folder
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
@@ -109,6 +110,7 @@ def make_plan(
         argv=line.argv,
         environment=line.environment,
         unset=(*_outer(site, slurm, listed), *dialect.unset),
+        own=() if slurm is None else own_variables(slurm.options),
         script="",
         hostfile=line.hostfile,
         communicator=communicator(spec, geometry, pair, horovod),
@@ -120,7 +122,7 @@ def make_plan(
             *_root_warnings(spec, as_root),
             *core_warnings(spec, dialect, geometry, hosts),
             *far_warnings(far),
-            *(slurm_warnings(spec, dialect, site) if site is not None else ()),
+            *(slurm_warnings(spec, geometry, dialect, site) if site is not None else ()),
         ),
         spec=spec if code is None else with_data_in_place(spec, code),
         rank_words=line.rank_words,
@@ -159,10 +161,11 @@ def fill(
     own = plan.spec.environment.variables
     directory = filled_directory(plan, run_dir)
     if run_dir is not None:
+        check_runs_folder(run_dir)
         check_mounts(plan.spec, (run_dir, directory))
     filled = replace(
         plan,
-        argv=filled_line(plan.argv, plan.spec.command, symbols),
+        argv=filled_line(plan.argv, plan, symbols),
         environment={
             name: value if name in own else symbols.get(value, value)
             for name, value in plan.environment.items()
@@ -249,8 +252,6 @@ def _outer(site: Site | None, slurm: SlurmPlan | None, listed: bool) -> tuple[st
     names = [*OUTER_STEP]
     if slurm.array is None:
         names.append(OUTER_ARRAY)
-    if any(option.startswith("--mem=") for option in slurm.options):
-        names += ["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU"]  # srun refuses two of the three
     if listed:
         names.append("SLURM_NTASKS_PER_NODE")  # it holds for the job, not for these ranks
     return tuple(names)

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from clusterseg import __version__
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.plan.words import counted
 from clusterseg.spec.errors import visible
@@ -26,7 +27,7 @@ def batch_script(plan: Plan) -> str:
     parts = [
         f"#!/usr/bin/env bash\n{summary(plan)}set -e\n",
         f"cd {quote(plan.directory)}\n",
-        scrubbing(plan.unset),
+        scrubbing(plan.unset, plan.own),
         "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
         "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
         "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
@@ -56,6 +57,18 @@ def quote(word: str) -> str:
     return "$'" + "".join(map(_escaped, word)) + "'"
 
 
+def check_runs_folder(folder: str) -> None:
+    """Refuses a folder of runs, or a run directory, that scripts and records can't name."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        raise ClustersegError(
+            f"the folder of the runs has a name that is not UTF-8: {folder!a}",
+            code="runs-dir",
+            help="give another one: --runs-dir, or CLUSTERSEG_RUNS",
+        ) from None
+
+
 def _escaped(character: str) -> str:
     """A character within $'...' (bash manual, section 3.1.2.4)."""
     if character in "\\'":
@@ -76,10 +89,29 @@ def summary(plan: Plan) -> str:
     )
 
 
-def scrubbing(patterns: Sequence[str]) -> str:
-    """bash that unsets the variables whose names match."""
+def scrubbing(patterns: Sequence[str], own: Sequence[str] = ()) -> str:
+    """bash that unsets the variables whose names match.
+
+    With `own`, so it does with every variable of Slurm that is not among these.
+    """
     if not patterns:
         return ""
+    slurm = f"        {_cases(own)}) ;;\n        SLURM_*)\n" + _UNSET if own else ""
+    return (
+        "# What an outer job left behind must not reach the ranks.\n"
+        "for leftover in $(compgen -e); do\n"
+        "    case $leftover in\n"
+        f"        {_cases(patterns)})\n{_UNSET}{slurm}"
+        "    esac\n"
+        "done\n"
+    )
+
+
+_UNSET = '            unset "$leftover" ;;\n'
+
+
+def _cases(patterns: Sequence[str]) -> str:
+    """Patterns of one case, in lines of at most `_WIDTH`."""
     lines = [""]
     for pattern in patterns:
         joined = f"{lines[-1]} | {pattern}" if lines[-1] else pattern
@@ -87,16 +119,7 @@ def scrubbing(patterns: Sequence[str]) -> str:
             lines.append(pattern)
         else:
             lines[-1] = joined
-    cases = " | \\\n        ".join(lines)
-    return (
-        "# What an outer job left behind must not reach the ranks.\n"
-        "for leftover in $(compgen -e); do\n"
-        "    case $leftover in\n"
-        f"        {cases})\n"
-        '            unset "$leftover" ;;\n'
-        "    esac\n"
-        "done\n"
-    )
+    return " | \\\n        ".join(lines)
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:

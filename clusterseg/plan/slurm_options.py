@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import AFTER, OUTPUT, Geometry
 from clusterseg.plan.sbatch_words import set_by_key
-from clusterseg.plan.site import Partition, Site
+from clusterseg.plan.site import GpuStyle, Partition, Site
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.units import format_size, format_time
 
@@ -89,6 +89,12 @@ def accelerators_per_rank(spec: JobSpec) -> int:
     return 1 if given is None else given
 
 
+def accelerator_style(spec: JobSpec, site: Site) -> GpuStyle:
+    """How the accelerators of the job are asked for: Slurm's options for GPUs are for no others."""
+    kind: str = getattr(site.gres, spec.resources.accelerator)
+    return site.gpus if kind.partition(":")[0] == "gpu" else "gres"
+
+
 def _layout(spec: JobSpec, geometry: Geometry, partition: Partition) -> list[str]:
     """Nodes, ranks and cores. Where nodes have unequal numbers of ranks, each gets the most."""
     per_node = max(geometry.hosts.values())
@@ -110,11 +116,12 @@ def _accelerators(spec: JobSpec, geometry: Geometry, site: Site) -> list[str]:
         return []
     kind = getattr(site.gres, spec.resources.accelerator)
     on_node = count * max(geometry.hosts.values())
-    if site.gpus == "gres":
+    style = accelerator_style(spec, site)
+    if style == "gres":
         return [f"--gres={kind}:{on_node}"]
     type_ = kind.partition(":")[2]
-    number = count if site.gpus == "gpus-per-task" else on_node
-    return [f"--{site.gpus}={type_ + ':' if type_ else ''}{number}"]
+    number = count if style == "gpus-per-task" else on_node
+    return [f"--{style}={type_ + ':' if type_ else ''}{number}"]
 
 
 def _merged(options: list[str], words: Sequence[str], key: str) -> list[str]:

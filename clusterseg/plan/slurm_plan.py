@@ -43,7 +43,9 @@ def slurm_plan(
     )
 
 
-def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]:
+def slurm_warnings(
+    spec: JobSpec, geometry: Geometry, dialect: Dialect, site: Site
+) -> Sequence[str]:
     """What a person should know before the job waits for hours."""
     asked = spec.slurm.partition
     name, partition = site.partition(asked)
@@ -52,6 +54,13 @@ def slurm_warnings(spec: JobSpec, dialect: Dialect, site: Site) -> Sequence[str]
         near = nearest(asked, list(site.partitions))
         hint = f"; did you mean {near}?" if near else ""
         warnings.append(f"the profile {site.name} knows no partition {asked}{hint}")
+    wanted = max(geometry.hosts.values()) * geometry.cpus_per_rank
+    if spec.placement.oversubscribe and partition.cores is None and wanted > 1:
+        warnings.append(
+            "placement.oversubscribe does nothing: how many cores a node has is not known, so "
+            f"Slurm is asked for {wanted} a node, and waits for ever where no node has them; say "
+            "`cores` in the profile of the site (docs/sites.md), or ask for fewer ranks or cores"
+        )
     notice = site.gives_notice(partition)
     # None: who is preempted depends on more than the partition (preempt/qos), or nothing is known.
     if_so = partition.preemptible is None and notice is False

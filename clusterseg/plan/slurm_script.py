@@ -25,7 +25,7 @@ def slurm_script_of(plan: Plan, launch: str) -> str:
         "options": slurm.options,
         "summary": summary(plan).rstrip("\n"),
         "directory": plan.directory,
-        "scrubbing": scrubbing(plan.unset).rstrip("\n"),
+        "scrubbing": scrubbing(plan.unset, plan.own).rstrip("\n"),
         "environment": plan.environment,
         "modules": (*slurm.modules, *own.modules),
         "setup": [line.rstrip("\n") for line in (*slurm.setup, *own.setup)],

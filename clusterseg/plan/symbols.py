@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-_OWN = ("--container-mounts=", "--container-workdir=")  # of pyxis, with paths within one word
+from clusterseg.plan.model import Plan
+
 _HOST = re.compile(r"\{host[0-9]+\}")
 _SHOWN = 4  # hosts named in a message
 
@@ -37,22 +38,26 @@ def shown_hosts(hosts: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def filled_line(
-    line: Sequence[str], command: Sequence[str] | None, symbols: Mapping[str, str]
-) -> tuple[str, ...]:
-    """`line` with the values of `symbols` in their places.
+def filled_line(line: Sequence[str], plan: Plan, symbols: Mapping[str, str]) -> tuple[str, ...]:
+    """`line`, a launch line of `plan`, with the values of `symbols` in their places.
 
-    A symbol is a whole word, or the beginning of a path, or stands in what is said of a container.
-    Words of the user's own `command`, with which the line ends, are never touched.
+    In what the launcher's definition says a symbol may stand anywhere. After that, in what the job
+    adds and in the rank's own words, it is a whole word or the beginning of a path. Words of the
+    user's own command, with which the line ends, are never touched.
     """
-    ours = len(line) - len(command or ())
-    return (*(_filled(word, symbols) for word in line[:ours]), *line[ours:])
+    # A line that a person has changed may be shorter than the plan's.
+    ours = max(0, len(line) - len(plan.spec.command or ()))
+    said = max(0, min(ours, len(line) - plan.rank_words - len(plan.spec.launcher_args)))
+    anywhere = re.compile("|".join(map(re.escape, symbols)) or "$.")  # which is nowhere
+    return (
+        *(anywhere.sub(lambda found: symbols[found[0]], word) for word in line[:said]),
+        *(_filled(word, symbols) for word in line[said:ours]),
+        *line[ours:],
+    )
 
 
 def _filled(word: str, symbols: Mapping[str, str]) -> str:
     for symbol, value in symbols.items():
         if word == symbol or word.startswith(f"{symbol}/"):
             return value + word.removeprefix(symbol)
-        if word.startswith(_OWN):
-            word = word.replace(symbol, value)
     return word

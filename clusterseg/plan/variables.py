@@ -24,16 +24,10 @@ _OUTER_RANK = (
 # Besides, what Slurm leaves in a shell inside of a job: mpirun would start its ranks there.
 # Settings that a site makes in the same name space, such as OMPI_MCA_btl, are not among them.
 OUTER_JOB = ("SLURM_*", "SBATCH_*", "SRUN_*", *_OUTER_RANK)
-# A batch script of Slurm keeps what Slurm says about its job. It may have been submitted inside of
-# another job, though, of which sbatch passes everything on: that job's step, and what is set for
-# some jobs only. (A leaked SLURM_CPU_BIND once pinned 8 ranks to 4 cores.)
-OUTER_STEP = (
-    *("SLURM_CPU_BIND*", "SLURM_MEM_BIND*", "SLURM_GPU_BIND*", "SLURM_STEP*"),
-    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_HOSTFILE", "SLURM_DISTRIBUTION", "SLURM_EXPORT_ENV"),
-    *("SLURM_SRUN_COMM_*", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_UMASK", "SLURM_OVERCOMMIT"),
-    *("SLURM_HET_*", "SLURM_PACK_*", "SLURM_PMIX*", "SLURM_PMI_*", "SLURM_MPI_TYPE"),
-    *("SBATCH_*", "SALLOC_*", "SRUN_*", *_OUTER_RANK),
-)
+# A batch script of Slurm keeps what Slurm says about its job (clusterseg.plan.job_variables), and
+# loses all else of these: it may have been submitted inside of another job, of which sbatch passes
+# everything on. (A leaked SLURM_CPU_BIND once pinned 8 ranks to 4 cores.)
+OUTER_STEP = ("SBATCH_*", "SALLOC_*", "SRUN_*", *_OUTER_RANK)
 OUTER_ARRAY = "SLURM_ARRAY_*"  # and, in a job that is no array, that of another one
 
 # bash (manual, section 5.2) refuses to set these, or gives them other values than it is told.

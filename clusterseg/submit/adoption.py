@@ -103,7 +103,7 @@ def adopt(
         except ClustersegError:
             if not run.identity.exists():  # else a process of this very job was quicker
                 raise
-    filled = filled_line(line, plan.spec.command, {RUN_DIR: str(run.root)})
+    filled = filled_line(line, plan, {RUN_DIR: str(run.root)})
     return Adopted(run, filled, environ)
 
 

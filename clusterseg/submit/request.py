@@ -56,7 +56,7 @@ def read_request(
 def _planned(
     file: JobFile, environ: Mapping[str, str], inside: bool, code: CodeSource | None
 ) -> Plan:
-    spec = file.spec
+    spec = _without_tilde(file.spec)
     slurm = inside or _wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
@@ -85,6 +85,20 @@ def _planned(
         container_tool=None if site is None else _container_tool(spec, site, environ),
     )
     return replace(plan, warnings=(*plan.warnings, *code_warnings))
+
+
+def _without_tilde(spec: JobSpec) -> JobSpec:
+    """`spec` with the home in the paths of a container and of the data set that it has to see:
+    the container's program, unlike ours, knows no `~`."""
+    image = spec.environment.container
+    if image is None:
+        return spec
+    home = os.path.expanduser
+    spec = replace(spec, environment=replace(spec.environment, container=home(image)))
+    if spec.train is None:
+        return spec
+    data = replace(spec.train.data, root=home(spec.train.data.root))
+    return replace(spec, train=replace(spec.train, data=data))
 
 
 def _container_tool(spec: JobSpec, site: Site, environ: Mapping[str, str]) -> ContainerTool | None:

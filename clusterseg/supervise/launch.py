@@ -179,7 +179,7 @@ def end_what_is_left(
 def launch_argv(argv: Sequence[str], plan: Plan, run: RunPaths, attempt: int) -> tuple[str, ...]:
     """The launch line with its symbols replaced; words of the user's own command stay."""
     symbols = {RUN_DIR: str(run.root), HOSTFILE: str(run.attempt(attempt).hostfile)}
-    return filled_line(argv, plan.spec.command, symbols)
+    return filled_line(argv, plan, symbols)
 
 
 def rank_environment(

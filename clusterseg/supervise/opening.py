@@ -10,7 +10,7 @@ import msgspec
 from clusterseg.cluster.processes import ProcessId, local_job_id, this_process
 from clusterseg.cluster.slurm.allocation import Allocation
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.plan.model import Plan
+from clusterseg.plan.model import RUN_DIR, Plan
 from clusterseg.plan.planner import place
 from clusterseg.plan.words import counted
 from clusterseg.runs import files, store
@@ -102,6 +102,14 @@ def refuse_unless_room(plan: Plan, job: Allocation) -> None:
 
 def _own_submission(run: RunPaths, job_ids: set[str]) -> SubmissionPaths:
     """The submission that started this job, else the newest one."""
+    if run.root.name == RUN_DIR:
+        raise ClustersegError(
+            f"this script is for reading: {RUN_DIR} stands for a run that nobody made",
+            code="no-plan",
+            help="`clusterseg submit job.yaml` starts the job; "
+            "`clusterseg render job.yaml -o FILE` writes a script for sbatch",
+            exit_code=ExitCode.FAILED,
+        )
     submissions = [one for one in store.iter_submissions(run) if one.plan.exists()]
     if not submissions:
         raise ClustersegError(

@@ -48,6 +48,11 @@ def test_every_code_is_explained() -> None:
         assert code not in ("Priority", "Resources") or reason.movable
 
 
+def test_what_no_node_has_may_be_its_cores() -> None:
+    for key in ("ranks_per_node", "cpus_per_rank", "memory"):
+        assert f"resources.{key}" in explain("BadConstraints").help
+
+
 def test_codes_of_which_nobody_has_heard_are_shown() -> None:
     reason = explain("WaitForGodot")
     assert (reason.code, reason.text) == ("WaitForGodot", "Slurm gives the reason WaitForGodot")

@@ -9,8 +9,10 @@ import pytest
 from clusterseg.plan.dialect import MEANINGS
 from clusterseg.plan.dialect_reader import read_dialect
 from clusterseg.plan.model import Definition, LauncherPair
+from clusterseg.plan.planner import fill
+from clusterseg.plan.symbols import filled_line
 from clusterseg.spec.errors import SpecError
-from tests.plan.plans import plan
+from tests.plan.plans import plan, slurm_plan
 
 # Another family of MPI, with a host file of its own and settings by variables.
 HYDRA = r"""
@@ -113,3 +115,28 @@ def test_the_documented_example_is_read():
         assert f"`{meaning}`" in page, "every meaning is explained"
     for key in Definition.__struct_fields__:
         assert f"`{key}`" in page or f"\n{key}:" in example, "every key is explained"
+
+
+def test_symbols_are_filled_in_wherever_a_definition_puts_them():
+    """But not in words of the job, which may hold the same text."""
+    text = HYDRA.replace('[-f, "{hostfile}"]', '["--hosts={hostfile}"]').replace(
+        "  output: [-l]", '  container: [--mounts, "{mounts}", "--in={image}@{directory}"]'
+    )
+    made = slurm_plan(
+        'command: [prog, "--x={run_dir}"]\nlauncher_args: ["--y={run_dir}", "{run_dir}/z"]\n'
+        "resources: {hosts: {n1: 2, n2: 1}}\nenvironment: {container: a.sif}\n",
+        dialect=read_dialect("hydra", text, "hydra.yaml"),
+        pair=LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec"),
+        container_tool="pyxis",
+    )
+    assert made.hostfile == "n1:2\nn2:1\n"
+    argv = fill(made, run_dir="/r", hostfile="/r/hosts").argv
+    for word in (
+        "--hosts=/r/hosts",
+        "/r:/r,/home/ada/camvid:/home/ada/camvid",
+        "--in=/home/ada/camvid/a.sif@/home/ada/camvid",
+        *("--y={run_dir}", "/r/z", "--x={run_dir}"),
+    ):
+        assert word in argv
+    # A line that a person made shorter keeps the command as it is.
+    assert filled_line(argv[-2:], made, {"{run_dir}": "/other"}) == argv[-2:]

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,9 +121,50 @@ def test_a_folder_whose_name_slurm_would_change_has_no_bare_script(job, slurm, m
     assert not (slurm / "a\\b" / "job.sh").exists()
 
 
+def test_a_script_for_sbatch_waits_for_no_number_that_slurm_may_give_again(job, slurm, capsys):
+    words = [str(job), "-o", "job.sh", "--set", "launcher=local"]
+    assert render(*words, "--set", "slurm.after=demo") == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "clusterseg submit" in said
+    assert "--dependency=afterany:JOB" in said
+    assert not (slurm / "job.sh").exists()
+    job.write_text(JOB + "slurm: {after: demo}\n")
+    assert render(*words, "--set", "slurm.after=null") == ExitCode.OK
+    written = (slurm / "job.sh").read_text()
+    assert "--dependency" not in written
+    assert "slurm.after=null" in written
+
+
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_script_that_only_submit_can_fill_in_says_so(job, slurm, capsys):
+    """Of a local job, whichever way it was written, and of one for Slurm that went to stdout."""
+    words = [str(job), "--set", "launcher=local"]
+    assert render(*words, "--set", "scheduler=local", "-o", "local.sh") == ExitCode.OK
+    assert f"for reading; clusterseg submit {job}" in capsys.readouterr().err
+    assert render(*words, "-o", "bare.sh") == ExitCode.OK
+    assert "for reading" not in capsys.readouterr().err
+    assert render(*words) == ExitCode.OK
+    (slurm / "shown.sh").write_text(capsys.readouterr().out)
+    for name in ("local.sh", "shown.sh"):
+        done = subprocess.run(["bash", name], capture_output=True, text=True, check=False)
+        assert done.returncode == ExitCode.FAILED
+        assert "this script is for reading" in done.stderr
+        assert "clusterseg render job.yaml -o FILE" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(slurm.glob("{*"))
+
+
+def test_the_script_never_takes_the_place_of_the_job(job, slurm, capsys):
+    (slurm / "link.sh").symlink_to(job)
+    os.link(job, slurm / "other.sh")
+    for name in ("job.yaml", str(job), "bin/../job.yaml", "link.sh", "other.sh"):
+        assert render("job.yaml", "-o", name, "--set", "launcher=local") == ExitCode.USAGE
+        assert "is the job.yaml itself" in capsys.readouterr().err
+        assert job.read_text() == JOB
 
 
 def test_a_script_that_does_not_fit_on_the_disk_leaves_the_old_one(job, tmp_path, capsys):
@@ -246,6 +288,23 @@ def test_a_folder_that_is_gone_or_unreadable_is_an_error_of_the_user(job, tmp_pa
     odd.rmdir()
     with pytest.raises(ClustersegError, match="is gone"):
         read_request(job)
+
+
+def test_runs_in_a_folder_without_a_readable_name_are_refused(job, slurm, monkeypatch, capsys):
+    odd = os.fsdecode(b"bad\xff/r")
+    for command in (["render", str(job), "-o", "job.sh"], ["submit", str(job)]):
+        words = [*command, "--set", "launcher=local"]
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--runs-dir", odd])
+        assert ended.value.code == ExitCode.USAGE
+        assert "not UTF-8" in capsys.readouterr().err
+        monkeypatch.setenv("CLUSTERSEG_RUNS", odd)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == ExitCode.USAGE
+        assert "--runs-dir" in capsys.readouterr().err
+    assert not list(slurm.glob("bad*"))
+    assert not (slurm / "job.sh").exists()
 
 
 def test_nothing_is_written_or_started(job, tmp_path):

@@ -194,7 +194,7 @@ def test_values_arrive_byte_for_byte(
 def test_submitted_inside_of_another_job_it_is_a_job_of_its_own(
     slurm_cluster: DevCluster, folder: Path, launcher: str
 ) -> None:
-    """By a step of another job, whose bindings and tasks would be taken for this one's."""
+    """By a step of another job, whose bindings, tasks and options would be taken for this one's."""
     resources = "resources={nodes: 2, ranks_per_node: 2}"
     plan = planned(slurm_cluster, folder, LOOK, resources, f"launcher={launcher}")
     plan = fill(plan, run_dir=str(folder / "run"), output=str(folder / "out.log"), after="")
@@ -202,10 +202,12 @@ def test_submitted_inside_of_another_job_it_is_a_job_of_its_own(
     outer = folder / "outer.sh"
     outer.write_text(
         "#!/bin/bash\nsrun -n1 --cpu-bind=map_cpu:0 --distribution=cyclic --overcommit "
-        f"sbatch --wait {shlex.quote(str(folder / 'batch.sh'))}\n"
+        # As in a job that has GPUs, of which there are none here.
+        f"env SLURM_GPUS_PER_TASK=1 sbatch --wait {shlex.quote(str(folder / 'batch.sh'))}\n"
     )
     log = folder / "outer.log"
-    job = slurm_cluster.sbatch("--nodes=1", "--array=3", f"--output={log}", outer, cwd=Path("/"))
+    options = ("--nodes=1", "--array=3", "--mem-per-cpu=10", "--threads-per-core=1")
+    job = slurm_cluster.sbatch(*options, f"--output={log}", outer, cwd=Path("/"))
     ended = slurm_cluster.wait_until(f"{job}_3", timeout=120)
     assert ended["JobState"] == "COMPLETED", log.read_text()
     seen = [json.loads(file.read_text()) for file in sorted(folder.glob("[0-9]*.json"))]
@@ -217,7 +219,8 @@ def test_submitted_inside_of_another_job_it_is_a_job_of_its_own(
             assert one["cpus"] != other["cpus"]
     for rank in seen:
         assert rank["environment"]["SLURM_JOB_ID"] != str(job)
-        assert "SLURM_ARRAY_TASK_ID" not in rank["environment"]
+        for name in ("ARRAY_TASK_ID", "MEM_PER_CPU", "THREADS_PER_CORE", "GPUS_PER_TASK"):
+            assert f"SLURM_{name}" not in rank["environment"]
 
 
 def test_slurm_reads_the_directives_as_they_were_meant(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,10 +146,14 @@ def test_accelerators_are_asked_for_as_the_site_does(style: str, option: tuple[s
     )
     assert option in options(made).items()
     assert ("--gpus-per-task=2" in made.argv) == (style == "gpus-per-task")
-    kinds = {"hpu": "hpu:1", "npu": "npu:1"}
-    for kind, gres in kinds.items():
-        made = slurm_plan(f"resources: {{accelerator: {kind}}}\n")
-        assert options(made)["--gres"] == gres
+    # Slurm's options for GPUs would ask for GPUs.
+    for kind, of_site in (("hpu", ""), ("npu", "gres: {npu: 'npu:910'}\n")):
+        made = slurm_plan(
+            f"resources: {{ranks: 2, nodes: 1, accelerator: {kind}}}\n",
+            at=site(f"title: x\ngpus: {style}\n{of_site}"),
+        )
+        assert options(made)["--gres"] == ("hpu:2" if kind == "hpu" else "npu:910:2")
+        assert "gpu" not in " ".join((*options(made), *made.argv))
 
 
 @pytest.mark.parametrize(
@@ -219,6 +225,20 @@ def test_no_notice_of_preemption_is_said_where_it_costs() -> None:
     assert not slurm_plan(spot, "openmpi5", at=noticed).warnings
 
 
+def test_cores_that_are_shared_need_a_number_of_cores() -> None:
+    """Without one Slurm is asked for a core a rank, which it may never find."""
+    text = "resources: {nodes: 1, ranks: 4, cpus_per_rank: 1}\nplacement: {oversubscribe: true}\n"
+    (warning,) = slurm_plan(text, at=site("title: x\n")).warnings
+    assert "placement.oversubscribe does nothing" in warning
+    assert "4 a node" in warning
+    assert "`cores`" in warning
+    known = slurm_plan(text, at=site("title: x\ndefault_partition: a\npartitions: {a: {cores: 2}}"))
+    assert options(known)["--ntasks"] == "2"
+    assert not [one for one in known.warnings if "does nothing" in one]
+    for fits in (text.replace("ranks: 4", "ranks: 1"), text.replace("true", "false")):
+        assert not slurm_plan(fits, at=site("title: x\n")).warnings
+
+
 def test_symbols_are_filled_in_where_they_stand() -> None:
     made = slurm_plan("slurm: {after: x}\ncommand: [echo, '{run_dir}', '{output}']\n")
     filled = fill(made, run_dir="/r", output="/r/100%/o", after="17")
@@ -266,6 +286,33 @@ def test_a_container_sees_the_copy_of_the_code() -> None:
         assert "/home/ada/camvid/a.sif" in line
         where = "--pwd /r/code/camvid" if tool == "apptainer" else "workdir=/r/code/camvid"
         assert where in line
+
+
+@pytest.mark.parametrize(
+    ("root", "mounted"),
+    [
+        ("/data/x", "/data/x"),
+        ("../sets/x", "/home/ada/sets/x"),
+        ("data/x", None),
+        ("/home/ada/camvid/data", None),
+        ("/scratch/x", None),
+    ],
+)
+def test_a_container_sees_the_data_that_it_trains_on(root: str, mounted: str | None) -> None:
+    text = (
+        f"train: {{model: {{name: fastscnn, classes: 2}}, data: {{format: camvid, root: {root}}}}}"
+        "\nenvironment: {container: a.sif}\n"
+    )
+    expected = ["/home/ada/camvid", "/scratch", *([mounted] if mounted else [])]
+    at = site("title: x\nscratch: /scratch\n")
+    argv = slurm_plan(text, at=at, container_tool="apptainer").argv
+    binds = [word for flag, word in pairwise(argv) if flag == "--bind"]
+    assert binds == ["{run_dir}", *expected]
+    made = fill(slurm_plan(text, at=at, container_tool="pyxis"), run_dir="/r")
+    assert "--container-mounts=" + ",".join(f"{p}:{p}" for p in ["/r", *expected]) in made.argv
+    if mounted:
+        said = refusal(text.replace(root, "'/a:b'"), at=at, container_tool="apptainer").message
+        assert "/a:b can't be mounted" in said
 
 
 def test_containers_want_paths_that_can_be_mounted() -> None:

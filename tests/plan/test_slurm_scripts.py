@@ -199,8 +199,21 @@ def test_any_job_survives_in_its_script(bench: Path, notes: list[str]) -> None:
     text = COMMAND + "".join(f"# {line}\n{line}\n" for line in notes)
     words = run(bench, bare_script(slurm_program(bench), text, [], "/r"))
     assert words[:3] == ["attempt", "--runs-dir", "/r"]
-    assert (bench / "stdin").read_bytes() == text.encode()
+    given = (bench / "stdin").read_bytes()
+    assert b"\r" not in given
+    assert given == text.replace("\r\n", "\n").replace("\r", "\n").encode()
     assert (bench / "environment").exists()
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "", "\r\r\n"])
+def test_a_job_with_the_line_breaks_of_dos_is_the_same_job(bench: Path, end: str) -> None:
+    text = COMMAND + "notes: |\n  one\n  two"
+    script = bare_script(slurm_program(bench), text.replace("\n", "\r\n") + end, [], "/r")
+    assert "\r" not in script
+    run(bench, script)
+    given = (bench / "stdin").read_text()
+    meant = parse_job(text + "\n", "job.yaml", environ={}).spec
+    assert parse_job(given, "job.yaml", environ={}).spec == meant
 
 
 def slurm_program(bench: Path) -> Plan:
@@ -245,6 +258,12 @@ def test_what_an_outer_job_left_goes_and_what_slurm_says_stays(bench: Path) -> N
         "OMPI_COMM_WORLD_RANK": "3",
         "OPAL_PREFIX": "/x",
         "SLURM_MEM_PER_CPU": "1",
+        "SLURM_THREADS_PER_CORE": "1",
+        "SLURM_GPUS_PER_TASK": "1",
+        "SLURM_JOB_GPUS": "0",
+        "SLURM_TRES_PER_TASK": "cpu=1",
+        "SLURM_HINT": "nomultithread",
+        "SLURM_OF_A_RELEASE_TO_COME": "1",
     }
     stays = {
         "SLURM_CONF": "/c",
@@ -264,6 +283,23 @@ def test_what_an_outer_job_left_goes_and_what_slurm_says_stays(bench: Path) -> N
     environment = dict(os.fsdecode(pair).split("=", 1) for pair in pairs)
     assert not left.keys() & environment.keys()
     assert stays.items() <= environment.items()
+
+
+def test_what_slurm_sets_for_an_option_stays_where_the_job_has_it() -> None:
+    """Whoever gives the option: a key of job.yaml, the site, or `slurm.extra`, which may shorten
+    its name as Slurm allows."""
+    some = {"SLURM_GPUS_PER_TASK", "SLURM_HINT", "SLURM_NETWORK", "SLURM_MEM_PER_CPU"}
+    some |= {"SLURM_MEM_PER_NODE", "SLURM_JOB_GPUS"}
+    extra = "slurm: {extra: [--hin=compute_bound, --network=x, --mem-per-cpu=1G]}\n"
+    gpus = "resources: {accelerator: cuda}\n"
+    for text, at, stay in (
+        ("", site(), set[str]()),
+        (extra, site(), {"SLURM_HINT", "SLURM_NETWORK", "SLURM_MEM_PER_CPU"}),
+        (gpus, site(), {"SLURM_JOB_GPUS"}),
+        (gpus, site("title: x\ngpus: gpus-per-task\n"), {"SLURM_GPUS_PER_TASK", "SLURM_JOB_GPUS"}),
+        ("resources: {memory: 1G}\n", site(), {"SLURM_MEM_PER_NODE"}),
+    ):
+        assert some & set(slurm_plan(text, at=at).own) == stay, text
 
 
 def test_modules_come_from_the_profile_of_a_shell_that_has_none(bench: Path) -> None:

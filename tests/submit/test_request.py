@@ -250,3 +250,18 @@ def test_the_container_tool_is_the_sites_or_on_the_path(machine: Machine) -> Non
     assert "apptainer" in machine.plan(image, "launcher=srun").argv
     machine.site("container: pyxis\n")
     assert machine.refused(image, "launcher=local").code == "container"
+
+
+def test_a_home_is_filled_in_where_a_container_needs_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/homes/ada")
+    machine.slurm()
+    machine.site("container: apptainer\n")
+    text = "name: demo\nlauncher: srun\nenvironment: {container: ~/a.sif}\n"
+    assert "/homes/ada/a.sif" in machine.plan(text=text + "command: [x]\n").argv
+    train = "train: {model: {name: fastscnn, classes: 2}, data: {format: camvid, root: ~/d}}\n"
+    plan = machine.plan(text=text + train)
+    assert "/homes/ada/d" in plan.argv
+    assert plan.spec.train is not None
+    assert plan.spec.train.data.root == "/homes/ada/d"

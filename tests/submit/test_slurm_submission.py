@@ -468,6 +468,13 @@ def test_a_script_for_sbatch_makes_its_own_run(
     assert run.submission(0).batch_script.read_text() == path.read_text()
 
 
+def test_sbatch_takes_a_script_of_a_job_with_the_line_breaks_of_dos(login: Login) -> None:
+    job, path = login.job("echo one"), login.folder / "job.sh"
+    job.write_bytes(job.read_bytes().replace(b"\n", b"\r\n"))
+    login("render", job, "-o", path)
+    assert login.cluster.run("sbatch", "--test-only", path, check=False).returncode == 0
+
+
 def test_a_script_without_scontrol_is_known_after_a_requeue(
     login: Login, script: Callable[[str], Path], tmp_path: Path
 ) -> None:

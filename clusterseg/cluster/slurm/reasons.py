@@ -146,7 +146,8 @@ _TABLE: dict[str, tuple[str, str, bool]] = {
     "FrontEndDown": ("no front end node is up to start it", _SUPPORT, False),
     "BadConstraints": (
         "no node has what it asks for",
-        f"{_CANCEL}: slurm.constraint, resources.memory, resources.accelerator",
+        f"{_CANCEL}: resources.ranks_per_node, resources.cpus_per_rank, resources.memory, "
+        "resources.accelerator, slurm.constraint",
         True,
     ),
     "Constraints": (
