@@ -11,6 +11,7 @@ import msgspec
 
 from clusterseg.cli.output import clock, duration
 from clusterseg.runs.files import read_capped
+from clusterseg.runs.records import State
 from clusterseg.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def why_it_waits(
 
     `job` is what Slurm said of it (`cluster.look.Eyes.job`).
     """
-    if job is None or snapshot.verdict.over:
+    # A job that Slurm queued again may have a supervisor that still runs on a node that was lost.
+    if job is None or snapshot.verdict.state is not State.QUEUED:
         return None
     from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
     from clusterseg.cluster.slurm.commands import Slurm

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from clusterseg.cli.waiting_view import why_it_waits
+from clusterseg.cluster.look import look
+from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.runs import files
 from clusterseg.runs.attempts import pack_attempt
 from clusterseg.runs.control import StopReason, request_stop
@@ -149,6 +152,14 @@ def test_status_shows_progress_and_ranks(cli: Cli, running: RunPaths) -> None:
     page = cli("status", running.root)
     assert "epoch 1 of 4, step 150 of 400" in page.out
     assert "clusterseg cancel" in page.err
+
+
+def test_a_run_that_runs_does_not_wait(running: RunPaths, runs_dir: Path, tmp_path: Path) -> None:
+    job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="BeginTime")
+    nowhere = {"PATH": str(tmp_path)}
+    assert why_it_waits(look(running), job, nowhere) is None
+    waiting = synthetic.make_run(runs_dir, "waits-x", started=False)
+    assert why_it_waits(look(waiting), job, nowhere) is not None
 
 
 def test_status_of_a_failure_names_it_and_what_to_do(cli: Cli, runs_dir: Path) -> None:
