@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterseg.cluster.slurm.alternatives import MOST, changes, read_start
+from clusterseg.cluster.slurm.alternatives import MOST, Limits, changes, read_start
 from clusterseg.cluster.slurm.cache import CacheFile
-from clusterseg.cluster.slurm.commands import Slurm, SlurmUnreachable
+from clusterseg.cluster.slurm.commands import Slurm, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.cluster.slurm.reasons import explain
 from clusterseg.cluster.slurm.waiting import (
@@ -151,6 +151,25 @@ def test_changes_are_fewer_nodes_less_time_and_other_partitions() -> None:
     ]
 
 
+def test_what_is_beyond_a_limit_of_the_partition_is_cut_to_it() -> None:
+    found = changes(OPTIONS, limits=Limits(nodes=3, minutes=60))
+    assert [one.options for one in found] == [
+        ("--nodes=3", "--ntasks=6"),
+        ("--nodes=1", "--ntasks=2"),
+        ("--time=60",),
+    ]
+    found = changes(OPTIONS, limits=Limits(nodes=8, minutes=2000))
+    assert [one.options[0] for one in found] == [
+        "--nodes=4",
+        "--nodes=1",
+        "--time=2000",
+        "--time=1440",
+    ]
+    assert [one.options for one in changes(["--time=9"], limits=Limits(minutes=5))] == [
+        ("--time=5",)
+    ]
+
+
 def test_what_can_not_be_changed_is_left() -> None:
     assert changes(["--nodes=1", "--time=5"]) == []
     assert changes(["--nodes=4", "--nodelist=a,b,c,d"]) == []
@@ -193,7 +212,9 @@ NOW = 1_000_000.0
 class Answers(Slurm):
     """Slurm whose answers are given; `log` has what was asked."""
 
-    def __init__(self, queue: str = "", starts: Sequence[float] = (), seconds: float = 0.0) -> None:
+    def __init__(
+        self, queue: str = "", starts: Sequence[float | None] = (), seconds: float = 0.0
+    ) -> None:
         super().__init__({})
         self.log: list[str] = []
         self.now = NOW
@@ -206,9 +227,11 @@ class Answers(Slurm):
         if self.silent:
             raise SlurmUnreachable(program, "silent")
         if program == "sinfo":
-            return "up p\nup q\ndown r\n"
+            return "up infinite 1-infinite p\nup 1-00:00:00 1 q\ndown 30:00 1-2 r\n"
         if program == "sbatch":
             start = self._starts.pop(0) if self._starts else NOW + 1e6
+            if start is None:
+                raise SlurmRefused(program, "allocation failure: Requested time limit is invalid")
             return f"sbatch: Job 9 to start at {start:.0f} using 2 processors on nodes n"
         mark = arguments[-1].removeprefix("%F").partition("%")[0]
         return self._queue.replace("|", mark)
@@ -233,6 +256,15 @@ def test_what_would_start_sooner_than_the_job_itself() -> None:
     assert (found.position, found.of) == (2, 2)
     assert found.sooner == (Sooner("partition q", NOW + 10),)
     assert slurm.log == ["squeue", "sinfo", "sbatch", "sbatch"]
+
+
+def test_for_a_job_that_would_not_be_taken_any_start_is_sooner() -> None:
+    slurm = Answers("7|5|N/A|PartitionNodeLimit|(null)|\n", [None, NOW + 9000])
+    found = slurm.ask(CacheFile(None), reason="PartitionNodeLimit")
+    assert found.sooner == (
+        Sooner("1 node in place of 2", NOW + 9000),
+        Sooner("partition q", NOW + 1e6),
+    )
 
 
 def test_answers_are_kept_for_a_while(tmp_path: Path) -> None:
@@ -375,6 +407,29 @@ def test_reasons_that_lie_with_the_site(slurm_cluster: DevCluster, script: Path)
         waiting_for(cluster, long, "PartitionDown", script)
     finally:
         cluster.scontrol("update", "PartitionName=low", before, "State=UP")
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_beyond_its_partition_learns_what_would_start(
+    slurm_cluster: DevCluster, script: Path
+) -> None:
+    cluster = slurm_cluster
+    options = ("--nodes=2", "--ntasks=2", "--time=3:00:00", "--partition=low")
+    job = cluster.sbatch("--hold", *options, script)
+    before = next(
+        word
+        for word in cluster.scontrol("-o", "show", "partition", "low").split()
+        if word.startswith("MaxTime=")
+    )
+    try:
+        cluster.scontrol("update", "PartitionName=low", "MaxTime=1:00:00")
+        cluster.scontrol("release", str(job))
+        found = waiting_for(cluster, job, "PartitionTimeLimit", script, *options)
+    finally:
+        cluster.scontrol("update", "PartitionName=low", before)
+    changes = [one.change for one in found.sooner]
+    assert changes == ["a time limit of 1:00 h in place of 3:00 h", "partition high"]
 
 
 @pytest.mark.slow
