@@ -33,12 +33,17 @@ _NO_LIMITS = Limits()
 
 
 def changes(
-    options: Sequence[str], partitions: Iterable[str] = (), limits: Limits = _NO_LIMITS
+    options: Sequence[str],
+    partitions: Iterable[str] = (),
+    limits: Limits = _NO_LIMITS,
+    *,
+    own: Sequence[str],
 ) -> list[Change]:
     """What could be asked for in place of `options` (words such as `--nodes=4`), best guess first.
 
-    `partitions` are names of those that there are, `limits` those of the job's own. What still
-    is beyond them is left out, and for a job beyond them they themselves come first.
+    `partitions` are names of those that there are; `own` are the job's, also where it asked for
+    none, and `limits` theirs. What still is beyond them is left out, and for a job beyond them
+    they themselves come first.
     """
     given = _given(options)
     nodes = int(given["--nodes"]) if given.get("--nodes", "").isdigit() else 1
@@ -52,12 +57,9 @@ def changes(
         half = (math.ceil(seconds / 120),) if seconds > _LEAST_TIME else ()
         less = _least(math.ceil(seconds / 60), half, limits.minutes)
         found += [_shorter(seconds, minutes) for minutes in less]
-    own = given.get("--partition", "").split(",")
     others = [name for name in dict.fromkeys(partitions) if name not in own]
-    if own != [""]:
-        elsewhere = [_elsewhere(name) for name in others[:_PARTITIONS]]
-        found = found[: MOST - len(elsewhere)] + elsewhere
-    return found[:MOST]
+    elsewhere = [_elsewhere(name) for name in others[:_PARTITIONS]]
+    return found[: MOST - len(elsewhere)] + elsewhere
 
 
 def read_start(said: str) -> float | None:

@@ -55,11 +55,14 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True):
-    """What was submitted: sbatch's options, one word each, and the script."""
+    """What was submitted: sbatch's options, one word each, and the script.
+
+    `partitions` are those that could be tried, as a site's profile has them; none: all of sinfo.
+    """
 
     options: tuple[str, ...]
     script: Path
-    partitions: tuple[str, ...] | None = None  # that could be tried; None: those of sinfo
+    partitions: tuple[str, ...] = ()
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -204,9 +207,10 @@ def _test(
         if limit is None:  # Slurm would not take it as it is: whatever it takes is sooner
             limit = math.inf
         there = _partitions(slurm)
-        names = list(there) if request.partitions is None else request.partitions
-        own = there.get(job.partition, Limits())
-        for change in changes(request.options, names, own):
+        names = there if not request.partitions else [p for p in request.partitions if p in there]
+        limits = there.get(job.partition, Limits())
+        own = job.partition.split(",")
+        for change in changes(request.options, names, limits, own=own):
             if clock() >= until:
                 break
             start = _start(slurm, request, change.options)
