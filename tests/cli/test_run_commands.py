@@ -442,6 +442,9 @@ def test_cancel_that_takes_too_long_says_so(cli: Cli, running: RunPaths) -> None
     assert "is still running; it was asked to stop" in done.err
     assert "clusterseg cancel --now" in done.err
     assert json.loads(running.stop_file(0).read_bytes())["reason"] == "cancel"
+    told = cli("cancel", "demo", "--timeout", "0", "--json")
+    assert (told.code, told.json["state"]) == (1, "running")
+    assert "is still running; it was asked to stop" in told.err
 
 
 def test_another_users_run_is_not_cancelled(
