@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clusterseg.cli.hints import Hint, live_hints, reference, show_hints
 from clusterseg.cli.output import note, safe
 from clusterseg.cluster.look import NOW_AND_THEN, Eyes, look
-from clusterseg.errors import ExitCode
+from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, End, State
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.runs.text import last_lines
 
+if TYPE_CHECKING:
+    from clusterseg.cluster.slurm.jobs import JobFacts
+
 LOOK = 1.0  # seconds between two looks
+HELD = 10.0  # seconds that a job is held before that is told: `submit` holds each for a moment
 NEVER_STARTED = 10.0  # seconds that a client gets to start what it has written
 NEVER_STARTED_SLURM = 60.0  # the same, where sbatch may have to be repeated
 OUTPUT_LINES = 15
@@ -43,7 +49,8 @@ def advise(snapshot: Snapshot) -> None:
 
 def wait_for_end(run: RunPaths) -> Snapshot:
     """Looks at a run until nothing more will happen by itself."""
-    eyes, patience = Eyes(max_age=NOW_AND_THEN), Patience()
+    eyes = Eyes(max_age=NOW_AND_THEN)
+    patience = Patience(eyes)
     while True:
         snapshot = eyes.look(run)
         if patience.is_over(snapshot):
@@ -52,20 +59,55 @@ def wait_for_end(run: RunPaths) -> Snapshot:
 
 
 class Patience:
-    """How long to stay with a run: until its end, or until nobody seems to start it."""
+    """How long to stay with a run: until its end, or until nobody seems to start it.
 
-    def __init__(self) -> None:
-        self._since: float | None = None  # when it was first seen not to be started
+    A job that is held is waited for, since a person will release it; `say` is told so once.
+    """
+
+    def __init__(self, eyes: Eyes, say: Callable[[str], None] = note) -> None:
+        """`eyes` are those that look at the run."""
+        self._eyes = eyes
+        self._say = say
+        self._since: float | None = None  # when it was first seen not to be started, or held
+        self._has_said = False
 
     def is_over(self, snapshot: Snapshot) -> bool:
         """Whether nothing more will happen by itself; asked at each look."""
-        if not snapshot.verdict.not_started:
+        job = self._eyes.job(snapshot) if snapshot.verdict.state is State.QUEUED else None
+        is_held = job is not None and job.is_held
+        if not snapshot.verdict.not_started and not is_held:
             self._since = None
             return snapshot.verdict.over
         now = time.monotonic()
         self._since = now if self._since is None else self._since
+        waited = now - self._since
+        if job is not None and is_held:
+            if waited >= HELD and not self._has_said:
+                self._has_said = True
+                self._say(_held_sentence(snapshot.run, job))
+            return False
         is_local = snapshot.job is None or snapshot.job.is_local
-        return now - self._since > (NEVER_STARTED if is_local else NEVER_STARTED_SLURM)
+        return waited > (NEVER_STARTED if is_local else NEVER_STARTED_SLURM)
+
+
+def never_started(snapshot: Snapshot) -> ClustersegError:
+    """What to say of a run whose submission nobody finishes."""
+    return ClustersegError(
+        end_sentence(snapshot),
+        code="never-started",
+        help=f"clusterseg resume {reference(snapshot.run)} starts it",
+        exit_code=ExitCode.CLUSTER,
+    )
+
+
+def _held_sentence(run: RunPaths, job: JobFacts) -> str:
+    from clusterseg.cluster.slurm.reasons import explain
+
+    help = explain(job.reason).help.replace("RUN", reference(run)).replace("JOB", job.id)
+    why = job.reason or job.state
+    return f"{run.run_id} waits: job {job.id} is held in Slurm ({safe(why)})" + (
+        f"; {help}" if help else ""
+    )
 
 
 def attend(run: RunPaths, *, follow: bool, quiet: bool) -> tuple[Snapshot, int]:
@@ -100,7 +142,8 @@ def tell_end(snapshot: Snapshot) -> int:
         note(f"  | {line}")
     advise(snapshot)
     code = snapshot.verdict.exit_code
-    return int(ExitCode.FAILED) if code is None else code
+    # None: its submission was not finished, and nobody does so.
+    return int(ExitCode.CLUSTER) if code is None else code
 
 
 def end_sentence(snapshot: Snapshot) -> str:

@@ -46,12 +46,15 @@ class View(Protocol):
 def follow_run(run: RunPaths, stream: TextIO) -> Snapshot:
     """Shows a run on `stream` until nothing more will happen by itself; the last look at it."""
     watch = Watch(run)
-    eyes, patience = Eyes(max_age=NOW_AND_THEN), Patience()
+    said: list[str] = []
+    eyes = Eyes(max_age=NOW_AND_THEN)
+    patience = Patience(eyes, said.append)
     with _view(stream) as view:
         while True:
             began = time.monotonic()
             snapshot = eyes.look(run)  # before the reading: what is over is read to its end
-            view.show(watch, watch.read(snapshot))
+            view.show(watch, [*said, *watch.read(snapshot)])
+            said.clear()
             if patience.is_over(snapshot):
                 watch.finish()
                 return snapshot

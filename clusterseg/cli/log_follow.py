@@ -10,6 +10,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from clusterseg.cli.ending import Patience, never_started
 from clusterseg.cli.log_view import (
     BATCH,
     CHUNK,
@@ -33,14 +34,16 @@ SCHEDULER = 60.0  # seconds between two questions to the scheduler
 def follow_logs(run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
     """Prints logs as they grow, over restarts, until the run (or the given attempt) is over.
 
-    A run whose ranks print nothing at all is shown as `show_logs` does.
+    A run whose ranks print nothing at all is shown as `show_logs` does. Raises ClustersegError
+    where nobody starts the run.
     """
     printer.named = not choice.supervisor
     follower = LogFollower(run, choice, printer)
     eyes = Eyes(max_age=SCHEDULER)
+    patience = Patience(eyes)
     while True:
-        verdict = eyes.look(run).verdict  # before the reading: what is over is read to its end
-        over = verdict.over or verdict.not_started or _has_ended(run, choice.attempt)
+        snapshot = eyes.look(run)  # before the reading: what is over is read to its end
+        over = patience.is_over(snapshot) or _has_ended(run, choice.attempt)
         follower.read()
         if over:
             break
@@ -48,6 +51,8 @@ def follow_logs(run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
     follower.finish()
     if not printer.printed:
         show_logs(run, choice, printer)
+    if snapshot.verdict.not_started:
+        raise never_started(snapshot)
 
 
 class LogFollower:

@@ -165,12 +165,16 @@ def cancel(
         note(end_sentence(snapshot))
         advise(snapshot)
         return
-    raise ClustersegError(
+    error = ClustersegError(
         f"{run.run_id} is still {snapshot.verdict.state}; it was asked to stop",
         code="still-running",
         help=f"clusterseg wait {run.run_id}; or end it: clusterseg cancel --now {run.run_id}",
         exit_code=ExitCode.FAILED,
     )
+    if as_json:  # stdout has its one document
+        note(error.render())
+        raise typer.Exit(error.exit_code)
+    raise error
 
 
 def _run(reference: str, runs_dir: RunsDir) -> RunPaths:

@@ -16,7 +16,7 @@ from clusterseg.submit.submission import Submitted
 def after_several(job_id: str, started: Sequence[Submitted], *, wait: bool, as_json: bool) -> None:
     """Prints the runs; with `wait` stays until all have ended.
 
-    The exit code then is 0 if all are done, 1 if one failed, else 75.
+    The exit code then is 0 if all are done, 1 if one failed, 3 if one was never started, else 75.
     """
     if as_json:
         runs = [
@@ -32,7 +32,10 @@ def after_several(job_id: str, started: Sequence[Submitted], *, wait: bool, as_j
 
         note("Ctrl-C leaves them running")
         codes = {attend(RunPaths(one.run_dir), follow=False, quiet=as_json)[1] for one in started}
-        worst = (ExitCode.INTERRUPTED, ExitCode.FAILED, ExitCode.STOPPED, ExitCode.OK)
+        worst = (
+            *(ExitCode.INTERRUPTED, ExitCode.FAILED, ExitCode.CLUSTER),
+            *(ExitCode.STOPPED, ExitCode.OK),
+        )
         raise typer.Exit(next((int(code) for code in worst if code in codes), 1))
     if not as_json:
         name = reference(RunPaths(started[0].run_dir))

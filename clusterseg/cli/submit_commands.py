@@ -106,7 +106,8 @@ def resume(
     """Go on with a run that stopped, failed or was never started.
 
     A new job in the same run directory, from the last good checkpoint. --set changes the job
-    from here on; earlier overrides still hold.
+    from here on; earlier overrides still hold. A run that is done goes on only with a --set, such
+    as --set train.epochs=N.
     """
     from clusterseg.cluster.look import look
     from clusterseg.submit.resumption import (
@@ -125,7 +126,7 @@ def resume(
     snapshot = look(run)
     unfinished = is_unfinished(snapshot, os.environ)
     if not unfinished:
-        refuse_unless_resumable(snapshot)
+        refuse_unless_resumable(snapshot, changed=bool(overrides))
     submission = snapshot.submission
     if submission is None:
         raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")

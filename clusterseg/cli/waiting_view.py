@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clusterseg.cli.output import clock, duration
+from clusterseg.errors import ClustersegError
 from clusterseg.runs.files import read_capped
+from clusterseg.runs.records import State
 from clusterseg.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def why_it_waits(
 
     `job` is what Slurm said of it (`cluster.look.Eyes.job`).
     """
-    if job is None or snapshot.verdict.over:
+    # A job that Slurm queued again may have a supervisor that still runs on a node that was lost.
+    if job is None or snapshot.verdict.state is not State.QUEUED:
         return None
     from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
     from clusterseg.cluster.slurm.commands import Slurm
@@ -38,7 +41,7 @@ def why_it_waits(
     queue = QueueCache(environ).answer(max_age=FRESH)
     return why_waiting(
         job,
-        _request(snapshot),
+        _request(snapshot, environ),
         slurm=Slurm(environ),
         cache=CacheFile(folder / f"{cluster_mark(environ)}-waiting.json" if folder else None),
         healthy=queue.failures == 0 and queue.took < SLOW,
@@ -65,7 +68,7 @@ def _when(t: float, now: float) -> str:
     return f"{clock(t)} (in {duration(t - now)})" if t > now else "now"
 
 
-def _request(snapshot: Snapshot) -> Request | None:
+def _request(snapshot: Snapshot, environ: Mapping[str, str]) -> Request | None:
     """What was submitted; None where there is no readable plan for Slurm."""
     from clusterseg.cluster.slurm.waiting import Request
 
@@ -78,11 +81,25 @@ def _request(snapshot: Snapshot) -> Request | None:
         return None
     if plan.slurm is None:
         return None
-    return Request(plan.slurm.options, submission.batch_script)
+    partitions = _partitions(plan.slurm.site, environ)
+    return Request(plan.slurm.options, submission.batch_script, partitions)
+
+
+def _partitions(site: str | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Those that the site's profile knows: of all that there are, the ones meant for people."""
+    from clusterseg.submit.definitions import find_site
+
+    if site is None:
+        return ()
+    try:
+        return tuple(find_site(site, environ).partitions)
+    except ClustersegError:  # removed or changed since: no reason to say nothing
+        return ()
 
 
 class _SlurmPart(msgspec.Struct):
     options: tuple[str, ...]
+    site: str | None = None
 
 
 class _PlanPart(msgspec.Struct):

@@ -24,7 +24,14 @@ from clusterseg.cluster.slurm.commands import (
     SlurmUnreachable,
 )
 from clusterseg.cluster.slurm.environment import scrubbed
-from clusterseg.cluster.slurm.jobs import WAITING, JobFacts, JobState, job_comment, job_name
+from clusterseg.cluster.slurm.jobs import (
+    WAITING,
+    JobFacts,
+    JobState,
+    carries,
+    job_comment,
+    job_name,
+)
 from clusterseg.errors import ClustersegError
 
 # Jobs of one array: well below Slurm's default of MaxArraySize (1001), and few enough for what
@@ -127,7 +134,7 @@ class SlurmJobs:
             self._slurm.cancel(*sorted(ours))
 
     def _mine(self) -> list[JobFacts]:
-        return [fact for fact in self._slurm.mine() if fact.key == self._key]
+        return [fact for fact in self._slurm.mine() if carries(fact, self._key)]
 
     def _refusal(self, said: str) -> ClustersegError:
         """After a failed sbatch: whatever it may have left is ended.

@@ -132,9 +132,10 @@ def _is_newer(submission: SubmissionFacts, attempt: AttemptFacts) -> bool:
 def _unclaimed(submission: SubmissionFacts | None, stop: str | None) -> Verdict:
     """A submission that no attempt belongs to yet."""
     submission = submission or SubmissionFacts(0, started=False)
-    waits = submission.job is Life.ALIVE or (submission.started and submission.job is Life.UNKNOWN)
-    if waits:
-        return Verdict(State.QUEUED, note=submission.note, not_started=submission.held)
+    if submission.job is not Life.DEAD:  # no request to stop makes an end of silence
+        is_doubtful = submission.job is Life.UNKNOWN and not submission.started
+        not_started = submission.held or is_doubtful
+        return Verdict(State.QUEUED, note=submission.note, not_started=not_started)
     if stop == StopReason.CANCEL_NOW:
         return _final(State.CANCELLED, Cause.CANCELLED)
     if stop is not None:

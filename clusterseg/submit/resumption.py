@@ -116,15 +116,18 @@ def waits_held(snapshot: Snapshot) -> bool:
     return snapshot.verdict.not_started and attempt.claim.submission >= submission.number
 
 
-def refuse_unless_resumable(snapshot: Snapshot) -> None:
-    """Raises ClustersegError if the run is alive or done, and says what to do instead."""
+def refuse_unless_resumable(snapshot: Snapshot, *, changed: bool) -> None:
+    """Raises ClustersegError if the run is alive, or done and is to go on as it was.
+
+    `changed`: with further `--set` options, so that there may be something to do again.
+    """
     run, verdict = snapshot.run.run_id, snapshot.verdict
-    if verdict.state is State.DONE:
+    if verdict.state is State.DONE and not changed:
         raise ClustersegError(
             f"{run} is done: there is nothing to go on with",
             code="done",
-            help=f"clusterseg collect {run}; to run it anew: clusterseg submit "
-            f"{snapshot.run.submission(0).job_yaml}",
+            help=f"to train it for longer: clusterseg resume {run} --set train.epochs=N; "
+            f"to run it anew: clusterseg submit {snapshot.run.submission(0).job_yaml}",
         )
     if not verdict.over and not verdict.not_started:
         raise ClustersegError(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from clusterseg.cli.waiting_view import why_it_waits
+from clusterseg.cluster.look import look
+from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.runs import files
 from clusterseg.runs.attempts import pack_attempt
 from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Checkpoint, Epoch, RankEnd, RankStart, Steps
 from tests.cli.conftest import Done
+from tests.devcluster import DevCluster
 from tests.runs import synthetic
 
 Cli = Callable[..., Done]
@@ -58,6 +63,16 @@ def running(runs_dir: Path) -> RunPaths:
     synthetic.claim(run, 0, alive=True)
     trained(run)
     return run
+
+
+@pytest.fixture
+def on_slurm(
+    slurm_cluster: DevCluster, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> DevCluster:
+    """This process is on the cluster's login node."""
+    for name, value in slurm_cluster.environ.items():
+        monkeypatch.setenv(name, value)
+    return slurm_cluster
 
 
 @pytest.fixture
@@ -149,6 +164,14 @@ def test_status_shows_progress_and_ranks(cli: Cli, running: RunPaths) -> None:
     page = cli("status", running.root)
     assert "epoch 1 of 4, step 150 of 400" in page.out
     assert "clusterseg cancel" in page.err
+
+
+def test_a_run_that_runs_does_not_wait(running: RunPaths, runs_dir: Path, tmp_path: Path) -> None:
+    job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="BeginTime")
+    nowhere = {"PATH": str(tmp_path)}
+    assert why_it_waits(look(running), job, nowhere) is None
+    waiting = synthetic.make_run(runs_dir, "waits-x", started=False)
+    assert why_it_waits(look(waiting), job, nowhere) is not None
 
 
 def test_status_of_a_failure_names_it_and_what_to_do(cli: Cli, runs_dir: Path) -> None:
@@ -339,9 +362,48 @@ def test_wait_does_not_wait_for_what_was_never_started(
 ) -> None:
     monkeypatch.setattr("clusterseg.cli.ending.NEVER_STARTED", 0.0)
     synthetic.make_run(runs_dir, "demo-x", started=False)
-    done = cli("wait", "demo")
-    assert done.code == 1
-    assert "clusterseg resume demo-x" in done.err
+    for command in (("wait",), ("logs", "-f")):
+        done = cli(*command, "demo")
+        assert done.code == 3
+        assert "demo-x is queued: it was never started" in done.err
+        assert "clusterseg resume demo-x" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.parametrize("command", [("wait",), ("wait", "--follow"), ("logs", "-f")])
+def test_a_job_that_is_held_is_waited_for(
+    cli: Cli,
+    on_slurm: DevCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    for name in ("NEVER_STARTED_SLURM", "HELD"):
+        monkeypatch.setattr(f"clusterseg.cli.ending.{name}", 0.0)
+    for name in ("ending.NOW_AND_THEN", "follow.NOW_AND_THEN", "log_follow.SCHEDULER"):
+        monkeypatch.setattr(f"clusterseg.cli.{name}", 1.0)
+    (tmp_path / "job.yaml").write_text(
+        "name: demo\ncommand: [echo, hello]\nscheduler: slurm\n"
+        "resources: {ranks: 1, cpus_per_rank: 1, time: 5}\n"
+        "slurm: {extra: [--begin=now+1hour]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    job = cli("submit", "job.yaml", "--json").json["job_id"]
+    on_slurm.scontrol("uhold", job)
+
+    def let_go() -> None:
+        on_slurm.scontrol("release", job)
+        on_slurm.scontrol("update", f"JobId={job}", "StartTime=now")
+
+    timer = threading.Timer(6, let_go)
+    timer.start()
+    done = cli(*command, "demo")
+    timer.join()
+    assert done.code == 0
+    said = f"waits: job {job} is held in Slurm (JobHeldUser); clusterseg resume demo-"
+    assert (done.out + done.err).count(said) == 1
+    assert on_slurm.job(job)["JobState"] in ("COMPLETED", "COMPLETING")
 
 
 def test_cancel_of_what_is_over_changes_nothing(cli: Cli, stopped: RunPaths) -> None:
@@ -380,6 +442,9 @@ def test_cancel_that_takes_too_long_says_so(cli: Cli, running: RunPaths) -> None
     assert "is still running; it was asked to stop" in done.err
     assert "clusterseg cancel --now" in done.err
     assert json.loads(running.stop_file(0).read_bytes())["reason"] == "cancel"
+    told = cli("cancel", "demo", "--timeout", "0", "--json")
+    assert (told.code, told.json["state"]) == (1, "running")
+    assert "is still running; it was asked to stop" in told.err
 
 
 def test_another_users_run_is_not_cancelled(

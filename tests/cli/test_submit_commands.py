@@ -190,6 +190,7 @@ def test_resume_refuses_what_is_alive_or_done(
     done = cli("resume", run.run_id, "--json")
     assert done.code == 2
     assert done.json["errors"][0]["code"] == "done"
+    assert "--set train.epochs=N" in done.json["errors"][0]["help"]
     assert len(store.iter_submissions(run)) == 1
 
 

@@ -101,6 +101,32 @@ def test_a_job_that_slurm_queues_again_is_waited_for(run: RunPaths, cluster: Dev
 
 @pytest.mark.slow
 @pytest.mark.slurm
+def test_jobs_whose_comments_the_site_rewrites_are_still_ours(
+    run: RunPaths, cluster: DevCluster, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    task = Task(name="t", arguments={"file": str(go)})
+    numbers: set[str] = set()
+
+    def begun(_: Progress) -> None:
+        if not numbers:
+            cluster.wait_until(cluster.squeue("-o", "%A")[0], "RUNNING")
+            numbers.update(cluster.squeue("-r", "-o", "%A"))
+            for number in numbers:
+                cluster.scontrol("update", f"JobId={number}", "Comment=site")
+            threading.Timer(12, go.touch).start()
+
+    done = fan_out(
+        run, f"{TASKS}:wait_for", [task] * 2, SlurmJobs("fan", OPTIONS, grace=0), progress=begun
+    )
+    assert done.values == ("seen", "seen")
+    first = min(map(int, numbers))
+    later = {one for one in cluster.squeue("-r", "-t", "all", "-o", "%A") if int(one) >= first}
+    assert later == numbers  # there was no second try
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
 def test_results_are_found_while_the_controller_is_silent(
     run: RunPaths, cluster: DevCluster, tmp_path: Path
 ) -> None:

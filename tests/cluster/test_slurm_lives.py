@@ -83,6 +83,22 @@ def test_a_submission_whose_client_died_before_it_noted_the_id(site: Site) -> No
     assert verdict.note == "its submission was not finished: job 12 waits for it"
 
 
+def test_where_the_site_rewrites_comments_the_name_tells_whose_a_job_is(site: Site) -> None:
+    def line(**more: str) -> str:
+        return queue_line("12", key=KEY, **more).replace(f"clusterseg:{KEY}", "the site's own")
+
+    unfinished = slurm_runs.make_run(site.runs, "x-1", key=KEY, job_id=None)
+    site.queue(line(reason="JobHeldUser"))
+    verdict = site.verdict(unfinished)
+    assert verdict.note == "its submission was not finished: job 12 waits for it"
+    run = slurm_runs.make_run(site.runs, "x-2", key=KEY, job_id="12")
+    site.queue(line(state="TIMEOUT"))
+    ended = site.verdict(run)
+    assert ended.cause is Cause.TIME_LIMIT
+    site.queue()
+    assert site.verdict(run) == ended  # seen, and not forgotten
+
+
 def test_a_submission_that_is_going_on_is_called_so(site: Site) -> None:
     run = slurm_runs.make_run(site.runs, "x-1", key=KEY, job_id=None, age=3.0)
     assert site.verdict(run).note == "it is being submitted, or its client was killed"

@@ -16,6 +16,7 @@ from clusterseg.cluster.processes import processes_with_environment
 from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.cluster.slurm.jobs import JobState, job_comment, job_name
 from clusterseg.cluster.slurm.queue import QueueCache
+from clusterseg.runs import files
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, State
 from clusterseg.runs.snapshot import Snapshot
@@ -102,6 +103,18 @@ def test_held_released_running_requeued_cancelled(site: Site) -> None:
         1,
     )
     assert f"Slurm says CANCELLED of job {job_id}" in (verdict.note or "")
+
+
+def test_a_request_to_stop_makes_no_end_of_silence(site: Site) -> None:
+    key = slurm_runs.new_key()
+    run = slurm_runs.make_run(site.folder / "runs", "x-silent", key=key, job_id=None)
+    files.replace(run.stop_file(0), b'{"reason": "cancel", "deadline": null}\n')
+    with site.cluster.broken("controller", "stop", "cont"):
+        verdict = site.verdict(run)
+        assert (verdict.state, verdict.not_started) == (State.QUEUED, True)
+        assert "Slurm has not answered" in (verdict.note or "")
+    (site.folder / "cache" / "clusterseg").rename(site.folder / "forgotten")  # no pause for it
+    assert site.verdict(run).state is State.STOPPED
 
 
 def test_nodes_that_fail(site: Site) -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterseg.cluster.slurm.alternatives import MOST, changes, read_start
+from clusterseg.cluster.slurm.alternatives import MOST, Limits, changes, read_start
 from clusterseg.cluster.slurm.cache import CacheFile
-from clusterseg.cluster.slurm.commands import Slurm, SlurmUnreachable
+from clusterseg.cluster.slurm.commands import Slurm, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.cluster.slurm.reasons import explain
 from clusterseg.cluster.slurm.waiting import (
@@ -148,7 +148,7 @@ OPTIONS = ("--nodes=8", "--ntasks=16", "--ntasks-per-node=2", "--time=2-00:00:00
 
 
 def test_changes_are_fewer_nodes_less_time_and_other_partitions() -> None:
-    found = changes(OPTIONS, ["p", "q", "r", "s"])
+    found = changes(OPTIONS, ["p", "q", "r", "s"], own=["p"])
     assert [(one.text, one.options) for one in found] == [
         ("4 nodes in place of 8", ("--nodes=4", "--ntasks=8")),
         ("1 node in place of 8", ("--nodes=1", "--ntasks=2")),
@@ -158,11 +158,30 @@ def test_changes_are_fewer_nodes_less_time_and_other_partitions() -> None:
     ]
 
 
+def test_what_is_beyond_a_limit_of_the_partition_is_cut_to_it() -> None:
+    found = changes(OPTIONS, limits=Limits(nodes=3, minutes=60), own=["p"])
+    assert [one.options for one in found] == [
+        ("--nodes=3", "--ntasks=6"),
+        ("--nodes=1", "--ntasks=2"),
+        ("--time=60",),
+    ]
+    found = changes(OPTIONS, limits=Limits(nodes=8, minutes=2000), own=["p"])
+    assert [one.options[0] for one in found] == [
+        "--nodes=4",
+        "--nodes=1",
+        "--time=2000",
+        "--time=1440",
+    ]
+    assert [one.options for one in changes(["--time=9"], limits=Limits(minutes=5), own=["p"])] == [
+        ("--time=5",)
+    ]
+
+
 def test_what_can_not_be_changed_is_left() -> None:
-    assert changes(["--nodes=1", "--time=5"]) == []
-    assert changes(["--nodes=4", "--nodelist=a,b,c,d"]) == []
-    assert changes(["--nodes=2-4"]) == []
-    assert [one.options for one in changes(["--nodes=2", "--ntasks=5"])] == [
+    assert changes(["--nodes=1", "--time=5"], ["p"], own=["p"]) == []
+    assert changes(["--nodes=4", "--nodelist=a,b,c,d"], own=["p"]) == []
+    assert changes(["--nodes=2-4"], own=["p"]) == []
+    assert [one.options for one in changes(["--nodes=2", "--ntasks=5"], own=["p"])] == [
         ("--nodes=1", "--ntasks=3")
     ]
 
@@ -180,7 +199,7 @@ def test_what_can_not_be_changed_is_left() -> None:
     st.lists(st.text(max_size=5), max_size=6),
 )
 def test_changes_bear_any_options(options: list[str], partitions: list[str]) -> None:
-    assert len(changes(options, partitions)) <= MOST
+    assert len(changes(options, partitions, own=["p"])) <= MOST
 
 
 def test_reading_a_start() -> None:
@@ -200,7 +219,9 @@ NOW = 1_000_000.0
 class Answers(Slurm):
     """Slurm whose answers are given; `log` has what was asked."""
 
-    def __init__(self, queue: str = "", starts: Sequence[float] = (), seconds: float = 0.0) -> None:
+    def __init__(
+        self, queue: str = "", starts: Sequence[float | None] = (), seconds: float = 0.0
+    ) -> None:
         super().__init__({})
         self.log: list[str] = []
         self.now = NOW
@@ -213,9 +234,11 @@ class Answers(Slurm):
         if self.silent:
             raise SlurmUnreachable(program, "silent")
         if program == "sinfo":
-            return "up p\nup q\ndown r\n"
+            return "up infinite 1-infinite p\nup 1-00:00:00 1 q\nup 30:00 1-2 t\ndown 30:00 1-2 r\n"
         if program == "sbatch":
             start = self._starts.pop(0) if self._starts else NOW + 1e6
+            if start is None:
+                raise SlurmRefused(program, "allocation failure: Requested time limit is invalid")
             return f"sbatch: Job 9 to start at {start:.0f} using 2 processors on nodes n"
         mark = arguments[-1].removeprefix("%F").partition("%")[0]
         return self._queue.replace("|", mark)
@@ -239,7 +262,27 @@ def test_what_would_start_sooner_than_the_job_itself() -> None:
     assert found.expected_start == NOW + 1000
     assert (found.position, found.of) == (2, 2)
     assert found.sooner == (Sooner("partition q", NOW + 10),)
-    assert slurm.log == ["squeue", "sinfo", "sbatch", "sbatch"]
+    assert slurm.log == ["squeue", "sinfo", "sbatch", "sbatch", "sbatch"]
+
+
+def test_another_partition_is_tried_for_a_job_in_the_default_one() -> None:
+    job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="Resources", partition="p")
+    for partitions, change in (((), "partition q"), (("gone", "p", "r", "t"), "partition t")):
+        slurm = Answers(QUEUE, [NOW + 10])
+        request = Request(("--nodes=1",), Path("/x"), partitions)
+        found = why_waiting(job, request, slurm=slurm, cache=CacheFile(None), clock=lambda: NOW)
+        assert found is not None
+        assert found.sooner == (Sooner(change, NOW + 10),)
+
+
+def test_for_a_job_that_would_not_be_taken_any_start_is_sooner() -> None:
+    slurm = Answers("7|5|N/A|PartitionNodeLimit|(null)|\n", [None, NOW + 9000])
+    found = slurm.ask(CacheFile(None), reason="PartitionNodeLimit")
+    assert found.sooner == (
+        Sooner("1 node in place of 2", NOW + 9000),
+        Sooner("partition q", NOW + 1e6),
+        Sooner("partition t", NOW + 1e6),
+    )
 
 
 def test_answers_are_kept_for_a_while(tmp_path: Path) -> None:
@@ -382,6 +425,29 @@ def test_reasons_that_lie_with_the_site(slurm_cluster: DevCluster, script: Path)
         waiting_for(cluster, long, "PartitionDown", script)
     finally:
         cluster.scontrol("update", "PartitionName=low", before, "State=UP")
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_beyond_its_partition_learns_what_would_start(
+    slurm_cluster: DevCluster, script: Path
+) -> None:
+    cluster = slurm_cluster
+    options = ("--nodes=2", "--ntasks=2", "--time=3:00:00", "--partition=low")
+    job = cluster.sbatch("--hold", *options, script)
+    before = next(
+        word
+        for word in cluster.scontrol("-o", "show", "partition", "low").split()
+        if word.startswith("MaxTime=")
+    )
+    try:
+        cluster.scontrol("update", "PartitionName=low", "MaxTime=1:00:00")
+        cluster.scontrol("release", str(job))
+        found = waiting_for(cluster, job, "PartitionTimeLimit", script, *options)
+    finally:
+        cluster.scontrol("update", "PartitionName=low", before)
+    changes = [one.change for one in found.sooner]
+    assert changes == ["a time limit of 1:00 h in place of 3:00 h", "partition high"]
 
 
 @pytest.mark.slow

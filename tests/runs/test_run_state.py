@@ -86,6 +86,8 @@ UNCLAIMED = [
     (False, DEAD, None, State.QUEUED, None, True),
     (False, DEAD, CANCEL, State.STOPPED, 75, False),
     (False, DEAD, NOW, State.CANCELLED, 1, False),
+    (False, UNKNOWN, CANCEL, State.QUEUED, None, True),
+    (False, UNKNOWN, NOW, State.QUEUED, None, True),
     (True, ALIVE, None, State.QUEUED, None, False),
     (True, UNKNOWN, None, State.QUEUED, None, False),
     (True, ALIVE, NOW, State.QUEUED, None, False),
@@ -323,11 +325,6 @@ def test_what_holds_for_all_facts() -> None:
         if verdict.not_started:
             one = submissions[-1] if submissions else None
             assert one is None or not one.started or one.held or one.lost
-        if (
-            submissions
-            and submissions[-1].job is not DEAD
-            and submissions[-1].started
-            and not final
-        ):
+        if submissions and submissions[-1].job is not DEAD and not final:
             # What the scheduler has, or may have, is never over.
             assert not verdict.over

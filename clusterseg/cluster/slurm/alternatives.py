@@ -22,27 +22,44 @@ class Change(Struct, frozen=True):
     options: tuple[str, ...]
 
 
-def changes(options: Sequence[str], partitions: Iterable[str] = ()) -> list[Change]:
+class Limits(Struct, frozen=True):
+    """What a partition allows one job: nodes, and minutes; None: without limit, or not known."""
+
+    nodes: int | None = None
+    minutes: int | None = None
+
+
+_NO_LIMITS = Limits()
+
+
+def changes(
+    options: Sequence[str],
+    partitions: Iterable[str] = (),
+    limits: Limits = _NO_LIMITS,
+    *,
+    own: Sequence[str],
+) -> list[Change]:
     """What could be asked for in place of `options` (words such as `--nodes=4`), best guess first.
 
-    `partitions` are names of those that there are.
+    `partitions` are names of those that there are; `own` are the job's, also where it asked for
+    none, and `limits` theirs. What still is beyond them is left out, and for a job beyond them
+    they themselves come first.
     """
     given = _given(options)
     nodes = int(given["--nodes"]) if given.get("--nodes", "").isdigit() else 1
     found: list[Change] = []
     if nodes > 1 and not any(name in given for name in _PINNED):
-        found += [_fewer(given, nodes, fewer) for fewer in dict.fromkeys((nodes // 2, 1))]
-    seconds = _seconds(given.get("--time", ""))
-    if seconds is not None and seconds > _LEAST_TIME:
-        minutes = math.ceil(seconds / 120)
-        text = f"a time limit of {_limit(minutes * 60)} in place of {_limit(seconds)}"
-        found.append(Change(text, (f"--time={minutes}",)))
-    own = given.get("--partition", "").split(",")
+        found += [
+            _fewer(given, nodes, fewer) for fewer in _least(nodes, (nodes // 2, 1), limits.nodes)
+        ]
+    seconds = seconds_of(given.get("--time", ""))
+    if seconds is not None:
+        half = (math.ceil(seconds / 120),) if seconds > _LEAST_TIME else ()
+        less = _least(math.ceil(seconds / 60), half, limits.minutes)
+        found += [_shorter(seconds, minutes) for minutes in less]
     others = [name for name in dict.fromkeys(partitions) if name not in own]
-    if own != [""]:
-        elsewhere = [_elsewhere(name) for name in others[:_PARTITIONS]]
-        found = found[: MOST - len(elsewhere)] + elsewhere
-    return found[:MOST]
+    elsewhere = [_elsewhere(name) for name in others[:_PARTITIONS]]
+    return found[: MOST - len(elsewhere)] + elsewhere
 
 
 def read_start(said: str) -> float | None:
@@ -54,10 +71,38 @@ def read_start(said: str) -> float | None:
     return float(found[1]) if found else None
 
 
+def seconds_of(text: str) -> int | None:
+    """A time limit as sbatch takes it (its manual, --time): m, m:s, h:m:s, d-h, d-h:m, d-h:m:s.
+
+    None for what is none ("infinite", as sinfo says).
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if found is None:
+        return None
+    days, first, second, third = (None if part is None else int(part) for part in found.groups())
+    if days is not None:
+        return ((days * 24 + (first or 0)) * 60 + (second or 0)) * 60 + (third or 0)
+    if third is not None:
+        return ((first or 0) * 60 + (second or 0)) * 60 + third
+    return (first or 0) * 60 + (second or 0)
+
+
 def _given(options: Sequence[str]) -> dict[str, str]:
     """Options by name; one without a value has an empty one."""
     pairs = (word.partition("=") for word in options if word.startswith("--"))
     return {name: value for name, _, value in pairs}
+
+
+def _least(asked: int, less: Sequence[int], limit: int | None) -> list[int]:
+    """The numbers to try in place of `asked`, the most first."""
+    if limit is None or asked <= limit:
+        return list(dict.fromkeys(less))
+    return list(dict.fromkeys([limit, *(one for one in less if one < limit)])) if limit > 0 else []
+
+
+def _shorter(seconds: int, minutes: int) -> Change:
+    text = f"a time limit of {_limit(minutes * 60)} in place of {_limit(seconds)}"
+    return Change(text, (f"--time={minutes}",))
 
 
 def _fewer(given: dict[str, str], nodes: int, fewer: int) -> Change:
@@ -71,19 +116,6 @@ def _fewer(given: dict[str, str], nodes: int, fewer: int) -> Change:
 
 def _elsewhere(partition: str) -> Change:
     return Change(f"partition {partition}", (f"--partition={partition}",))
-
-
-def _seconds(text: str) -> int | None:
-    """A time limit as sbatch takes it (its manual, --time): m, m:s, h:m:s, d-h, d-h:m, d-h:m:s."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if found is None:
-        return None
-    days, first, second, third = (None if part is None else int(part) for part in found.groups())
-    if days is not None:
-        return ((days * 24 + (first or 0)) * 60 + (second or 0)) * 60 + (third or 0)
-    if third is not None:
-        return ((first or 0) * 60 + (second or 0)) * 60 + third
-    return (first or 0) * 60 + (second or 0)
 
 
 def _limit(seconds: int) -> str:

@@ -220,4 +220,13 @@ def carries(facts: JobFacts, key: str) -> bool:
     return facts.name.endswith(f".{key[:KEY_IN_NAME]}") and len(key) >= KEY_IN_NAME
 
 
+def key_begins(facts: JobFacts) -> str | None:
+    """The first digits of the key that a job carries, in its comment or else in its name."""
+    if facts.key is not None:
+        return facts.key[:KEY_IN_NAME]
+    found = _NAME.search(facts.name)
+    return found[1] if found else None
+
+
+_NAME = re.compile(rf"\.([0-9a-f]{{{KEY_IN_NAME}}})\Z")
 _COMMENT = re.compile(r"clusterseg:([0-9a-f]{32})")

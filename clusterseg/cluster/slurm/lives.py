@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from clusterseg.cluster.local import LocalLives
 from clusterseg.cluster.slurm.accounting import Accounting
 from clusterseg.cluster.slurm.configuration import present_cluster
-from clusterseg.cluster.slurm.jobs import JobFacts
+from clusterseg.cluster.slurm.jobs import KEY_IN_NAME, JobFacts, carries, key_begins
 from clusterseg.cluster.slurm.queue import FRESH, Answer, QueueCache
 from clusterseg.cluster.slurm.sights import SETTLE, Known, elsewhere, holder_sight, job_sight
 from clusterseg.cluster.slurm.silence import Silences, last_beat
@@ -56,11 +56,8 @@ class SlurmLives:
         for job in wanted:
             if job.id is not None and job.id not in answer.jobs and job.id not in answer.ended:
                 forgotten[job.id] = max(job.since, forgotten.get(job.id, 0.0))
-        by_key: dict[str, list[JobFacts]] = {}
-        for facts in answer.jobs.values():
-            if facts.key is not None:
-                by_key.setdefault(facts.key, []).append(facts)
         accounts = self._accounting.look_up(forgotten)
+        by_key = _by_key(answer.jobs.values(), {job.key for job in wanted if job.key is not None})
         self._known = Known(
             answer, accounts, self._clock(), by_key, uid=os.getuid(), cluster=self._cluster
         )
@@ -103,6 +100,17 @@ class SlurmLives:
             intent = read_intent(run.submission(claim.submission))
             facts = known.find(claim.job_id, intent.key if intent else None, adopted=adopted)
         return facts
+
+
+def _by_key(jobs: Iterable[JobFacts], keys: Iterable[str]) -> dict[str, list[JobFacts]]:
+    """The jobs that carry each key. Their number and that of the keys may be thousands."""
+    by_beginning: dict[str | None, list[JobFacts]] = {}
+    for facts in jobs:
+        by_beginning.setdefault(key_begins(facts), []).append(facts)
+    return {
+        key: [one for one in by_beginning.get(key[:KEY_IN_NAME], ()) if carries(one, key)]
+        for key in keys
+    }
 
 
 def is_adopted(run: RunPaths, job_id: str | None) -> bool:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError
-from clusterseg.cluster.slurm.jobs import JobFacts, later
+from clusterseg.cluster.slurm.jobs import JobFacts, key_begins, later
 
 FRESH = 5.0  # seconds that an answer is good for, at least
 GAP = 2.0  # seconds between two questions, whoever needs a newer answer
@@ -181,7 +181,7 @@ def merged(known: Answer, jobs: list[JobFacts], asked: float, took: float) -> An
     """What is known after a new answer: no job goes back, and an end once seen is kept."""
     now = {facts.id: _believed(known, facts) for facts in jobs}
     ended = {**known.ended, **{name: facts for name, facts in known.jobs.items() if facts.is_over}}
-    ended = {name: facts for name, facts in ended.items() if name not in now and facts.key}
+    ended = {name: facts for name, facts in ended.items() if name not in now and key_begins(facts)}
     kept = sorted(ended.values(), key=lambda facts: facts.end or 0.0)[-_REMEMBERED:]
     return Answer(
         asked=asked,

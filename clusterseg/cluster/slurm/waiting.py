@@ -7,6 +7,7 @@ is asked of a controller that is slow or silent.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from clusterseg.cluster.slurm.alternatives import changes, read_start
+from clusterseg.cluster.slurm.alternatives import Limits, changes, read_start, seconds_of
 from clusterseg.cluster.slurm.answers import unix_time
 from clusterseg.cluster.slurm.cache import CacheFile
 from clusterseg.cluster.slurm.commands import Slurm, SlurmError, random_mark
@@ -54,11 +55,14 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True):
-    """What was submitted: sbatch's options, one word each, and the script."""
+    """What was submitted: sbatch's options, one word each, and the script.
+
+    `partitions` are those that could be tried, as a site's profile has them; none: all of sinfo.
+    """
 
     options: tuple[str, ...]
     script: Path
-    partitions: tuple[str, ...] | None = None  # that could be tried; None: those of sinfo
+    partitions: tuple[str, ...] = ()
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -113,7 +117,7 @@ def why_waiting(
         tested = known.tested
         found = replace(found, sooner=_still_sooner(known.waiting.sooner, found, now))
     elif clock() - now < SLOW and request is not None and explain(job.reason).movable:
-        found = replace(found, sooner=_test(slurm, request, found, clock))
+        found = replace(found, sooner=_test(slurm, job, request, found, clock))
     kept = sorted(every.items(), key=lambda item: item[1].asked)[-_REMEMBERED:]
     cache.save(_Cache({**dict(kept), _cache_key(job): _Known(now, tested, found)}))
     return found
@@ -193,16 +197,20 @@ def _ask_queue(slurm: Slurm, job: JobFacts) -> list[Row] | None:
 
 
 def _test(
-    slurm: Slurm, request: Request, found: Waiting, clock: Callable[[], float]
+    slurm: Slurm, job: JobFacts, request: Request, found: Waiting, clock: Callable[[], float]
 ) -> tuple[Sooner, ...]:
     """What Slurm would start before it starts this job; nothing where it can't tell."""
     until = clock() + BUDGET
     sooner: list[Sooner] = []
     try:
         limit = found.expected_start or _start(slurm, request, ())
-        if limit is None:
-            return ()
-        for change in changes(request.options, _partitions(slurm, request)):
+        if limit is None:  # Slurm would not take it as it is: whatever it takes is sooner
+            limit = math.inf
+        there = _partitions(slurm)
+        names = there if not request.partitions else [p for p in request.partitions if p in there]
+        limits = there.get(job.partition, Limits())
+        own = job.partition.split(",")
+        for change in changes(request.options, names, limits, own=own):
             if clock() >= until:
                 break
             start = _start(slurm, request, change.options)
@@ -219,12 +227,19 @@ def _start(slurm: Slurm, request: Request, further: Sequence[str]) -> float | No
     return None if said is None else read_start(said)
 
 
-def _partitions(slurm: Slurm, request: Request) -> list[str]:
-    if request.partitions is not None:
-        return list(request.partitions)
-    lines = slurm.run("sinfo", "-h", "-o", "%a %R", patience=PATIENCE).splitlines()
-    up = [line.split(" ", 1)[1].strip() for line in lines if line.startswith("up ")]
-    return list(dict.fromkeys(up))
+def _partitions(slurm: Slurm) -> dict[str, Limits]:
+    """Those that are up, with what they allow."""
+    said = slurm.run("sinfo", "-h", "-o", "%a %l %s %R", patience=PATIENCE)
+    found: dict[str, Limits] = {}
+    for words in map(str.split, said.splitlines()):
+        if len(words) == 4 and words[0] == "up":
+            _, time_said, nodes, name = words
+            seconds, most = seconds_of(time_said), nodes.rpartition("-")[2]
+            found[name] = Limits(
+                nodes=int(most) if most.isdecimal() else None,
+                minutes=None if seconds is None else seconds // 60,
+            )
+    return found
 
 
 def _own(rows: Sequence[Row], job: JobFacts) -> Row | None:
