@@ -1,4 +1,4 @@
-"""Hosts that share a file system as NFS shares one: each sees the others' changes late.
+"""Hosts that share a file system as NFS shares one: each sees the others' changes late, or hangs.
 
 Every host has a bindfs mount of one folder, whose kernel caches attributes, names and the absence
 of names for a while. That is worse than NFS, which asks for a file's size at every open.
@@ -6,10 +6,12 @@ of names for a while. That is worse than NFS, which asks for a file's size at ev
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
@@ -36,11 +38,47 @@ def stale_mounts(folder: Path, hosts: int, stale: float) -> Iterator[list[Path]]
         yield points
     finally:
         for point, process in zip(points, running, strict=False):
-            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-            process.terminate()
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
+            _unmount(point, process)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A mount that can hang; `real` is the same folder, for those who must not."""
+
+    point: Path
+    real: Path
+    daemon: subprocess.Popen[str]
+
+    def hang(self) -> None:
+        """From now on whoever touches it waits inside of the kernel."""
+        self.daemon.send_signal(signal.SIGSTOP)
+
+    def answer(self) -> None:
+        self.daemon.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def storage(folder: Path) -> Iterator[Storage]:
+    """A folder on such a mount. Skips the test where there can be none."""
+    if which("bindfs") is None:
+        pytest.skip("needs bindfs")
+    real, point = folder / "real", folder / "mount"
+    for made in (real, point):
+        made.mkdir(parents=True)
+    process = _mount(real, point, "attr_timeout=0,entry_timeout=0")
+    try:
+        yield Storage(point, real, process)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        _unmount(point, process)
+
+
+def _unmount(point: Path, process: subprocess.Popen[str]) -> None:
+    subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    process.terminate()
+    process.wait()
+    if process.stderr:
+        process.stderr.close()
 
 
 def _mount(real: Path, point: Path, options: str) -> subprocess.Popen[str]:
