@@ -117,6 +117,7 @@ class _Supervisor:
             if claim is None:
                 return int(ExitCode.OK)
             lease = Lease(self._run, claim, self._fence, self._timing.patience, self._journal)
+            lease.try_beat()  # before anything that takes time: others see only the heartbeat
             self._scheduler.claimed()
             outcome = self._attempt(claim, lease)
             if outcome is None:  # the run is another's now
@@ -140,7 +141,7 @@ class _Supervisor:
         self._journal.note(f"launch line: {msgspec.json.encode(claim.argv).decode()}")
         try:
             lease.try_beat()
-            pack_old_attempts(self._run, claim.attempt, self._journal)
+            pack_old_attempts(self._run, claim.attempt, self._journal, lease.try_beat)
             history = ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill)
             refusal = refuse(history, budgets(self._plan))
             if refusal is not None:

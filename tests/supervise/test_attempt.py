@@ -20,6 +20,8 @@ from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
+from clusterseg.supervise import attempt as room
+from clusterseg.supervise.scheduler import NoScheduler
 from tests.runs.claiming import World, wanted
 from tests.supervise.runs import (
     PROGRAM,
@@ -314,6 +316,24 @@ def test_a_stop_asked_for_before_the_claim_starts_nothing(tmp_path: Path) -> Non
     assert code == 75, said
     assert end_of(run, 0)["cause"] == "cancelled"
     assert not run.attempt(0).log(0).exists()
+
+
+def test_it_beats_before_a_scheduler_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm may take its time, and others see only the heartbeat."""
+    run = make_run(tmp_path)
+    files.make_empty(run.stop_file(0))
+    request_stop(run.stop_file(0), StopReason.CANCEL)
+    beats = []
+
+    class Slow(NoScheduler):
+        def claimed(self) -> None:
+            beats.append(read_heartbeat(run.attempt(0).heartbeat))
+
+    monkeypatch.setattr(room, "scheduler_of", lambda *_: Slow(None))
+    assert room.supervise(run.root) == 75
+    assert [beat is not None for beat in beats] == [True]
 
 
 def test_a_full_disk_is_tried_once_more(tmp_path: Path) -> None:
