@@ -1,7 +1,6 @@
 """Storage that hangs, or fails, under a supervisor: no ranks without a lease.
 
-Its own thread waits inside of the kernel then. The run is on a mount whose daemon is stopped; the
-tests look past it.
+Its own thread waits inside of the kernel then, and the tests look past that mount.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from clusterseg.cluster.processes import process_state
 from clusterseg.runs import files
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
-from tests.lease.mounts import Storage, storage
+from tests.lease.mounts import Storage, frozen, stopped_daemon
 from tests.supervise.runs import QUICK, attempt, end_of, finish, make_run, ranks_of, wait_until
 
 pytestmark = pytest.mark.slow
+MakesStorage = Callable[[Path], AbstractContextManager[Storage]]
 HALF = 4.0  # seconds
 TERMINATE = 2.0
 TIMING: dict[str, Any] = {
@@ -59,7 +61,13 @@ def attempts(run: RunPaths) -> list[str]:
     return sorted(path.name for path in run.attempts.iterdir())
 
 
-def test_the_ranks_end_while_their_supervisor_waits_for_storage_that_hangs(tmp_path: Path) -> None:
+STORAGES = pytest.mark.parametrize("storage", [stopped_daemon, frozen])
+
+
+@STORAGES
+def test_the_ranks_end_while_their_supervisor_waits_for_storage_that_hangs(
+    storage: MakesStorage, tmp_path: Path
+) -> None:
     with storage(tmp_path) as mount:
         run = make_run(mount.point, *RUNS_ON, restart={"crash": 0})
         real = past(mount, run)
@@ -87,7 +95,8 @@ def test_the_ranks_end_while_their_supervisor_waits_for_storage_that_hangs(tmp_p
         assert [pid for pid in helpers if process_state(pid) != "gone"] == []
 
 
-def test_a_short_moment_changes_nothing(tmp_path: Path) -> None:
+@STORAGES
+def test_a_short_moment_changes_nothing(storage: MakesStorage, tmp_path: Path) -> None:
     with storage(tmp_path) as mount:
         run = make_run(mount.point, "--quiet", "--steps", "160")
         real = past(mount, run)
