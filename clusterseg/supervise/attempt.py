@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,16 +18,17 @@ from clusterseg.cluster.slurm.configuration import present_cluster
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
-from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, State
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
+from clusterseg.supervise.fence import Fence
 from clusterseg.supervise.history import budgets, ended_before, position, saves_before, why_over
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
-from clusterseg.supervise.limits import Timing, expected_save
+from clusterseg.supervise.lease import Lease
+from clusterseg.supervise.limits import Timing, expected_save, fence_terms
 from clusterseg.supervise.notify import notify
 from clusterseg.supervise.opening import Opening, open_run
 from clusterseg.supervise.packing import pack_old_attempts
@@ -64,7 +64,9 @@ def supervise(
     try:
         with Wakeups() as wakeups:
             opening = open_run(run, argv, environ)
-            return _Supervisor(opening, environ, timing or timing_of(opening.plan), wakeups).loop()
+            timing = timing or timing_of(opening.plan)
+            with Fence(fence_terms(timing)) as fence:
+                return _Supervisor(opening, environ, timing, wakeups, fence).loop()
     except OSError as error:
         raise ClustersegError(
             f"{error.filename or run.root}: {error.strerror or error}",
@@ -83,9 +85,11 @@ class _Supervisor:
         environ: Mapping[str, str],
         timing: Timing,
         wakeups: Wakeups,
+        fence: Fence,
     ) -> None:
         self._opening, self._run, self._plan = opening, opening.run, opening.plan
-        self._environ, self._timing, self._wakeups = environ, timing, wakeups
+        self._environ, self._timing = environ, timing
+        self._wakeups, self._fence = wakeups, fence
         self._journal = Journal()
         self._scheduler = scheduler_of(opening, environ, self._journal)
         self._witness = Onlooker(
@@ -115,21 +119,20 @@ class _Supervisor:
                 return self._leave_unclaimed(interrupted.number)
             if claim is None:
                 return int(ExitCode.OK)
+            lease = Lease(self._run, claim, self._fence, self._timing.patience, self._journal)
+            lease.try_beat()  # before anything that takes time: others see only the heartbeat
             self._scheduler.claimed()
-            heartbeat = HeartbeatWriter(self._run.attempt(claim.attempt).heartbeat)
-            outcome = self._attempt(claim, heartbeat)
+            outcome = self._attempt(claim, lease)
             if outcome is None:  # the run is another's now
                 return int(ExitCode.OK)
             conclusion, decision = outcome
             if decision.action is Action.REQUEUE:
-                return self._leave(claim, conclusion, decision, heartbeat)
+                return self._leave(claim, conclusion, decision, lease)
             if decision.action is not Action.RESTART:
                 return self._finish(decision)
-            self._between.back_off(claim, decision.delay, heartbeat)
+            self._between.back_off(claim, decision.delay, lease)
 
-    def _attempt(
-        self, claim: Claim, heartbeat: HeartbeatWriter
-    ) -> tuple[Conclusion, Decision] | None:
+    def _attempt(self, claim: Claim, lease: Lease) -> tuple[Conclusion, Decision] | None:
         """Runs a claimed attempt and writes its end; None if it lost the run meanwhile."""
         own = self._run.attempt(claim.attempt)
         self._journal.open(own.supervisor_log)
@@ -140,16 +143,15 @@ class _Supervisor:
         )
         self._journal.note(f"launch line: {msgspec.json.encode(claim.argv).decode()}")
         try:
-            with suppress(OSError):  # the session tries again, and gives up in time
-                heartbeat.beat()
-            pack_old_attempts(self._run, claim.attempt, self._journal)
+            lease.try_beat()
+            pack_old_attempts(self._run, claim.attempt, self._journal, lease.try_beat)
             history = ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill)
             refusal = refuse(history, budgets(self._plan))
             if refusal is not None:
                 why = f"not started: {refusal.reason}"
                 conclusion: Conclusion | None = Conclusion(history[-1].cause, why)
             else:
-                conclusion = self._launch_and_watch(claim, heartbeat)
+                conclusion = self._launch_and_watch(claim, lease)
             if conclusion is None:
                 return None
             decision = self._end(claim, conclusion, refusal or self._decide(claim, conclusion))
@@ -157,17 +159,19 @@ class _Supervisor:
         finally:
             self._journal.close()
 
-    def _launch_and_watch(self, claim: Claim, heartbeat: HeartbeatWriter) -> Conclusion | None:
+    def _launch_and_watch(self, claim: Claim, lease: Lease) -> Conclusion | None:
         stop = self._between.stop(claim)
         if stop is not None:
             self._journal.say(f"{stop.reason}: the ranks are not started")
             why = f"{stop.reason}, before the ranks were started"
             return Conclusion(stop.cause, why, stop=stop, word=self._scheduler.ask())
         try:
+            lease.try_beat()  # what came before may have taken time
             launcher = self._start(claim)
         except OSError as error:
             why = f"{claim.argv[0]} can't be started: {error}"
             return Conclusion(Cause.CRASH, why, unlaunched=True)
+        self._fence.guard(self._run, claim.attempt, launcher)
         memory_before = oom_kills()
         train = self._plan.spec.train is not None
         saves = saves_before(self._run, claim.attempt, train=train)
@@ -179,7 +183,7 @@ class _Supervisor:
             wakeups=self._wakeups,
             journal=self._journal,
             timing=self._timing,
-            heartbeat=heartbeat,
+            lease=lease,
             scheduler=self._scheduler,
             expected_save=expected_save(saves),
         )
@@ -187,6 +191,7 @@ class _Supervisor:
             session.run()
         finally:
             killed = launcher.end() or launcher.signal is not None
+            self._fence.release()
             if killed and not session.superseded:
                 # A killed launcher ends nothing on other hosts. Steps of a run that is another's
                 # by now may be that one's: this process slept, or was cut off.
@@ -267,16 +272,14 @@ class _Supervisor:
             Departure(self._scheduler, self._wakeups, self._journal).leave(cause, ())
         return int(ExitCode.STOPPED)
 
-    def _leave(
-        self, claim: Claim, found: Conclusion, decision: Decision, heartbeat: HeartbeatWriter
-    ) -> int:
+    def _leave(self, claim: Claim, found: Conclusion, decision: Decision, lease: Lease) -> int:
         """Has the job queued again, and waits to be killed for it."""
         self._notify("requeue", State.QUEUED)
         departure = Departure(
             self._scheduler,
             self._wakeups,
             self._journal,
-            heartbeat,
+            lease,
             followed=lambda: is_superseded(self._run, claim),
         )
         if not departure.leave(found.cause, found.lost):

@@ -54,6 +54,11 @@ class Launcher:
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
 
     @property
+    def pid(self) -> int:
+        """Its process, and its process group."""
+        return self._process.pid
+
+    @property
     def descriptors(self) -> list[int]:
         """Readable when there is something to do."""
         return [self.pidfd] if self._output is None else [self.pidfd, self._output]

@@ -9,6 +9,8 @@ from itertools import takewhile
 from clusterseg.runs.claims import Patience
 
 _FIRST_SAVE = 10.0  # seconds that a save is taken for until one was seen
+_FENCE_TICK = 1.0  # seconds between two looks at the clock
+_LATE = 3  # times the tick: a look that comes so late means that the looker itself was stopped
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,46 @@ class Timing:
     lost: float = 8.0
     patience: Patience = field(default_factory=Patience)
     hang: Hang = field(default_factory=Hang)
+
+
+@dataclass(frozen=True)
+class FenceTerms:
+    """When the second process ends ranks that have no lease; seconds.
+
+    `silence`: so old the last good beat may be while ranks run. `spare`: how long one that slept
+    (a suspended machine, a frozen control group) waits for the supervisor, which slept with it,
+    to look at the claims and beat. `terminate`, `cleanup`: between TERM and KILL, and for killed
+    processes to be gone.
+    """
+
+    silence: float
+    spare: float
+    terminate: float
+    cleanup: float
+
+    @property
+    def tick(self) -> float:
+        return min(_FENCE_TICK, self.silence / 4)
+
+
+def fence_terms(timing: Timing) -> FenceTerms:
+    """Half of the grace, so that all is over before somebody who waits for all of it takes over."""
+    grace = timing.patience.grace
+    return FenceTerms(grace / 2, grace / 4, min(timing.terminate, grace / 4), timing.cleanup)
+
+
+class Overdue:
+    """Whether the last good beat is too old, from the times (CLOCK_BOOTTIME) of looks at it."""
+
+    def __init__(self, terms: FenceTerms, now: float) -> None:
+        self._terms, self._looked, self._spared = terms, now, now
+
+    def look(self, now: float, beat: float) -> bool:
+        """To be asked every `terms.tick` seconds: a look that is late means a pause."""
+        if now - self._looked > _LATE * self._terms.tick:
+            self._spared = now + self._terms.spare
+        self._looked = now
+        return now >= self._spared and now - beat > self._terms.silence
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from clusterseg.supervise.slurm_scheduler import SlurmScheduler
 
 ANSWER = 5.0  # seconds for Slurm to answer while ranks run: a part of the shortest grace times
 _SLACK = 15.0  # seconds beside stale metadata: the interval between two beats, a slow fsync
+# So many beats in a grace, at least: with the shortest one an answer of Slurm that does not come
+# fits into the half of it in which a beat must come.
+_BEATS = 15
 
 
 def scheduler_of(opening: Opening, environ: Mapping[str, str], journal: Journal) -> Scheduler:
@@ -39,4 +42,10 @@ def timing_of(plan: Plan) -> Timing:
     """The supervisor's clock; on a cluster the grace of the lease is that of its file system."""
     if plan.slurm is None:
         return Timing()
-    return Timing(patience=Patience(grace=plan.slurm.metadata_delay + _SLACK))
+    return Timing(patience=patience_of(plan.slurm.metadata_delay))
+
+
+def patience_of(metadata_delay: float) -> Patience:
+    """Of a lease on a file system that shows old metadata for so many seconds."""
+    grace = metadata_delay + _SLACK
+    return Patience(interval=min(Patience.interval, grace / _BEATS), grace=grace)

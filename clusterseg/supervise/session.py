@@ -11,9 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from clusterseg.plan.model import Plan
-from clusterseg.runs.claims import is_superseded
 from clusterseg.runs.control import StopReason, read_stop, request_stop
-from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise import limits
@@ -21,6 +19,7 @@ from clusterseg.supervise.failure import lost_hosts
 from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
+from clusterseg.supervise.lease import Lease
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.placement import check_placement
 from clusterseg.supervise.policy import cause_of_request
@@ -73,7 +72,7 @@ class Session:
         wakeups: Wakeups,
         journal: Journal,
         timing: Timing,
-        heartbeat: HeartbeatWriter,
+        lease: Lease,
         scheduler: Scheduler,
         expected_save: float | None = None,
     ) -> None:
@@ -83,7 +82,7 @@ class Session:
         self.superseded = False
         self._run, self._plan, self._claim, self._launcher = run, plan, claim, launcher
         self._wakeups, self._journal, self._timing = wakeups, journal, timing
-        self._heartbeat, self._scheduler = heartbeat, scheduler
+        self._lease, self._scheduler = lease, scheduler
         self._expected_save = expected_save
         self._stop_file = run.stop_file(claim.attempt)
         self._train = plan.spec.train is not None
@@ -91,7 +90,6 @@ class Session:
         self.watch = Watch(run.attempt(claim.attempt), claim.ranks, now)
         self._hangs = HangWatch(run, claim.attempt, self.watch, timing.hang, train=self._train)
         self._looked = now
-        self._beat = self._beat_tried = _boot_clock()
         self._seen_request: StopRequest | None = None
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
@@ -120,6 +118,7 @@ class Session:
                 self._look()
         for line in self._launcher.drain():
             self._journal.launcher(line)
+        self._keep_lease()  # why they ended, if the fence did it while we could not look
         # The ranks may have read a request that was written after our last look.
         self._check_stop_file()
 
@@ -137,7 +136,7 @@ class Session:
             self._journal.note(f"this process was stopped for {gap:.0f} s")
             for rank in self.watch.ranks:
                 rank.grew += gap  # nobody looked: that is no silence
-        self._keep_lease(after_pause=gap > _SLEPT)
+        self._keep_lease(urgent=gap > _SLEPT)
         self._check_stop_file()
         with suppress(OSError):
             self.watch.look(now)
@@ -148,30 +147,19 @@ class Session:
             self._check_hang(now)
         self._enforce(now)
 
-    def _keep_lease(self, *, after_pause: bool) -> None:
-        """Beats; ends everything if the run is no longer ours, or nobody can see our beats."""
-        now = _boot_clock()
-        patience = self._timing.patience
-        if now - self._beat_tried < patience.interval and not after_pause:
+    def _keep_lease(self, *, urgent: bool = False) -> None:
+        """Ends everything if the run is no longer ours, or nobody can see our beats."""
+        loss = self._lease.keep(urgent=urgent)
+        if loss is None:
             return
-        self._beat_tried = now
-        with suppress(OSError):
-            if is_superseded(self._run, self._claim):
-                self._journal.say(
-                    f"attempt {self._claim.attempt + 1} was claimed by another process: "
-                    "ending the ranks of this one"
-                )
-                self.superseded = True
-                self._kill()
-                return
-        try:
-            self._heartbeat.beat()
-            self._beat = now
-        except OSError as error:
-            silent = now - self._beat
-            self._journal.say(f"the heartbeat can't be written for {silent:.0f} s: {error}")
-            if silent > patience.grace / 2:
-                self._force(Cause.CRASH, f"the heartbeat could not be written: {error}")
+        if loss.superseded:
+            self._journal.say(f"{loss.why}: ending the ranks of this one")
+            self.superseded = True
+            self._kill()
+            return
+        # The fence has sent TERM, and a second one makes an mpirun abandon its ranks.
+        self._terminated = self._terminated or time.monotonic()
+        self._force(Cause.CRASH, loss.why)
 
     def _check_stop_file(self) -> None:
         try:
@@ -200,6 +188,7 @@ class Session:
             return
         self._ask(self._scheduler.guess(number), f"{name} at the supervisor")
         # The ranks know by now; the scheduler, which may be slow or silent, is asked after.
+        self._keep_lease()
         self._correct(self._scheduler.meaning(number))
 
     def _correct(self, cause: Cause) -> None:
@@ -222,6 +211,7 @@ class Session:
     def _check_time(self, now: float) -> None:
         if self.stop is not None or not self._is_near_the_end(now):
             return
+        self._keep_lease()  # Slurm was perhaps just asked, and may be silent twice
         self._scheduler.confirm_end()
         now = time.monotonic()
         if self._is_near_the_end(now):
@@ -346,12 +336,7 @@ class Session:
             self._launcher.send(signal.SIGTERM)
 
     def _kill(self) -> None:
-        if not self._killed:
+        if not self._killed and not self._launcher.ended():
             self._killed = True
             self._terminated = self._terminated or time.monotonic()
             self._launcher.send(signal.SIGKILL)
-
-
-def _boot_clock() -> float:
-    """Seconds since boot, suspension included: a lease runs out while a machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""Hosts that share a file system as NFS shares one: each sees the others' changes late.
+"""Hosts that share a file system as NFS shares one: each sees the others' changes late, or hangs.
 
 Every host has a bindfs mount of one folder, whose kernel caches attributes, names and the absence
 of names for a while. That is worse than NFS, which asks for a file's size at every open.
@@ -6,10 +6,12 @@ of names for a while. That is worse than NFS, which asks for a file's size at ev
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
@@ -36,11 +38,70 @@ def stale_mounts(folder: Path, hosts: int, stale: float) -> Iterator[list[Path]]
         yield points
     finally:
         for point, process in zip(points, running, strict=False):
-            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-            process.terminate()
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
+            _unmount(point, process)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A mount that can `hang`: who writes there waits inside of the kernel until it may `answer`.
+
+    `real` is the same folder for those who must not wait.
+    """
+
+    point: Path
+    real: Path
+    hang: Callable[[], object]
+    answer: Callable[[], object]
+
+
+@contextmanager
+def stopped_daemon(folder: Path) -> Iterator[Storage]:
+    """One whose daemon is stopped, as a server that is gone. Skips where there can be none."""
+    if which("bindfs") is None:
+        pytest.skip("needs bindfs")
+    real, point = folder / "real", folder / "mount"
+    for made in (real, point):
+        made.mkdir(parents=True)
+    process = _mount(real, point, "attr_timeout=0,entry_timeout=0")
+    try:
+        yield Storage(
+            point,
+            real,
+            hang=lambda: process.send_signal(signal.SIGSTOP),
+            answer=lambda: process.send_signal(signal.SIGCONT),
+        )
+    finally:
+        process.send_signal(signal.SIGCONT)
+        _unmount(point, process)
+
+
+@contextmanager
+def frozen(folder: Path) -> Iterator[Storage]:
+    """A file system that is frozen: no signal reaches who waits for it, not even KILL."""
+    image, point = folder / "image", folder / "mount"
+    point.mkdir(parents=True)
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    for command in (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, point]):
+        if which(str(command[0])) is None or subprocess.run(command, check=False).returncode:
+            pytest.skip(f"`{command[0]}` does not work here")
+
+    def freeze(option: str) -> None:
+        subprocess.run(["fsfreeze", option, point], check=True)
+
+    try:
+        yield Storage(point, point, hang=lambda: freeze("-f"), answer=lambda: freeze("-u"))
+    finally:
+        subprocess.run(["fsfreeze", "-u", point], check=False, capture_output=True)
+        subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _unmount(point: Path, process: subprocess.Popen[str]) -> None:
+    subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    process.terminate()
+    process.wait()
+    if process.stderr:
+        process.stderr.close()
 
 
 def _mount(real: Path, point: Path, options: str) -> subprocess.Popen[str]:

@@ -2,7 +2,7 @@
 
 `--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, kill, freeze; only in the first
 ATTEMPTS attempts); `--deaf` ignores the stop file and TERM; `--mute` writes no events at all;
-`--resume` saves every tenth step and at a stop, and goes on from there.
+`--resume` saves every tenth step and at a stop, and goes on from there; `--quiet` touches no file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("--deaf", action="store_true")
     parser.add_argument("--mute", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args()
+    if options.quiet:
+        time.sleep(0.05 * options.steps)
+        return
     kind, rank, at, attempts = [*options.fail.split(":"), "", "", "", ""][:4]
     fails = kind and int(rank) == RANK and int(attempts or "1000") > ATTEMPT
     signal.signal(signal.SIGTERM, signal.SIG_IGN if options.deaf else on_term)

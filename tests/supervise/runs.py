@@ -37,7 +37,7 @@ patience, hang = Patience(**timing.pop("patience", {})), Hang(**timing.pop("hang
 timing = Timing(patience=patience, hang=hang, **timing)
 sys.exit(supervise(Path(sys.argv[1]), sys.argv[3:], timing=timing))
 """
-QUICK = {"look": 0.2, "terminate": 2.0, "patience": {"interval": 0.3, "grace": 3.0, "look": 0.1}}
+QUICK = {"look": 0.2, "terminate": 2.0, "patience": {"interval": 0.3, "grace": 20.0, "look": 0.1}}
 
 
 def make_run(folder: Path, *program: str, ranks: int = 2, **keys: Any) -> RunPaths:
@@ -77,11 +77,17 @@ def _files(run: RunPaths, plan: Plan, number: int) -> store.SubmissionFiles:
 
 @contextmanager
 def attempt(
-    run: RunPaths, timing: Mapping[str, Any] = QUICK, launch: Sequence[str] = ()
+    run: RunPaths,
+    timing: Mapping[str, Any] = QUICK,
+    launch: Sequence[str] = (),
+    under: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """A running supervisor. Fails if it ends and leaves anything behind; then it is killed."""
+    """A running supervisor. Fails if it ends and leaves anything behind; then it is killed.
+
+    `under`: a program that becomes it, as `strace -D` does.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(run.root), json.dumps(timing), *launch],
+        [*under, sys.executable, "-c", _SCRIPT, str(run.root), json.dumps(timing), *launch],
         stderr=subprocess.PIPE,
         text=True,
     )

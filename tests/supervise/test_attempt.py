@@ -20,6 +20,8 @@ from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Checkpoint, Claim
+from clusterseg.supervise import attempt as room
+from clusterseg.supervise.scheduler import NoScheduler
 from tests.runs import synthetic
 from tests.runs.claiming import World, wanted
 from tests.supervise.runs import (
@@ -300,7 +302,8 @@ def test_a_killed_launcher_leaves_no_ranks(tmp_path: Path) -> None:
     with attempt(run) as process:
         wait_until(lambda: wrote_steps(run), "both ranks step")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        (launcher,) = set(map(int, children)) & set(ranks_of(run))
+        os.kill(launcher, signal.SIGKILL)
         code, said = finish(process)
     assert code == 1, said
     end = end_of(run, 0)
@@ -376,6 +379,24 @@ def test_a_stop_asked_for_before_the_claim_starts_nothing(tmp_path: Path) -> Non
     assert code == 75, said
     assert end_of(run, 0)["cause"] == "cancelled"
     assert not run.attempt(0).log(0).exists()
+
+
+def test_it_beats_before_a_scheduler_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm may take its time, and others see only the heartbeat."""
+    run = make_run(tmp_path)
+    files.make_empty(run.stop_file(0))
+    request_stop(run.stop_file(0), StopReason.CANCEL)
+    beats = []
+
+    class Slow(NoScheduler):
+        def claimed(self) -> None:
+            beats.append(read_heartbeat(run.attempt(0).heartbeat))
+
+    monkeypatch.setattr(room, "scheduler_of", lambda *_: Slow(None))
+    assert room.supervise(run.root) == 75
+    assert [beat is not None for beat in beats] == [True]
 
 
 def test_a_full_disk_is_tried_once_more(tmp_path: Path) -> None:

@@ -31,10 +31,12 @@ def run_with(tmp_path: Path, count: int, *, without_end: int) -> RunPaths:
 def test_old_ended_attempts_are_packed_and_read_alike(tmp_path: Path) -> None:
     newest = KEPT_OPEN + 3
     run = run_with(tmp_path, newest + 1, without_end=1)
-    pack_old_attempts(run, newest, Journal())
+    beats: list[int] = []
+    pack_old_attempts(run, newest, Journal(), lambda: beats.append(len(beats)))
     folders = sorted(path.name for path in run.attempts.iterdir() if path.is_dir())
     packed = sorted(path.name for path in run.attempts.iterdir() if path.is_file())
     assert packed == ["000.tar.zst", "002.tar.zst"]
+    assert len(beats) == 2, "a holder that packs must not look dead"
     assert folders == ["001", *(f"{number:03d}" for number in range(3, newest + 1))]
     assert attempt_numbers(run) == list(range(newest + 1))
     read = next(iter_attempts(run))
@@ -54,7 +56,7 @@ def test_what_cannot_be_packed_is_said_and_stays(
     monkeypatch.setattr(os, "fsync", full_disk)
     journal, log = Journal(), tmp_path / "log"
     journal.open(log)
-    pack_old_attempts(run, newest, journal)
+    pack_old_attempts(run, newest, journal, lambda: None)
     journal.close()
     assert "attempt 0 can't be packed" in log.read_text()
     assert run.attempt(0).claim.exists()
