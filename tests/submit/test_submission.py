@@ -153,7 +153,7 @@ def test_a_client_killed_at_any_step_leaves_nothing_or_a_run_to_finish(
     (run,) = found
     snapshot = look(run)
     if snapshot.verdict.not_started:
-        refuse_unless_resumable(snapshot)
+        refuse_unless_resumable(snapshot, changed=False)
         assert snapshot.submission is not None
         key = store.read_identity(run).key
         start(run, snapshot.submission, os.environ)
@@ -231,7 +231,7 @@ def test_a_done_run_is_not_resumed(here: Path, plan: Plan) -> None:
     over(run)
     end_attempt(run, Cause.DONE)
     with pytest.raises(ClustersegError, match="is done") as caught:
-        refuse_unless_resumable(look(run))
+        refuse_unless_resumable(look(run), changed=False)
     assert "clusterseg submit" in (caught.value.help or "")
 
 
@@ -242,7 +242,7 @@ def test_a_live_run_is_not_resumed(here: Path) -> None:
     run = RunPaths(submit(plan, text, [], here / "runs", os.environ).run_dir)
     try:
         with pytest.raises(ClustersegError, match="is queued") as caught:
-            refuse_unless_resumable(look(run))
+            refuse_unless_resumable(look(run), changed=False)
         assert "clusterseg cancel" in (caught.value.help or "")
     finally:
         from clusterseg.submit.cancellation import ask_to_stop
