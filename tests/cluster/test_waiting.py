@@ -24,6 +24,7 @@ from clusterseg.cluster.slurm.waiting import (
     Row,
     Sooner,
     Waiting,
+    describe,
     place,
     read_rows,
     rows_format,
@@ -119,6 +120,28 @@ def test_who_may_not_start_stands_in_nobodys_way() -> None:
     assert place(rows, rows[3]) == (1, 1)
     assert place(rows, rows[0]) == (None, None)
     assert place(rows, rows[1]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["PartitionTimeLimit", "PartitionNodeLimit", "JobArrayTaskLimit", "QOSMaxNodePerUserLimit"],
+)
+def test_only_jobs_that_wait_for_nodes_have_a_place(reason: str) -> None:
+    rows = [row(1, 99, reason), row(2, 9, "None"), row(3, 7, "Resources"), row(4, 1)]
+    assert place(rows, rows[3]) == (3, 3)
+    assert place(rows, rows[0]) == (None, None)
+
+
+def test_what_does_not_start_as_it_is_has_no_expected_start() -> None:
+    for code, priority in (("JobHeldUser", 0), ("Resources", 0), ("PartitionTimeLimit", 5)):
+        one = row(7, priority, code, start=NOW + 2)
+        job = JobFacts(id="7", number=7, state=JobState.PENDING, reason=code, start=NOW + 2)
+        assert describe(job, one, [one]).expected_start is None
+        if code != "Resources":  # squeue did not answer
+            assert describe(job, None, []).expected_start is None
+    begins = row(7, 5, "BeginTime", start=NOW + 2)
+    job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="BeginTime")
+    assert describe(job, begins, [begins]).expected_start == NOW + 2
 
 
 def test_reading_rows_passes_over_what_is_none() -> None:

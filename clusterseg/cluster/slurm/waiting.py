@@ -31,6 +31,16 @@ _GAIN = 60.0  # seconds that a start must be earlier to count
 _REMEMBERED = 200  # jobs
 
 
+# Reasons of jobs that wait for nodes, and of those that do not start as they are.
+_FOR_NODES = frozenset({"Resources", "Priority", "None", "WaitingForScheduling"})
+_NEVER = frozenset(
+    {
+        *("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue", "RequeuedHeld"),
+        *("PartitionTimeLimit", "PartitionNodeLimit", "DependencyNeverSatisfied"),
+    }
+)
+
+
 class Sooner(Struct, frozen=True):
     """`change` completes "with …"; `start` in unix seconds, as Slurm expects it."""
 
@@ -132,11 +142,12 @@ def describe(job: JobFacts, own: Row | None, rows: Sequence[Row]) -> Waiting:
     elif reason.detail and reason.code:
         text = f"{text} ({reason.detail})"
     position, of = place(rows, own) if own is not None else (None, None)
+    start = own.start if own is not None else job.start
     return Waiting(
         reason=reason.code or job.reason,
         text=text,
         help=reason.help or None,
-        expected_start=own.start if own is not None else job.start,
+        expected_start=None if _is_stuck(own, reason.code) else start,
         position=position,
         of=of,
     )
@@ -145,7 +156,8 @@ def describe(job: JobFacts, own: Row | None, rows: Sequence[Row]) -> Waiting:
 def place(rows: Sequence[Row], own: Row) -> tuple[int | None, int | None]:
     """The place of `own` by priority, from 1, and among how many; None, None if it may not start.
 
-    Held jobs (priority 0) and those that wait for a time or another job are before nobody.
+    Who is held, or waits for something else than nodes (a time, another job, a limit that it is
+    beyond), is before nobody.
     """
     running = [row for row in rows if _competes(row)]
     if own not in running:
@@ -248,8 +260,12 @@ def _own(rows: Sequence[Row], job: JobFacts) -> Row | None:
 
 
 def _competes(row: Row) -> bool:
-    code = explain(row.reason).code
-    return row.priority > 0 and code not in ("Dependency", "DependencyNeverSatisfied", "BeginTime")
+    return row.priority > 0 and explain(row.reason).code in _FOR_NODES
+
+
+def _is_stuck(own: Row | None, code: str) -> bool:
+    """Whether it will not start as it is: what Slurm once expected of it is void."""
+    return code in _NEVER or (own is not None and own.priority == 0)
 
 
 def _number(row: Row) -> int:
