@@ -246,6 +246,7 @@ class Answers(Slurm):
 
     def run(self, program: str, *arguments: str, **_: object) -> str:  # type: ignore[override]
         self.log.append(program)
+        assert program != "squeue" or "--all" in arguments  # else hidden partitions are left out
         self.now += self._seconds
         if self.silent:
             raise SlurmUnreachable(program, "silent")

@@ -200,7 +200,7 @@ def _ask_queue(slurm: Slurm, job: JobFacts) -> list[Row] | None:
     partition = ["-p", job.partition] if job.partition else []
     try:
         said = slurm.run(
-            *("squeue", "-h", "-t", "PENDING", *partition, "-o", rows_format(mark)),
+            *("squeue", "--all", "-h", "-t", "PENDING", *partition, "-o", rows_format(mark)),
             patience=PATIENCE,
         )
     except SlurmError:
