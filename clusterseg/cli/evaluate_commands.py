@@ -104,6 +104,7 @@ def evaluate(
                 "failures": done.failures,
                 "interrupted": done.interrupted,
                 "folder": done.folder,
+                "problem": done.problem,
             }
         )
     elif found:

@@ -6,6 +6,7 @@ only while the records don't say that the run is over: for a job that was killed
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -25,6 +26,7 @@ from clusterseg.cluster.look import Eyes
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import ByteStream, open_regular
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.snapshot import Snapshot
 from clusterseg.runs.store import iter_submissions
 
 LOOK = 0.5  # seconds between two looks at growing files
@@ -39,20 +41,52 @@ def follow_logs(run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
     """
     printer.named = not choice.supervisor
     follower = LogFollower(run, choice, printer)
-    eyes = Eyes(max_age=SCHEDULER)
-    patience = Patience(eyes)
+    lookout = _Lookout(run)
     while True:
-        snapshot = eyes.look(run)  # before the reading: what is over is read to its end
-        over = patience.is_over(snapshot) or _has_ended(run, choice.attempt)
+        last = lookout.last()  # before the reading: what is over is read to its end
+        over = last is not None or _has_ended(run, choice.attempt)
         follower.read()
         if over:
             break
-        time.sleep(LOOK)
+        lookout.wait(LOOK)
     follower.finish()
     if not printer.printed:
         show_logs(run, choice, printer)
-    if snapshot.verdict.not_started:
-        raise never_started(snapshot)
+    if last is not None and last.verdict.not_started:
+        raise never_started(last)
+
+
+class _Lookout:
+    """Looks at a run in a thread of its own: the lines must not wait for Slurm's answers."""
+
+    def __init__(self, run: RunPaths) -> None:
+        self._run = run
+        self._over = threading.Event()
+        self._last: Snapshot | None = None
+        self._error: Exception | None = None
+        # One that still waits for Slurm does not hold up who leaves.
+        threading.Thread(target=self._look_until_over, daemon=True).start()
+
+    def last(self) -> Snapshot | None:
+        """The look at which the run was over; None before. Raises what looking raised."""
+        if self._error is not None:
+            raise self._error
+        return self._last
+
+    def wait(self, seconds: float) -> None:
+        """Waits for so long, or until the run is over."""
+        self._over.wait(seconds)
+
+    def _look_until_over(self) -> None:
+        eyes = Eyes(max_age=SCHEDULER)
+        patience = Patience(eyes)
+        try:
+            while not patience.is_over(snapshot := eyes.look(self._run)):
+                time.sleep(LOOK)
+            self._last = snapshot
+        except Exception as error:  # raised again where the lines are printed
+            self._error = error
+        self._over.set()
 
 
 class LogFollower:

@@ -17,7 +17,8 @@ from clusterseg.runs.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from clusterseg.cluster.slurm.jobs import JobFacts
-    from clusterseg.cluster.slurm.waiting import Request, Waiting
+    from clusterseg.cluster.slurm.trials import Request
+    from clusterseg.cluster.slurm.waiting import Waiting
 
 _LARGEST_PLAN = 16 << 20  # bytes
 
@@ -70,7 +71,7 @@ def _when(t: float, now: float) -> str:
 
 def _request(snapshot: Snapshot, environ: Mapping[str, str]) -> Request | None:
     """What was submitted; None where there is no readable plan for Slurm."""
-    from clusterseg.cluster.slurm.waiting import Request
+    from clusterseg.cluster.slurm.trials import Request
 
     submission = snapshot.submission
     if submission is None:

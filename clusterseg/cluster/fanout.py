@@ -87,7 +87,8 @@ def fan_out(
             work.run()
     except KeyboardInterrupt:
         interrupted = True
-        work.cancel()
+        with _interruptible():
+            work.cancel()
     except BaseException:
         work.cancel()
         folder.remove()
@@ -143,11 +144,13 @@ class _Work:
         self._tell()
 
     def cancel(self) -> None:
-        """Ends what runs; results that were written before count."""
+        """Ends what runs; results that were written before count. Who can't wait may leave."""
         try:
             self._executor.cancel(self._live)
         except ClustersegError as error:
             self.problem = error.message
+        except KeyboardInterrupt:
+            self.problem = "interrupted again while they were being cancelled"
         for job in self._live:
             self._collect(job.share)
 

@@ -94,6 +94,7 @@ def test_all_checkpoints_have_the_figures_of_their_epochs(cli: Cli, run: RunPath
     accuracies = [one["val_accuracy"] for one in done.json["checkpoints"]]
     assert accuracies == sorted(accuracies, reverse=True)
     assert (done.json["failures"], done.json["folder"]) == ([], None)
+    assert done.json["problem"] is None
     written = msgspec.json.decode(run.evaluation.read_bytes())
     assert written["checkpoints"] == done.json["checkpoints"]
     assert truth(run) == before

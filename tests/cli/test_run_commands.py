@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Checkpoint, Epoch, RankEnd, RankStart, Steps
 from tests.cli.conftest import Done
+from tests.cluster import slurm_runs
+from tests.cluster.slurm_shims import Shims
 from tests.devcluster import DevCluster
 from tests.runs import synthetic
 
@@ -337,6 +341,35 @@ def test_a_line_without_end_is_shown_in_pieces_not_held(cli: Cli, stopped: RunPa
     out = cli("logs", "demo", "--rank", "0").out
     assert len(out) < 1 << 20
     assert "more characters)" in out
+
+
+@pytest.mark.slow
+def test_the_lines_do_not_wait_for_slurm(runs_dir: Path, tmp_path: Path) -> None:
+    key = slurm_runs.new_key()
+    run = slurm_runs.make_run(runs_dir, "demo-x", key=key, job_id="12")
+    slurm_runs.claim(run, 0, key=key, job_id="12", t=time.time())
+    slurm_runs.beat(run, 0, count=1, t=time.time())
+    run.attempt(0).ranks.mkdir()
+    run.attempt(0).log(0).write_text("first\n")
+    shims = Shims(tmp_path / "shims")
+    shims.fault("squeue", "late12")
+    environ = {**os.environ, "PATH": shims.path, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    argv = [sys.executable, "-m", "clusterseg.cli.main", "logs", "-f", "demo-x"]
+    began = time.monotonic()
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            lines = [process.stdout.readline()]
+            with run.attempt(0).log(0).open("a") as log:
+                log.write("second\n")
+            lines.append(process.stdout.readline())
+            seconds = time.monotonic() - began
+        finally:
+            slurm_runs.end(run, 0, Cause.DONE)
+        assert process.stdout.read() == ""
+    assert lines == ["[0] first\n", "[0] second\n"]
+    assert seconds < 9  # squeue is given up after 10
+    assert process.returncode == 0
 
 
 # --- wait and cancel ----------------------------------------------------------------------

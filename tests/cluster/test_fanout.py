@@ -295,6 +295,28 @@ def test_interrupted_it_ends_its_jobs_and_returns_what_there_is(
     assert left_of(run) == []
 
 
+class Impatient:
+    """An executor whose user presses Ctrl-C at its start, and sends SIGTERM while it cancels."""
+
+    slots, note = 1, ""
+
+    def start(self, folder: Folder, shares: Sequence[Share]) -> list[Job]:
+        raise KeyboardInterrupt
+
+    def ended(self, jobs: Sequence[Job]) -> dict[str, str]:
+        return {}
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_interrupted_again_it_says_that_jobs_may_be_left(run: RunPaths) -> None:
+    done = fan_out(run, f"{TASKS}:behave", tasks(1), Impatient())
+    assert done.interrupted
+    assert done.problem == "interrupted again while they were being cancelled"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.slow
 def test_when_it_is_killed_its_jobs_end_by_themselves(
     run: RunPaths, starter: subprocess.Popen[str]

@@ -57,6 +57,22 @@ def test_junk_is_borne() -> None:
     assert facts.partitions["x"].tier == 1
 
 
+class Hiding(Slurm):
+    """A controller as it is to somebody who is no operator: hidden partitions show with --all."""
+
+    def config(self) -> dict[str, str]:
+        return CONFIG
+
+    def run(self, program: str, *arguments: str, **_: object) -> str:  # type: ignore[override]
+        return "PartitionName=hidden PriorityTier=1\n" if "--all" in arguments else ""
+
+
+def test_hidden_partitions_are_seen() -> None:
+    facts = cluster_facts({}, slurm=Hiding({}))
+    assert facts is not None
+    assert list(facts.partitions) == ["hidden"]
+
+
 class Silent(Slurm):
     """A controller that does not answer, and counts the questions."""
 

@@ -183,6 +183,13 @@ def test_what_still_writes_on_a_lost_node_is_told(site: Site) -> None:
     assert "still writes" in (verdict.note or "")
 
 
+def test_an_attempt_that_has_ended_writes_no_more(site: Site) -> None:
+    run = running(site, beaten=2.0)
+    slurm_runs.end(run, 0, Cause.PREEMPTED, will_restart=True)
+    site.queue(queue_line("12", key=KEY, state="PENDING", reason="BeginTime"))
+    assert site.verdict(run) == Verdict(State.QUEUED, cause=Cause.PREEMPTED)
+
+
 ENDS = {
     "PREEMPTED": (State.STOPPED, Cause.PREEMPTED),
     "TIMEOUT": (State.STOPPED, Cause.TIME_LIMIT),

@@ -16,17 +16,16 @@ from clusterseg.cluster.slurm.alternatives import MOST, Limits, changes, read_st
 from clusterseg.cluster.slurm.cache import CacheFile
 from clusterseg.cluster.slurm.commands import Slurm, SlurmRefused, SlurmUnreachable
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
+from clusterseg.cluster.slurm.pending import Row, read_rows, rows_format
 from clusterseg.cluster.slurm.reasons import explain
+from clusterseg.cluster.slurm.trials import Request, Sooner
 from clusterseg.cluster.slurm.waiting import (
     FRESH,
     FRESH_SOONER,
-    Request,
-    Row,
-    Sooner,
+    MOST_A_MINUTE,
     Waiting,
+    describe,
     place,
-    read_rows,
-    rows_format,
     why_waiting,
 )
 from tests.devcluster import DevCluster
@@ -126,6 +125,28 @@ def test_who_may_not_start_stands_in_nobodys_way() -> None:
     assert place(rows, rows[3]) == (1, 1)
     assert place(rows, rows[0]) == (None, None)
     assert place(rows, rows[1]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["PartitionTimeLimit", "PartitionNodeLimit", "JobArrayTaskLimit", "QOSMaxNodePerUserLimit"],
+)
+def test_only_jobs_that_wait_for_nodes_have_a_place(reason: str) -> None:
+    rows = [row(1, 99, reason), row(2, 9, "None"), row(3, 7, "Resources"), row(4, 1)]
+    assert place(rows, rows[3]) == (3, 3)
+    assert place(rows, rows[0]) == (None, None)
+
+
+def test_what_does_not_start_as_it_is_has_no_expected_start() -> None:
+    for code, priority in (("JobHeldUser", 0), ("Resources", 0), ("PartitionTimeLimit", 5)):
+        one = row(7, priority, code, start=NOW + 2)
+        job = JobFacts(id="7", number=7, state=JobState.PENDING, reason=code, start=NOW + 2)
+        assert describe(job, one, [one]).expected_start is None
+        if code != "Resources":  # squeue did not answer
+            assert describe(job, None, []).expected_start is None
+    begins = row(7, 5, "BeginTime", start=NOW + 2)
+    job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="BeginTime")
+    assert describe(job, begins, [begins]).expected_start == NOW + 2
 
 
 def test_reading_rows_passes_over_what_is_none() -> None:
@@ -230,6 +251,7 @@ class Answers(Slurm):
 
     def run(self, program: str, *arguments: str, **_: object) -> str:  # type: ignore[override]
         self.log.append(program)
+        assert program != "squeue" or "--all" in arguments  # else hidden partitions are left out
         self.now += self._seconds
         if self.silent:
             raise SlurmUnreachable(program, "silent")
@@ -257,18 +279,18 @@ QUEUE = f"7|5|{NOW + 1000:.0f}|Resources|(null)|\n8|9|N/A|Priority|(null)|\n"
 
 
 def test_what_would_start_sooner_than_the_job_itself() -> None:
-    slurm = Answers(QUEUE, [NOW + 990, NOW + 10])
+    slurm = Answers(QUEUE, [NOW + 1000, NOW + 990, NOW + 10])
     found = slurm.ask(CacheFile(None))
     assert found.expected_start == NOW + 1000
     assert (found.position, found.of) == (2, 2)
     assert found.sooner == (Sooner("partition q", NOW + 10),)
-    assert slurm.log == ["squeue", "sinfo", "sbatch", "sbatch", "sbatch"]
+    assert slurm.log == ["squeue", "sbatch", "sinfo", "sbatch", "sbatch", "sbatch"]
 
 
 def test_another_partition_is_tried_for_a_job_in_the_default_one() -> None:
     job = JobFacts(id="7", number=7, state=JobState.PENDING, reason="Resources", partition="p")
     for partitions, change in (((), "partition q"), (("gone", "p", "r", "t"), "partition t")):
-        slurm = Answers(QUEUE, [NOW + 10])
+        slurm = Answers(QUEUE, [NOW + 1000, NOW + 10])
         request = Request(("--nodes=1",), Path("/x"), partitions)
         found = why_waiting(job, request, slurm=slurm, cache=CacheFile(None), clock=lambda: NOW)
         assert found is not None
@@ -300,6 +322,31 @@ def test_answers_are_kept_for_a_while(tmp_path: Path) -> None:
     slurm.now = NOW + FRESH_SOONER + 1
     slurm.ask(cache)
     assert slurm.log[-1] == "sbatch"
+
+
+def test_the_jobs_of_a_user_share_the_answers_and_the_questions(tmp_path: Path) -> None:
+    rows = "".join(f"{n}|5|{NOW + 1000:.0f}|Resources|(null)|\n" for n in range(1, 6))
+    slurm = Answers(rows, [NOW + 1000, NOW + 10])
+
+    def ask(number: int, *options: str) -> Waiting | None:
+        job = JobFacts(
+            id=str(number), number=number, state=JobState.PENDING, reason="Resources", partition="p"
+        )
+        cache = CacheFile(tmp_path / "cache")  # each call is another process
+        request = Request(options, Path(f"/{number}"))
+        return why_waiting(job, request, slurm=slurm, cache=cache, clock=lambda: slurm.now)
+
+    alike = [ask(number, "--nodes=2", f"--job-name=x.{number}") for number in range(1, 6)]
+    assert [one.position for one in alike if one] == [1, 2, 3, 4, 5]
+    assert {one.sooner for one in alike if one} == {(Sooner("1 node in place of 2", NOW + 10),)}
+    assert slurm.log == ["squeue", "sbatch", "sinfo", "sbatch", "sbatch", "sbatch"]
+    for number in range(1, 6):  # each asks for something else: too many questions for a minute
+        assert ask(number, f"--nodes={number + 2}") is not None
+    assert len(slurm.log) <= MOST_A_MINUTE
+    slurm.now += 61
+    before = len(slurm.log)
+    assert ask(1, "--nodes=3") is not None
+    assert slurm.log[before : before + 2] == ["squeue", "sbatch"]
 
 
 def test_a_slow_or_silent_controller_is_left_in_peace() -> None:

@@ -95,7 +95,9 @@ def cluster_facts(
             return kept.facts
     slurm = slurm or Slurm(environ, patience=PATIENCE)
     try:
-        facts = read_facts(slurm.config(), slurm.run("scontrol", "-o", "show", "partition"))
+        # Without --all hidden partitions are left out, but for root and operators.
+        show = ("scontrol", "--all", "-o", "show", "partition")
+        facts = read_facts(slurm.config(), slurm.run(*show))
     except SlurmError:
         facts = None
     file.save(_Kept(now, facts, configured))

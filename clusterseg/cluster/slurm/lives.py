@@ -72,7 +72,9 @@ class SlurmLives:
         known = self._known
         facts = self._facts(run, claim, known)
         beat = last_beat(run, claim)
-        sight = holder_sight(claim, facts, beat, known)
+        paths = run.attempt(claim.attempt)
+        ended = paths.end.exists() or paths.packed.exists()
+        sight = holder_sight(claim, facts, beat, known, ended=ended)
         if facts is None:
             intent = read_intent(run.submission(claim.submission))
             if away := elsewhere(claim.uid, intent.cluster if intent else None, known):

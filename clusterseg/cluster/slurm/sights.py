@@ -103,9 +103,12 @@ def elsewhere(uid: int | None, cluster: str | None, known: Known) -> str | None:
     return None
 
 
-def holder_sight(claim: Claim, facts: JobFacts | None, beat: Heartbeat, known: Known) -> Sight:
+def holder_sight(
+    claim: Claim, facts: JobFacts | None, beat: Heartbeat, known: Known, *, ended: bool = False
+) -> Sight:
     """What is believed of the supervisor that claimed; `facts`: its job, if Slurm tells of it.
 
+    `ended`: its attempt has its end record, and nobody writes to it any more.
     UNKNOWN with the note of absence where Slurm has forgotten the job: only the heartbeat tells.
     """
     if facts is None:
@@ -119,7 +122,9 @@ def holder_sight(claim: Claim, facts: JobFacts | None, beat: Heartbeat, known: K
     if facts.state in WAITING or facts.state is JobState.CONFIGURING:
         if claim.t + 2 * _SLACK > known.answer.asked:
             return Sight(Life.UNKNOWN, note=known.silence)
-        return Sight(Life.DEAD, note=_queued_again(facts, claim, writes) or known.silence)
+        return Sight(
+            Life.DEAD, note=_queued_again(facts, claim, writes and not ended) or known.silence
+        )
     # Started after the last sign of this supervisor: it was of the job's life before.
     is_earlier = facts.start is not None and max(claim.t, beat.t) + _SLACK < facts.start
     return Sight(Life.DEAD if is_earlier else Life.ALIVE, note=known.silence)

@@ -1,41 +1,46 @@
 """Why a job waits, since when it should not any more, and what would start sooner.
 
 Asked for one job at a time, and seldom: one squeue for its place, and where less could start
-sooner some `sbatch --test-only`, which cost the controller more than any other question. Nothing
-is asked of a controller that is slow or silent.
+sooner some `sbatch --test-only`, which cost the controller more than any other question. Jobs share
+the answers, and one limit of questions a minute. Nothing is asked of a controller that is slow or
+silent.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from clusterseg.cluster.slurm.alternatives import Limits, changes, read_start, seconds_of
-from clusterseg.cluster.slurm.answers import unix_time
 from clusterseg.cluster.slurm.cache import CacheFile
-from clusterseg.cluster.slurm.commands import Slurm, SlurmError, random_mark
+from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.cluster.slurm.jobs import WAITING, JobFacts
+from clusterseg.cluster.slurm.pending import Row, ask_queue
 from clusterseg.cluster.slurm.reasons import explain
+from clusterseg.cluster.slurm.trials import MOST_QUESTIONS, Request, Sooner, Trials, try_changes
 
 FRESH = 60.0  # seconds that an answer is good for
+AGAIN = 10.0  # seconds after which the queue may be asked again for a job that it shows otherwise
 FRESH_SOONER = 600.0  # seconds that the tests of what would start sooner are good for
 SLOW = 1.0  # seconds: of a controller that took so long for squeue nothing more is asked
-PATIENCE = 4.0  # seconds for one question
-BUDGET = 6.0  # seconds for all tests of one job
+MOST_A_MINUTE = 12  # questions for all jobs of this user: 5 of the queue, and one job's tests
+_MINUTE = 60.0
 _GAIN = 60.0  # seconds that a start must be earlier to count
-_REMEMBERED = 200  # jobs
+# Options by which jobs are told apart, but not treated otherwise.
+_NAMES = ("--job-name=", "--comment=", "--output=", "--error=", "--chdir=", "--array=")
 
 
-class Sooner(Struct, frozen=True):
-    """`change` completes "with …"; `start` in unix seconds, as Slurm expects it."""
-
-    change: str
-    start: float
+# Reasons of jobs that wait for nodes, and of those that do not start as they are.
+_FOR_NODES = frozenset({"Resources", "Priority", "None", "WaitingForScheduling"})
+_NEVER = frozenset(
+    {
+        *("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue", "RequeuedHeld"),
+        *("PartitionTimeLimit", "PartitionNodeLimit", "DependencyNeverSatisfied"),
+    }
+)
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -54,35 +59,17 @@ class Waiting(Struct, frozen=True, kw_only=True):
     sooner: tuple[Sooner, ...] = ()
 
 
-class Request(Struct, frozen=True):
-    """What was submitted: sbatch's options, one word each, and the script.
-
-    `partitions` are those that could be tried, as a site's profile has them; none: all of sinfo.
-    """
-
-    options: tuple[str, ...]
-    script: Path
-    partitions: tuple[str, ...] = ()
-
-
-class Row(Struct, frozen=True, kw_only=True):
-    """A pending job in squeue; an array's tasks that wait are one row. `start` as Slurm expects."""
-
-    id: str
-    priority: int
-    reason: str = ""
-    start: float | None = None
-    dependency: str = ""
-
-
-class _Known(Struct, frozen=True):
+class _Queue(Struct, frozen=True):
     asked: float
-    tested: float
-    waiting: Waiting
+    rows: list[Row]
 
 
 class _Cache(Struct, frozen=True):
-    jobs: dict[str, _Known] = {}
+    """What was asked for any job of this user. `questions`: when, those of the last minute."""
+
+    queues: dict[str, _Queue] = {}  # by partition
+    trials: dict[str, Trials] = {}  # by options and partition
+    questions: list[float] = []
 
 
 def why_waiting(
@@ -100,26 +87,35 @@ def why_waiting(
     """
     if job.state not in WAITING:
         return None
-    now = clock()
-    every = (cache.load(_Cache) or _Cache()).jobs
-    known = every.get(_cache_key(job))
-    if known is not None and 0 <= now - known.asked < FRESH and _same(known.waiting, job):
-        return known.waiting
-    found = describe(job, None, ())
-    if not healthy:
-        return found
-    rows = _ask_queue(slurm, job)
-    if rows is None:
-        return found
-    found = describe(job, _own(rows, job), rows)
-    tested = now
-    if known is not None and 0 <= now - known.tested < FRESH_SOONER:
-        tested = known.tested
-        found = replace(found, sooner=_still_sooner(known.waiting.sooner, found, now))
-    elif clock() - now < SLOW and request is not None and explain(job.reason).movable:
-        found = replace(found, sooner=_test(slurm, job, request, found, clock))
-    kept = sorted(every.items(), key=lambda item: item[1].asked)[-_REMEMBERED:]
-    cache.save(_Cache({**dict(kept), _cache_key(job): _Known(now, tested, found)}))
+    known = _without_old(cache.load(_Cache) or _Cache(), clock())
+    queue = known.queues.get(job.partition)
+    if queue is None or _is_behind(queue, job, clock()):
+        if not healthy or not _may_ask(known, 1):
+            return describe(job, None, ())
+        began = clock()
+        rows = ask_queue(slurm, job.partition)
+        known = replace(known, questions=[*known.questions, began])
+        if rows is None:
+            cache.save(known)
+            return describe(job, None, ())
+        healthy = clock() - began < SLOW
+        queue = _Queue(began, rows)
+        known = replace(known, queues={**known.queues, job.partition: queue})
+    found = describe(job, _own(queue.rows, job), queue.rows)
+    if request is not None and explain(found.reason).movable:
+        what = _what_is_tried(request, job)
+        trials = known.trials.get(what)
+        if trials is None and healthy and _may_ask(known, MOST_QUESTIONS):
+            trials = try_changes(slurm, job.partition, request, clock)
+            asked = [trials.tested] * MOST_QUESTIONS
+            known = replace(
+                known,
+                trials={**known.trials, what: trials},
+                questions=[*known.questions, *asked],
+            )
+        if trials is not None:
+            found = replace(found, sooner=_sooner(trials, found, clock()))
+    cache.save(known)
     return found
 
 
@@ -132,11 +128,12 @@ def describe(job: JobFacts, own: Row | None, rows: Sequence[Row]) -> Waiting:
     elif reason.detail and reason.code:
         text = f"{text} ({reason.detail})"
     position, of = place(rows, own) if own is not None else (None, None)
+    start = own.start if own is not None else job.start
     return Waiting(
         reason=reason.code or job.reason,
         text=text,
         help=reason.help or None,
-        expected_start=own.start if own is not None else job.start,
+        expected_start=None if _is_stuck(own, reason.code) else start,
         position=position,
         of=of,
     )
@@ -145,7 +142,8 @@ def describe(job: JobFacts, own: Row | None, rows: Sequence[Row]) -> Waiting:
 def place(rows: Sequence[Row], own: Row) -> tuple[int | None, int | None]:
     """The place of `own` by priority, from 1, and among how many; None, None if it may not start.
 
-    Held jobs (priority 0) and those that wait for a time or another job are before nobody.
+    Who is held, or waits for something else than nodes (a time, another job, a limit that it is
+    beyond), is before nobody.
     """
     running = [row for row in rows if _competes(row)]
     if own not in running:
@@ -155,118 +153,54 @@ def place(rows: Sequence[Row], own: Row) -> tuple[int | None, int | None]:
     )
 
 
-def read_rows(said: str, mark: str) -> list[Row]:
-    """The rows in what squeue printed with `rows_format(mark)`; what is none is passed over."""
-    rows = []
-    for line in said.split(mark + "\n"):
-        fields = line.split(mark)
-        if len(fields) != _FIELDS.count("%") or not fields[1].isdigit():
-            continue
-        job_id, priority, start, reason, dependency = fields
-        rows.append(
-            Row(
-                id=job_id.strip(),
-                priority=int(priority),
-                reason=reason.strip(),
-                start=unix_time(start),
-                dependency="" if dependency == "(null)" else dependency[:200],
-            )
-        )
-    return rows
-
-
-_FIELDS = "%F %Q %S %r %E"
-
-
-def rows_format(mark: str) -> str:
-    """squeue's --format for `read_rows`."""
-    return mark.join(_FIELDS.split(" ")) + mark
-
-
-def _ask_queue(slurm: Slurm, job: JobFacts) -> list[Row] | None:
-    mark = random_mark()
-    partition = ["-p", job.partition] if job.partition else []
-    try:
-        said = slurm.run(
-            *("squeue", "-h", "-t", "PENDING", *partition, "-o", rows_format(mark)),
-            patience=PATIENCE,
-        )
-    except SlurmError:
-        return None
-    return read_rows(said, mark)
-
-
-def _test(
-    slurm: Slurm, job: JobFacts, request: Request, found: Waiting, clock: Callable[[], float]
-) -> tuple[Sooner, ...]:
-    """What Slurm would start before it starts this job; nothing where it can't tell."""
-    until = clock() + BUDGET
-    sooner: list[Sooner] = []
-    try:
-        limit = found.expected_start or _start(slurm, request, ())
-        if limit is None:  # Slurm would not take it as it is: whatever it takes is sooner
-            limit = math.inf
-        there = _partitions(slurm)
-        names = there if not request.partitions else [p for p in request.partitions if p in there]
-        limits = there.get(job.partition, Limits())
-        own = job.partition.split(",")
-        for change in changes(request.options, names, limits, own=own):
-            if clock() >= until:
-                break
-            start = _start(slurm, request, change.options)
-            if start is not None and start < limit - _GAIN:
-                sooner.append(Sooner(change.text, start))
-    except SlurmError:
-        return tuple(sooner)
-    return tuple(sooner)
-
-
-def _start(slurm: Slurm, request: Request, further: Sequence[str]) -> float | None:
-    """When a job like this would start; None if Slurm would not take it."""
-    said = slurm.test_only([*request.options, *further], request.script, patience=PATIENCE)
-    return None if said is None else read_start(said)
-
-
-def _partitions(slurm: Slurm) -> dict[str, Limits]:
-    """Those that are up, with what they allow."""
-    said = slurm.run("sinfo", "-h", "-o", "%a %l %s %R", patience=PATIENCE)
-    found: dict[str, Limits] = {}
-    for words in map(str.split, said.splitlines()):
-        if len(words) == 4 and words[0] == "up":
-            _, time_said, nodes, name = words
-            seconds, most = seconds_of(time_said), nodes.rpartition("-")[2]
-            found[name] = Limits(
-                nodes=int(most) if most.isdecimal() else None,
-                minutes=None if seconds is None else seconds // 60,
-            )
-    return found
-
-
 def _own(rows: Sequence[Row], job: JobFacts) -> Row | None:
     ids = (str(job.number), job.id.partition("_")[0])  # tasks that wait stand under their array's
     return next((row for row in rows if row.id in ids), None)
 
 
 def _competes(row: Row) -> bool:
-    code = explain(row.reason).code
-    return row.priority > 0 and code not in ("Dependency", "DependencyNeverSatisfied", "BeginTime")
+    return row.priority > 0 and explain(row.reason).code in _FOR_NODES
+
+
+def _is_stuck(own: Row | None, code: str) -> bool:
+    """Whether it will not start as it is: what Slurm once expected of it is void."""
+    return code in _NEVER or (own is not None and own.priority == 0)
 
 
 def _number(row: Row) -> int:
     return int(row.id) if row.id.isdigit() else 0
 
 
-def _same(known: Waiting, job: JobFacts) -> bool:
-    """Whether what is known is still of the reason that the queue gives now."""
-    return known.reason == (explain(job.reason).code or job.reason)
+def _sooner(trials: Trials, found: Waiting, now: float) -> tuple[Sooner, ...]:
+    """Of what would be taken, that which starts before this job does."""
+    limit = found.expected_start or trials.whole
+    if limit is None:  # it would not be taken as it is: whatever is taken is sooner
+        return trials.starts
+    return tuple(one for one in trials.starts if max(one.start, now) < limit - _GAIN)
 
 
-def _still_sooner(sooner: Sequence[Sooner], found: Waiting, now: float) -> tuple[Sooner, ...]:
-    limit = found.expected_start
-    if limit is None:
-        return tuple(sooner)
-    return tuple(one for one in sooner if max(one.start, now) < limit - _GAIN)
+def _is_behind(queue: _Queue, job: JobFacts, now: float) -> bool:
+    """Whether what is known of the queue is of a time before that of what is known of the job."""
+    own = _own(queue.rows, job)
+    if own is not None and explain(own.reason).code == explain(job.reason).code:
+        return False
+    return now - queue.asked >= AGAIN
 
 
-def _cache_key(job: JobFacts) -> str:
-    return f"{job.id}:{job.submitted}:{job.key}"
+def _may_ask(known: _Cache, questions: int) -> bool:
+    return len(known.questions) + questions <= MOST_A_MINUTE
+
+
+def _without_old(known: _Cache, now: float) -> _Cache:
+    return _Cache(
+        {name: one for name, one in known.queues.items() if 0 <= now - one.asked < FRESH},
+        {what: one for what, one in known.trials.items() if 0 <= now - one.tested < FRESH_SOONER},
+        [then for then in known.questions if 0 <= now - then < _MINUTE],
+    )
+
+
+def _what_is_tried(request: Request, job: JobFacts) -> str:
+    """The same for all tasks of an array, and for whatever else Slurm would treat alike."""
+    options = [word for word in request.options if not word.startswith(_NAMES)]
+    said = "\0".join([job.partition, *options])
+    return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:16]
