@@ -20,6 +20,7 @@ PASSED_ON = frozenset({signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIG
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _QUICK = 60.0  # seconds; one that is killed sooner than that has not come far
 _MOST_QUICK = 5  # in a row: the budgets, which the supervisor keeps, may never be read
+_SLURMS_KILL = 5.0  # seconds in which Slurm has killed all processes of a batch step
 _BACK_OFF = 2.0  # seconds; times two for each further one
 
 
@@ -46,6 +47,10 @@ def guard(supervise: Callable[[], int], environ: Mapping[str, str] = os.environ)
         code, told = _watch(child, told)
         if code >= 0:
             return code
+        if (code, told) == (-signal.SIGKILL, signal.SIGTERM):
+            # As Slurm ends a job: ours comes in a moment, and one that is started meanwhile would
+            # claim an attempt that nobody lets run.
+            time.sleep(_SLURMS_KILL)
         quick = quick + 1 if time.monotonic() - begun < _QUICK else 0
         name = _name(-code)
         if quick >= _MOST_QUICK:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 from clusterseg.supervise import guardian
 from clusterseg.supervise.signals import Wakeups
 guardian._BACK_OFF = 0.01
+guardian._SLURMS_KILL = 2.0
 folder, ready_after = Path(sys.argv[1]), float(sys.argv[2])
 
 def supervise():
@@ -114,6 +116,20 @@ def test_the_second_one_is_told_what_the_first_one_was(tmp_path: Path) -> None:
         assert process.wait(10) == 75
     assert len(born(tmp_path)) == 2
     assert lines(tmp_path / "heard") == [signal.SIGUSR1]
+
+
+def test_none_is_started_while_slurm_kills_the_job(tmp_path: Path) -> None:
+    """TERM, later KILL for every process of the batch step; the supervisor's comes first."""
+    with guarded(tmp_path, ready_after=3600) as process:
+        wait_until(lambda: born(tmp_path), "it is born")
+        (child,) = born(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # for it to be passed on
+        os.kill(child, signal.SIGKILL)
+        time.sleep(1.0)
+        assert born(tmp_path) == [child]
+        # It was not Slurm's after all.
+        wait_until(lambda: len(born(tmp_path)) == 2, "the second one is born")
 
 
 def test_one_that_is_always_killed_is_given_up(tmp_path: Path) -> None:
