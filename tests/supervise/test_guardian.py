@@ -120,7 +120,7 @@ def test_the_second_one_is_told_what_the_first_one_was(tmp_path: Path) -> None:
 
 def test_none_is_started_while_slurm_kills_the_job(tmp_path: Path) -> None:
     """TERM, later KILL for every process of the batch step; the supervisor's comes first."""
-    with guarded(tmp_path, ready_after=3600) as process:
+    with guarded(tmp_path, ready_after=1.5) as process:
         wait_until(lambda: born(tmp_path), "it is born")
         (child,) = born(tmp_path)
         process.send_signal(signal.SIGTERM)
@@ -129,7 +129,9 @@ def test_none_is_started_while_slurm_kills_the_job(tmp_path: Path) -> None:
         time.sleep(1.0)
         assert born(tmp_path) == [child]
         # It was not Slurm's after all.
-        wait_until(lambda: len(born(tmp_path)) == 2, "the second one is born")
+        assert process.wait(10) == 75
+    assert len(born(tmp_path)) == 2
+    assert lines(tmp_path / "heard") == [signal.SIGTERM]
 
 
 def test_one_that_is_always_killed_is_given_up(tmp_path: Path) -> None:
