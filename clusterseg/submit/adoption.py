@@ -146,6 +146,9 @@ def _find(job: Job, root: Path, slurm: Slurm, *, restarted: bool) -> tuple[RunPa
         key = new_key(job, os.urandom(6).hex())
         if keep(job, key, slurm):
             return RunPaths(root / run_id(job, key)), key
+        known = ask(job, slurm)  # what did not answer may have been done
+        if known is not None and known.key is not None:
+            return RunPaths(root / run_id(job, known.key)), known.key
     for number in range(_MOST):
         key = fixed_key(job, number)
         run = RunPaths(root / run_id(job, key))

@@ -165,16 +165,15 @@ class _Supervisor:
             self._journal.say(f"{stop.reason}: the ranks are not started")
             why = f"{stop.reason}, before the ranks were started"
             return Conclusion(stop.cause, why, stop=stop, word=self._scheduler.ask())
+        train = self._plan.spec.train is not None
+        saves = saves_before(self._run, claim.attempt, train=train)
         try:
             lease.try_beat()  # what came before may have taken time
             launcher = self._start(claim)
         except OSError as error:
             why = f"{claim.argv[0]} can't be started: {error}"
             return Conclusion(Cause.CRASH, why, unlaunched=True)
-        self._fence.guard(self._run, claim.attempt, launcher)
         memory_before = oom_kills()
-        train = self._plan.spec.train is not None
-        saves = saves_before(self._run, claim.attempt, train=train)
         session = Session(
             self._run,
             self._plan,
@@ -188,10 +187,10 @@ class _Supervisor:
             expected_save=expected_save(saves),
         )
         try:
+            self._fence.guard(self._run, claim.attempt, launcher)
             session.run()
         finally:
             killed = launcher.end() or launcher.signal is not None
-            self._fence.release()
             if killed and not session.superseded:
                 # A killed launcher ends nothing on other hosts. Steps of a run that is another's
                 # by now may be that one's: this process slept, or was cut off.
@@ -202,6 +201,7 @@ class _Supervisor:
                 within=self._timing.cleanup,
                 after=0.0 if killed else self._timing.look,
             )
+            self._fence.release()
             launcher.close()
         if left:
             what = "1 process" if left == 1 else f"{left} processes"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Claim
+from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.policy import cause_of_request
 from clusterseg.supervise.scheduler import Scheduler
@@ -53,11 +53,11 @@ class Between:
         """Waits before the next attempt, alive for all to see; a request to stop ends it."""
         self._journal.say(f"next attempt in {seconds:.0f} s")
         until = time.monotonic() + seconds
-        known = read_stop(self._run.stop_file(claim.attempt))
+        known = self._request(claim)
         while self._stop is None and (rest := until - time.monotonic()) > 0:
             self._wakeups.wait(min(rest, self._look))
             self._take_signals()
-            request = read_stop(self._run.stop_file(claim.attempt))
+            request = self._request(claim)
             if request is not None and request != known:
                 self._stop = self._requested(claim)
             with suppress(OSError):
@@ -69,7 +69,7 @@ class Between:
             self._stop = Stop(self._scheduler.meaning(number), reason, 0.0)
 
     def _requested(self, claim: Claim) -> Stop | None:
-        request = read_stop(self._run.stop_file(claim.attempt))
+        request = self._request(claim)
         if request is None:
             return None
         return Stop(
@@ -79,6 +79,14 @@ class Between:
             now=request.reason == StopReason.CANCEL_NOW,
             superseded=request.reason == StopReason.SUPERSEDED,
         )
+
+    def _request(self, claim: Claim) -> StopRequest | None:
+        """What stands in the stop file; one that can't be read now is looked at again later."""
+        try:
+            return read_stop(self._run.stop_file(claim.attempt))
+        except OSError as error:
+            self._journal.note(f"the stop file can't be read: {error}")
+            return None
 
     def _out_of_time(self) -> Stop | None:
         end = self._scheduler.end_of_time

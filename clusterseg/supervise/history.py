@@ -63,7 +63,9 @@ def saves_before(run: RunPaths, attempt: int, *, train: bool) -> list[Saves]:
     Of any submission: it is the same model and, as a rule, the same file system. `train`: these
     ranks are the trainer's, which save at a stop.
     """
-    earlier = [number for number in attempt_numbers(run) if number < attempt]
+    earlier: list[int] = []
+    with suppress(OSError):
+        earlier = [number for number in attempt_numbers(run) if number < attempt]
     found = []
     for number in earlier[-_REMEMBERED:]:
         with suppress(OSError):
@@ -74,10 +76,11 @@ def saves_before(run: RunPaths, attempt: int, *, train: bool) -> list[Saves]:
 
 
 def _saves(attempt: Attempt, *, train: bool) -> Saves:
-    end, longest = attempt.end, None
+    end, longest, began = attempt.end, None, False
     for rank, stream in attempt.events():
         if rank != 0:  # it is the one that tells
             break
+        began = True
         seconds = [
             event.blocked_seconds + event.write_seconds
             for event in iter_events(stream)
@@ -86,7 +89,7 @@ def _saves(attempt: Attempt, *, train: bool) -> Saves:
         longest = max(seconds, default=None)
     cut_off = train and end is not None and end.cause is Cause.TIME_LIMIT
     saved = end is not None and end.exit_code in (ExitCode.OK, ExitCode.STOPPED)
-    return Saves(longest, cut_off and not saved)
+    return Saves(longest, began and cut_off and not saved)
 
 
 def budgets(plan: Plan) -> Budgets:

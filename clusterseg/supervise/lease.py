@@ -14,6 +14,9 @@ from clusterseg.supervise.fence import Fence
 from clusterseg.supervise.journal import Journal
 
 
+_AFTER_THE_FENCE = 10.0  # seconds that it has to strike first
+
+
 @dataclass(frozen=True)
 class Loss:
     """Why the ranks may not go on. `superseded`: the run is another's; else the fence ends them."""
@@ -32,6 +35,7 @@ class Lease(HeartbeatWriter):
         super().__init__(run.attempt(claim.attempt).heartbeat)
         self._run, self._claim, self._fence = run, claim, fence
         self._interval, self._journal = patience.interval, journal
+        self._longest = patience.grace / 2 + _AFTER_THE_FENCE
         self._tried: float | None = None
         self._error: OSError | None = None
         self._beat = boot_clock()
@@ -73,5 +77,8 @@ class Lease(HeartbeatWriter):
         except OSError as error:
             self._error = error
             silent = now - self._beat
-            self._journal.say(f"the heartbeat can't be written for {silent:.0f} s: {error}")
+            said = f"the heartbeat can't be written for {silent:.0f} s: {error}"
+            self._journal.say(said)
+            if silent > self._longest:  # a host without room for a process has no fence
+                return Loss(said)
         return None

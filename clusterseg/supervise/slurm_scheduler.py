@@ -98,8 +98,10 @@ class SlurmScheduler:
     def look(self) -> Word | None:
         if self._asked is not None and time.monotonic() - self._asked < EVERY:
             return None
-        self._keep_key()
-        return self.ask()
+        word = self.ask()
+        if word.fate is not Fate.UNKNOWN:  # one silence at a time: it holds up the heartbeat
+            self._keep_key()
+        return word
 
     def ask(self) -> Word:
         self._asked = time.monotonic()
@@ -117,7 +119,8 @@ class SlurmScheduler:
                 self._journal.say(f"the id {self._id} is another job's now: Slurm lost ours")
             self._lost_id, detail = True, None
         if detail is not None:
-            self._id = detail.id
+            if detail.id != _whole(self._id):  # a record of all tasks that wait names no task
+                self._id = detail.id
             # Slurm sets the variable only where it is not 0: in a job that one of its kind has
             # submitted with a bare sbatch stands the other's. And a controller may lose its count.
             self.restart_count = min(self.restart_count, detail.restarts)
@@ -252,7 +255,7 @@ class SlurmScheduler:
 
     def _keep_key(self) -> None:
         """Only by the key does a requeue surely find the run that this job made."""
-        if self._adopted_as is not None and not self._is_kept:
+        if self._adopted_as is not None and not self._is_kept and not self._lost_id:
             self._is_kept = keep_key(self._id, self._adopted_as, self._key, self._slurm)
             if not self._is_kept:
                 self._journal.note("Slurm does not keep the run's key yet")
