@@ -13,7 +13,6 @@ from clusterseg.runs.takeover import boot_clock
 from clusterseg.supervise.fence import Fence
 from clusterseg.supervise.journal import Journal
 
-
 _AFTER_THE_FENCE = 10.0  # seconds that it has to strike first
 
 
