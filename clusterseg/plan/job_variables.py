@@ -19,9 +19,9 @@ _ALWAYS = (
     *("JOB_NUM_NODES", "JOB_PARTITION", "JOB_QOS", "JOB_START_TIME", "JOB_UID", "JOB_USER"),
     *("NNODES", "NODEID", "NODELIST", "NODE_ALIASES", "NPROCS", "NTASKS", "OOM_KILL_STEP"),
     *("PRIO_PROCESS", "SUBMIT_DIR", "SUBMIT_HOST", "TASKS_PER_NODE", "TASK_PID"),
-    *("TOPOLOGY_ADDR*", "WORKING_CLUSTER", "RESTART_COUNT", "ARRAY_*"),
+    *("TOPOLOGY_ADDR*", "WORKING_CLUSTER", "STEPMGR", "RESTART_COUNT", "ARRAY_*"),
     *("CONF", "CONF_SERVER", "CLUSTERS", "JWT", "SACK_*"),
-    "TMPDIR",  # a site's own: the scratch of the job, made by its prolog
+    *("*TMPDIR", "*SCRATCH*"),  # a site's own: the scratch of the job, made by its prolog
 )
 _GPUS = ("GPUS_ON_NODE", "JOB_GPUS")
 # By option of sbatch the variables that say it again; what is not here is spelt as the option.
@@ -31,7 +31,7 @@ _BY_OPTION: dict[str, tuple[str, ...]] = {
     "cpus-per-task": ("CPUS_PER_TASK",),
     "dependency": ("JOB_DEPENDENCY",),
     "exclusive": ("EXCLUSIVE", *_GPUS),
-    "gpu-bind": (),
+    "gpu-bind": ("GPU_BIND",),
     "gpu-freq": ("GPU_FREQ",),
     "gpus": ("GPUS", *_GPUS),
     "gpus-per-node": ("GPUS_PER_NODE", *_GPUS),

@@ -135,11 +135,14 @@ def _is_used(run: RunPaths) -> bool:
 
 def _withdraw(folder: Path, is_used: Callable[[Path], bool]) -> bool:
     gone = _aside(folder)
-    folder.rename(gone)  # from here on nobody finds it
+    try:
+        folder.rename(gone)  # from here on nobody finds it
+    except FileNotFoundError:  # another one was quicker
+        return False
     if is_used(gone):  # somebody was quicker than the rename
         gone.rename(folder)
         return False
-    shutil.rmtree(gone)
+    shutil.rmtree(gone, ignore_errors=True)  # what is left has no name that anybody looks for
     return True
 
 

@@ -56,6 +56,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
     `recorded` is the id that an earlier client noted; `doubt`: one may have called sbatch.
     `task`: the one that is looked for, of an array that may have been released before.
+    `is_shared`: the job is that of several runs.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     recorded: str | None = None
     doubt: bool = False
     task: SpentTask | None = None
+    is_shared: bool = False
 
 
 class SpentTask(Struct, frozen=True):
@@ -218,7 +220,11 @@ class _Queueing:
             self._count_loss()
         self._asked_at = self.clock()
         self._tries = 0
-        self._learn(jobs=found, quiet=0 if found else self._known.quiet + 1)
+        # One that was cancelled while it waited, and whose id nobody noted, is no sign of a job.
+        seen = any(
+            job.live or job.held or job.ran or job.id == self._known.recorded for job in found
+        )
+        self._learn(jobs=found, quiet=0 if seen else self._known.quiet + 1)
 
     def _second_witness(self, job_id: str) -> tuple[Sighting, ...]:
         """The job, if it is there although squeue shows nothing: its answer may be empty or cut."""
@@ -260,6 +266,8 @@ class _Queueing:
         if self._releases > MOST_RELEASES:
             raise not_released(job_id, self._unreleased)
         if not self.is_newest():
+            if self.wanted.is_shared:  # others wait for it, or its tasks are theirs: it stays held
+                raise Outdated(None)
             self._cancel_own(job_id)
         self._releases += 1
         try:

@@ -14,9 +14,13 @@ def release(job_id: str, environ: Mapping[str, str], *, patience: float | None =
 
     `patience`: seconds for Slurm's answer. Raises ClustersegError.
     """
+    slurm = Slurm(environ)
     try:
-        Slurm(environ).release(job_id, patience=patience)
+        slurm.release(job_id, patience=patience)
     except SlurmRefused as error:
+        detail = slurm.show(job_id)
+        if detail is not None and not detail.held:
+            return  # somebody released it meanwhile
         raise ClustersegError(
             f"job {job_id} is in the queue, held, and is not released: {error.said}",
             code="not-released",

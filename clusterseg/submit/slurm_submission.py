@@ -126,6 +126,7 @@ def _wanted(
         recorded=recorded if spent else recorded and recorded.partition("_")[0],
         doubt=doubt,
         task=spent,
+        is_shared=intent.leader is not None,
     )
 
 

@@ -82,8 +82,7 @@ def refuse_unless_room(plan: Plan, job: Allocation) -> None:
     `sbatch -n1` of a script for two ranks: srun would refuse in every attempt, and mpirun would
     run both ranks on one core. SLURM_TASKS_PER_NODE is no witness: it repeats the script's wish.
     """
-    words = (*plan.spec.launcher_args, *plan.spec.slurm.extra)
-    if plan.spec.placement.oversubscribe or "--overcommit" in words or "-O" in words:
+    if plan.spec.placement.oversubscribe or {"--overcommit", "-O"} & {*plan.spec.launcher_args}:
         return
     for host, ranks in plan.hosts.items():
         had = job.cpus.get(host)

@@ -75,8 +75,8 @@ def test_the_ranks_end_while_their_supervisor_waits_for_storage_that_hangs(
             wait_for_ranks(run, real)
             helpers = children(process)
             assert len(helpers) == 2, "its launcher and its fence"
-            mount.hang()
             begun = time.monotonic()
+            mount.hang()
             wait_until(
                 lambda: not ranks_of(run), "the ranks are dead", seconds=HALF + TERMINATE + 4
             )

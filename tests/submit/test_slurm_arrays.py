@@ -92,7 +92,7 @@ def test_a_task_that_a_person_holds_is_released_alone(login: Login) -> None:
     runs = submitted(login, "0-3%1", "sleep 3")
     for run in runs[2:]:
         login.cluster.scontrol("hold", job_id(run))
-    login.until(runs[0], "running")
+    login.until(runs[0], "running", "done")
     assert "held" in login("status", runs[2].root).stdout
     login("resume", runs[2].root)
     assert "Held" in login.cluster.job(job_id(runs[3]))["Reason"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -192,6 +193,16 @@ def test_what_another_submission_follows_is_not_released(after: int) -> None:
     assert not resumed.model.starts
 
 
+def test_of_an_array_that_a_resumed_run_has_a_part_in_nothing_is_cancelled() -> None:
+    """The other runs wait for it."""
+    resumed = Resumed(2)
+    with pytest.raises(Outdated):
+        queued(resumed.model, lambda: resumed.newest, is_shared=True)
+    assert [job.state for job in resumed.model.jobs.values()] == [JobState.PENDING]
+    resumed.model.finish()
+    assert not resumed.model.starts
+
+
 def test_what_another_submission_follows_is_not_submitted() -> None:
     """The controller did not answer at first; the run went on meanwhile."""
     model = SlurmModel(lambda kinds: "unreachable" if "accepted late" in kinds else kinds[0])
@@ -201,8 +212,10 @@ def test_what_another_submission_follows_is_not_submitted() -> None:
     assert model.now > 0
 
 
-def queued(model: SlurmModel, is_newest: Callable[[], bool]) -> str:
-    wanted = Wanted(name="name", key=KEY, options=(), script=Path("batch.sh"), directory=Path("/"))
+def queued(model: SlurmModel, is_newest: Callable[[], bool] = lambda: True, **known: Any) -> str:
+    wanted = Wanted(
+        name="name", key=KEY, options=(), script=Path("batch.sh"), directory=Path("/"), **known
+    )
     return have_queued(
         wanted,
         model,
@@ -211,6 +224,19 @@ def queued(model: SlurmModel, is_newest: Callable[[], bool]) -> str:
         clock=lambda: model.now,
         pause=model.pause,
     )
+
+
+def test_a_job_that_was_cancelled_before_anybody_noted_it_is_submitted_again() -> None:
+    """Not asked for until Slurm forgets it."""
+    model = SlurmModel(lambda kinds: kinds[0])
+    options = ("--hold", "--job-name=name", f"--comment=clusterseg:{KEY}")
+    first = model.submit(options, Path("batch.sh"), directory=Path("/"))
+    model.cancel(first, pending_only=True)
+    second = queued(model, doubt=True)
+    assert second != first
+    assert model.now < 60
+    model.finish()
+    assert model.starts == [KEY]
 
 
 def held(job_id: str) -> Sighting:
