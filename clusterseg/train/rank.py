@@ -80,7 +80,8 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
             communicator.close()
         return ExitCode.FAILED
-    # Together: the launcher kills the other ranks as soon as one ends with a code that is not 0.
+    # Together: the launcher ends the other ranks as soon as one ends with a code that is not 0.
+    stops.ignore()
     communicator.close()
     return ExitCode.OK if reason is None else ExitCode.STOPPED
 

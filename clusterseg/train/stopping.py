@@ -28,11 +28,20 @@ class StopSources:
         self._next_look = clock()
         self._flags = [False] * len(SOURCES)
         self._reason = SOURCES[2]
+        self._installed = False
 
     def install(self) -> None:
         """Takes the signals over; only the main thread may."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGUSR1, self._on_signal)
+        self._installed = True
+
+    def ignore(self) -> None:
+        """To be called when all is saved, before the ranks part: the first one that ends with
+        code 75 has srun send TERM to the others, and Python takes its handlers away as it ends."""
+        if self._installed:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def flags(self) -> list[bool]:
         """One flag for each of SOURCES."""

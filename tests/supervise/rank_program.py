@@ -92,6 +92,8 @@ def main() -> None:
                 reason = request.reason if request else "SIGTERM"
                 events.write(Stop(t=time.time(), rank=RANK, reason=reason, step=step))
                 events.write(RankEnd(t=time.time(), rank=RANK, status="stopped", step=step))
+                # As the trainer does: srun sends TERM to those that end a little later.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 time.sleep(0.5)  # instead of the barrier of real programs
                 sys.exit(75)
         events.write(RankEnd(t=time.time(), rank=RANK, status="done", step=options.steps))

@@ -39,6 +39,22 @@ def test_a_signal_sets_its_flag_for_good(number: int, name: str) -> None:
     assert stops.reason(stops.flags()) == name
 
 
+def test_ranks_that_part_bear_the_launchers_term() -> None:
+    """Also while Python ends, when handlers are gone."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    try:
+        StopSources(None).ignore()  # not its own to change
+        assert signal.getsignal(signal.SIGTERM) is before[0]
+        stops = StopSources(None)
+        stops.install()
+        stops.ignore()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGUSR1), before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_the_file_is_looked_at_once_a_second(tmp_path: Path) -> None:
     path, clock = tmp_path / "stop-000", Clock()
     path.touch()
