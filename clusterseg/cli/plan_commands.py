@@ -66,7 +66,11 @@ def render(
         sys.stdout.flush()
     from clusterseg.plan.words import describe
 
-    said = "" if output is None else f"script: {output}\n"
+    said = ""
+    if output is not None:
+        said = f"script: {output}\n"
+    elif plan.slurm is not None and plan.slurm.array is not None:
+        said = "array: submit gives sbatch a script that runs this one for each task's own run\n"
     if output is not None and plan.slurm is None:
         said += f"warning: this script is for reading; clusterseg submit {job} starts a local job\n"
     sys.stderr.write(describe(plan) + said)
