@@ -34,7 +34,7 @@ test: ## the whole suite, and everything it needs
 	@tools/system_packages.sh
 	@tools/setup.sh dev
 	@$(build_horovod) || [[ $$? -eq 3 ]] # no compiler: the tests that need it are skipped by name
-	@pytest
+	@tools/run_tests.sh
 
 test-quick: ## the tests that take seconds
 	@tools/setup.sh dev
