@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Epoch, Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
+from clusterseg.train import wishes
 from clusterseg.train.assembly import Assembly
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
@@ -30,7 +31,6 @@ from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.validation import validate
 from clusterseg.train.windows import Windows
 
-FLAGS = len(SOURCES) + 2  # the stop sources, then rank 0's wishes: cut the window, save
 _WINDOW_SECONDS = 1.0
 
 
@@ -147,11 +147,12 @@ class Loop:
         progress.advance(
             outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
         )
-        *stops, cut, save = (bool(flag) for flag in outcome.flags)
-        self._agreed_stop = stops
-        save = save or (self._every.steps is not None and progress.step % self._every.steps == 0)
+        agreed = wishes.unpack(outcome.flags)
+        self._agreed_stop = agreed.stops
+        every = self._every.steps
+        save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
-        if self._first_step or cut or save or at_end or any(stops):
+        if self._first_step or agreed.cut or save or at_end or any(agreed.stops):
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
             # Before any save: a kill in it must not lose the record of steps that it made durable.
@@ -199,7 +200,7 @@ class Loop:
         every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         save = leads and every is not None and self._saver.seconds_since_save >= every
-        return np.asarray([*self._stops.flags(), cut, save], np.float32)
+        return wishes.pack(self._stops.flags(), cut=cut, save=save)
 
     def _stop_agreed(self) -> bool:
         """Asks all ranks, outside of a step."""

@@ -89,16 +89,17 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
 def _prepare(
     job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
 ) -> Loop:
+    from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
-    from clusterseg.train.loop import FLAGS, Loop
+    from clusterseg.train.loop import Loop
     from clusterseg.train.restoring import restore
     from clusterseg.train.saving import Saver
 
     rank = job.place.rank
     threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
     prepare_tensorflow(threads, deterministic=job.train.deterministic)
-    assembly = assemble(job.train, communicator, flags=FLAGS, threads=threads)
+    assembly = assemble(job.train, communicator, flags=wishes.COUNT, threads=threads)
     events.write(
         Phase(t=time.time(), rank=rank, name="startup", seconds=_seconds_since_process_start())
     )

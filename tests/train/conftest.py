@@ -27,9 +27,9 @@ def assembly(data: Path):
     import msgspec
 
     from clusterseg.spec.model import TrainSpec
+    from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
     from clusterseg.train.communicator.solo import SoloCommunicator
-    from clusterseg.train.loop import FLAGS
 
     spec = msgspec.convert(job(data)["train"], TrainSpec)
-    return assemble(spec, SoloCommunicator(), flags=FLAGS, threads=1)
+    return assemble(spec, SoloCommunicator(), flags=wishes.COUNT, threads=1)

@@ -1,0 +1,38 @@
+"""What a rank wants of the others: flags that travel in the reduction of a step.
+
+The reduction sums them over the ranks, so whatever one of them wants holds for all after the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clusterseg.train.stopping import SOURCES
+
+# Behind the stop sources, in this order.
+_NAMES = ("cut", "save")
+COUNT = len(SOURCES) + len(_NAMES)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here."""
+
+    stops: list[bool]
+    cut: bool
+    save: bool
+
+
+def pack(stops: Sequence[bool], *, cut: bool, save: bool) -> NDArray[np.float32]:
+    """float32 [COUNT]: the wishes of one rank."""
+    return np.asarray([*stops, cut, save], np.float32)
+
+
+def unpack(sums: NDArray[np.float64]) -> Agreed:
+    """`sums`, [COUNT], are those of all ranks' wishes."""
+    *stops, cut, save = (bool(one) for one in sums)
+    return Agreed(stops, cut, save)
