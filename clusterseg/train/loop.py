@@ -126,7 +126,10 @@ class Loop:
             real=batch.real,
             learning_rate=rate,
             seeds=generator_seeds(
-                self._spec.seed, progress.step, rank, len(self._assembly.state.generators)
+                self._spec.seed,
+                progress.step,
+                rank * self._spec.batch_size,
+                len(self._assembly.state.generators),
             ),
             flags=self._wishes(),
         )

@@ -29,7 +29,7 @@ class TrainState:
     """The variables of model, optimizer and generators by name.
 
     `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of Keras' seed generators (dropout).
+    ranks average every step. `generators` are the states of seed generators (dropout).
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
@@ -104,14 +104,16 @@ class TrainState:
         return sorted(misfits)
 
 
-def generator_seeds(seed: int, step: int, rank: int, count: int) -> NDArray[np.int64]:
-    """int64 [count, 2]: the states of the seed generators before step `step`.
+def generator_seeds(seed: int, step: int, first: int, count: int) -> NDArray[np.int64]:
+    """int64 [count, 2]: the states of the seed generators before step `step`: (key, first).
 
-    A function of the position alone: dropout draws the same numbers after a resume, and other
-    ones on each rank. Below 2**31 - 1, as Keras folds states to int32.
+    `first` is the place of the rank's first picture in the global batch. A function of the
+    position alone: dropout draws the same numbers after a resume, and for a picture the same
+    whichever rank reads it. Keys are below 2**31 - 1, as Keras folds states to int32.
     """
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(2 * count)
-    return (words % (2**31 - 2)).astype(np.int64).reshape(count, 2)
+    words = np.random.SeedSequence([seed, step]).generate_state(count)
+    keys = (words % (2**31 - 2)).astype(np.int64)
+    return np.stack([keys, np.full(count, first, np.int64)], axis=1)
 
 
 def not_finite(tensors: list[Tensor]) -> str | None:
