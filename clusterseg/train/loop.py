@@ -28,6 +28,7 @@ from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.stragglers import StragglerWatch
 from clusterseg.train.validation import validate
 from clusterseg.train.windows import Windows
 
@@ -74,6 +75,7 @@ class Loop:
         self._saved = (progress.step, progress.validated)
         self._first_step = True
         self._checked = time.monotonic()
+        self._stragglers = StragglerWatch(communicator, events)
 
     def run(self) -> str | None:
         """None if the training is done, else why it stopped, with everything saved.
@@ -160,6 +162,7 @@ class Loop:
             progress.seconds += event.seconds
             # Before any save: a kill in it must not lose the record of steps that it made durable.
             self._events.write(event)
+            self._stragglers.add(event)
         self._first_step = False
         if agreed.check or (save and not at_end):  # an epoch's end checks by itself
             self._check_agreement(f"after step {progress.step}", quick=True)
@@ -192,6 +195,7 @@ class Loop:
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
             self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
+        self._stragglers.compare(epoch=progress.epoch, step=progress.step)
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._save()
         return True
