@@ -28,10 +28,12 @@ from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.stragglers import StragglerWatch
 from clusterseg.train.validation import validate
 from clusterseg.train.windows import Windows
 
 _WINDOW_SECONDS = 1.0
+_CHECK_SECONDS = 300.0  # the longest time that ranks may differ unnoticed
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Loop:
         self._agreed_stop = [False] * len(SOURCES)
         self._saved = (progress.step, progress.validated)
         self._first_step = True
+        self._checked = time.monotonic()
+        self._stragglers = StragglerWatch(communicator, events)
 
     def run(self) -> str | None:
         """None if the training is done, else why it stopped, with everything saved.
@@ -86,6 +90,7 @@ class Loop:
             self._check_agreement("at the end")
             return None
         if self._saved != (self.progress.step, self.progress.validated):
+            self._check_agreement(f"after step {self.progress.step}", quick=True)
             self._save()
         return self._stops.reason(self._agreed_stop)
 
@@ -160,7 +165,10 @@ class Loop:
             progress.seconds += event.seconds
             # Before any save: a kill in it must not lose the record of steps that it made durable.
             self._events.write(event)
+            self._stragglers.add(event)
         self._first_step = False
+        if agreed.check or (save and not at_end):  # an epoch's end checks by itself
+            self._check_agreement(f"after step {progress.step}", quick=True)
         return save
 
     def _finish_epoch(self) -> bool:
@@ -190,7 +198,8 @@ class Loop:
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
             self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
-        self._check_agreement(f"after epoch {progress.epoch}")
+        self._stragglers.compare(epoch=progress.epoch, step=progress.step)
+        self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._save()
         return True
 
@@ -203,7 +212,8 @@ class Loop:
         every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         save = leads and every is not None and self._saver.seconds_since_save >= every
-        return wishes.pack(self._stops.flags(), cut=cut, save=save)
+        check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
+        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check)
 
     def _stop_agreed(self) -> bool:
         """Asks all ranks, outside of a step."""
@@ -211,10 +221,11 @@ class Loop:
         self._agreed_stop = [bool(flag) for flag in agreed]
         return any(self._agreed_stop)
 
-    def _check_agreement(self, when: str) -> None:
+    def _check_agreement(self, when: str, *, quick: bool = False) -> None:
+        self._checked = time.monotonic()
         if self._communicator.size == 1:
             return
-        problem = check_agreement(self._assembly.state, self._communicator, when)
+        problem = check_agreement(self._assembly.state, self._communicator, when, quick=quick)
         if problem:
             raise TrainingError(
                 f"diverged: {problem}",

@@ -107,10 +107,30 @@ def test_a_rank_that_drifted_is_named_and_generators_may_differ() -> None:
     assert check_agreement(state, SoloCommunicator(), "now") is None
     problem = check_agreement(state, Drifted(), "after epoch 2")
     assert problem == "the weights differ between ranks after epoch 2: rank 2 from rank 0"
-    before = state.digest()
+    quick = check_agreement(state, Drifted(), "after step 7", quick=True)
+    assert quick == "the weights differ between ranks after step 7: rank 2 from rank 0"
+    before = state.digest(), state.fingerprint()
     for generator in state.generators.values():
         generator.assign(np.asarray([5, 6]))
-    assert state.digest() == before
-    variable: Any = state.trainable[0]
-    variable.assign(variable + 1e-6)
-    assert state.digest() != before
+    assert (state.digest(), state.fingerprint()) == before
+    for variable in state.variables.values():
+        if any(variable is one for one in state.generators.values()):
+            continue
+        value = np.array(variable.numpy())
+        other = value.copy()
+        other.reshape(-1).view(np.uint8)[-1] ^= 1
+        variable.assign(other)
+        assert state.digest() != before[0] and state.fingerprint() != before[1], variable.path
+        variable.assign(value)
+    assert (state.digest(), state.fingerprint()) == before
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int64", "bool"])
+def test_variables_of_every_type_have_a_fingerprint(dtype: str) -> None:
+    state = small()
+    before = state.fingerprint()
+    extra: Any = keras.Variable(np.zeros(3), dtype=dtype)
+    state.variables["extra"] = extra
+    zeros = state.fingerprint()
+    extra.assign(np.ones(3))
+    assert len({before, zeros, state.fingerprint()}) == 3
