@@ -58,6 +58,8 @@ def restore(
             )
         except CheckpointError as error:
             answer = _Answer(error=error.message, help=error.help)
+            for line in error.details:  # the message of a large model shows some of them
+                sys.stderr.write(f"{claim.resume_from}: {line}\n")
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
     answer = msgspec.json.decode(text, type=_Answer)
     if answer.error:
