@@ -113,6 +113,7 @@ def _prepare(
         communicator,
         identity=assembly.identity,
         global_batch=global_batch,
+        force=job.force,
     )
     events.write(
         Phase(t=time.time(), rank=rank, name="restore", seconds=time.perf_counter() - began)

@@ -60,7 +60,7 @@ class TrainState:
         misfits = self._misfits(layout)
         if misfits:
             shown = "; ".join(misfits[:20]) + (f"; … ({len(misfits)})" if misfits[20:] else "")
-            raise CheckpointError(f"{name} does not fit this model: {shown}")
+            raise CheckpointError(f"{name} does not fit this model: {shown}", details=misfits)
         for key, variable in self.variables.items():
             slot = layout.tensors[key]
             array = _host(variable)

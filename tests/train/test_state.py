@@ -13,10 +13,13 @@ from safetensors import safe_open
 from clusterseg.models import build_model
 from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import CheckpointError, CheckpointInfo, commit_checkpoint
-from clusterseg.runs.records import CheckpointHeader
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.spec.model import OptimizerSpec
 from clusterseg.train.communicator.solo import SoloCommunicator
+from clusterseg.train.failures import TrainingError
 from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.restoring import restore
 from clusterseg.train.state import TrainState, check_agreement, generator_seeds
 
 pytestmark = pytest.mark.slow
@@ -81,6 +84,31 @@ def test_every_misfit_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         small("adam", classes=3).load(info.name, *read_verified(info.path))
     assert "model/classifier_logits/bias is F32 [5], expected F32 [3]" in caught.value.message
+
+
+def test_a_resume_writes_every_misfit_into_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunPaths(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    there, now = small("adam", classes=5), small("sgd", classes=3)
+    info = save(there, run.checkpoints)
+    claim = Claim(
+        t=0, attempt=1, submission=0, key="k", uid=0, job_id="j", host="h", boot_id="b", pid=1,
+        pid_start=1, nonce="n", hosts={"h": 1}, ranks=1, argv=[], accepted={},
+        resume_from=info.name, resume_step=1,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"does not fit this model: .*; … \(\d+\)$"):
+        restore(run, claim, now, SoloCommunicator(), identity={}, global_batch=0)
+    # Besides Adam's two: SGD's momentum has the name of one of them.
+    other = {f"{key} is not expected" for key in there.variables if "/velocities/" in key}
+    other |= {
+        f"{start}/classifier_logits/{part} is F32 {shape}, expected F32 {[*shape[:-1], 3]}"
+        for start in ("model", "optimizer/momentums")
+        for part, shape in (("bias", [5]), ("kernel", [1, 1, 16, 5]))
+    }
+    said = {line.removeprefix(f"{info.name}: ") for line in capsys.readouterr().err.splitlines()}
+    assert said == other and len(other) > 20
 
 
 def test_generator_seeds_are_a_function_of_the_position_alone() -> None:
