@@ -14,25 +14,31 @@ from numpy.typing import NDArray
 from clusterseg.train.stopping import SOURCES
 
 # Behind the stop sources, in this order.
-_NAMES = ("cut", "save")
+_NAMES = ("cut", "save", "give_up")
 COUNT = len(SOURCES) + len(_NAMES)
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here."""
+    """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here.
+
+    `give_up`: rank 0 can't save, and all ranks end with its reason.
+    """
 
     stops: list[bool]
     cut: bool
     save: bool
+    give_up: bool = False
 
 
-def pack(stops: Sequence[bool], *, cut: bool, save: bool) -> NDArray[np.float32]:
+def pack(
+    stops: Sequence[bool], *, cut: bool, save: bool, give_up: bool = False
+) -> NDArray[np.float32]:
     """float32 [COUNT]: the wishes of one rank."""
-    return np.asarray([*stops, cut, save], np.float32)
+    return np.asarray([*stops, cut, save, give_up], np.float32)
 
 
 def unpack(sums: NDArray[np.float64]) -> Agreed:
     """`sums`, [COUNT], are those of all ranks' wishes."""
-    *stops, cut, save = (bool(one) for one in sums)
-    return Agreed(stops, cut, save)
+    *stops, cut, save, give_up = (bool(one) for one in sums)
+    return Agreed(stops, cut, save, give_up)
