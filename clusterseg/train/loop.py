@@ -72,7 +72,8 @@ class Loop:
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
-        self._saved = (progress.step, progress.validated)
+        self._resumed = (progress.step, progress.validated)
+        self._give_up = False
         self._first_step = True
         self._checked = time.monotonic()
         self._stragglers = StragglerWatch(communicator, events)
@@ -88,11 +89,15 @@ class Loop:
         finished = not self._stop_agreed() and self._epochs()
         if finished:
             self._check_agreement("at the end")
-            return None
-        if self._saved != (self.progress.step, self.progress.validated):
-            self._check_agreement(f"after step {self.progress.step}", quick=True)
-            self._save()
-        return self._stops.reason(self._agreed_stop)
+        if self._resumed != (self.progress.step, self.progress.validated):
+            if not finished:
+                self._check_agreement(f"after step {self.progress.step}", quick=True)
+            self._saver.save(self.progress)
+        return None if finished else self._stops.reason(self._agreed_stop)
+
+    def settle(self) -> None:
+        """To be called when `run` failed: what was saved before is not to be lost with it."""
+        self._saver.settle()
 
     def _epochs(self) -> bool:
         """False if the ranks agreed to stop."""
@@ -111,8 +116,10 @@ class Loop:
             wants_save = self._step(batch)
             if any(self._agreed_stop):
                 return False
+            if self._give_up:
+                self._saver.give_up()
             if wants_save and self.progress.epoch == epoch:  # an epoch's end is saved anyway
-                self._save()
+                self._saver.begin(self.progress)
         return True
 
     def _step(self, batch: _Batch) -> bool:
@@ -156,11 +163,12 @@ class Loop:
             outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
         )
         agreed = wishes.unpack(outcome.flags)
-        self._agreed_stop = agreed.stops
+        self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
-        if self._first_step or agreed.cut or save or at_end or any(agreed.stops):
+        ends = at_end or agreed.give_up or any(agreed.stops)
+        if self._first_step or agreed.cut or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
             # Before any save: a kill in it must not lose the record of steps that it made durable.
@@ -200,12 +208,8 @@ class Loop:
             self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
         self._stragglers.compare(epoch=progress.epoch, step=progress.step)
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
-        self._save()
+        self._saver.begin(progress)
         return True
-
-    def _save(self) -> None:
-        self._saver.save(self.progress)
-        self._saved = (self.progress.step, self.progress.validated)
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
@@ -213,7 +217,8 @@ class Loop:
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         save = leads and every is not None and self._saver.seconds_since_save >= every
         check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
-        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check)
+        give_up = self._saver.poll()
+        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check, give_up=give_up)
 
     def _stop_agreed(self) -> bool:
         """Asks all ranks, outside of a step."""

@@ -66,6 +66,8 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         events.write(RankEnd(t=time.time(), rank=job.place.rank, status=status, step=step))
     except BaseException as error:
         _report(error)
+        if loop is not None:
+            loop.settle()
         with suppress(OSError):  # a full disk: the log may have more luck
             events.write(
                 RankEnd(

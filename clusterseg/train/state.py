@@ -48,13 +48,6 @@ class TrainState:
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")
 
-    def tensors(self) -> list[Tensor]:
-        """Host copies of everything, to be written."""
-        return [
-            Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
-            for name, array in ((name, _host(one)) for name, one in self.variables.items())
-        ]
-
     def load(self, name: str, layout: Layout, data: memoryview) -> None:
         """Sets all variables from a verified file; raises CheckpointError naming every misfit."""
         misfits = self._misfits(layout)
@@ -111,6 +104,11 @@ class TrainState:
                     f"{list(wanted[1])}"
                 )
         return sorted(misfits)
+
+
+def tensor_of(name: str, array: NDArray[Any]) -> Tensor:
+    """A variable's value in C order, to be written; its memory is not copied."""
+    return Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
 
 
 def generator_seeds(seed: int, step: int, first: int, count: int) -> NDArray[np.int64]:

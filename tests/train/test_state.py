@@ -20,6 +20,7 @@ from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.restoring import restore
+from clusterseg.train.snapshot import Snapshot
 from clusterseg.train.state import TrainState, check_agreement, generator_seeds
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ def small(optimizer: str = "sgd", classes: int = 3) -> TrainState:
 def save(state: TrainState, folder: Path) -> CheckpointInfo:
     header = CheckpointHeader(epoch=0, step=1, step_in_epoch=1, attempt=0, t=0)
     name = "weights-0000-0.0000-step-000000001.safetensors"
-    return commit_checkpoint(folder, name, header, state.tensors(), accepted={})
+    return commit_checkpoint(folder, name, header, Snapshot(state).take(), accepted={})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
