@@ -17,7 +17,7 @@ from clusterseg.runs.checkpoint_file import Layout, Tensor
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.fingerprint import fingerprint
-from clusterseg.train.optimizers import slots
+from clusterseg.train.optimizers import singles, slots
 
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
@@ -152,15 +152,16 @@ def check_agreement(
 def _optimizer_variables(
     optimizer: keras.optimizers.Optimizer, trainable: list[Any]
 ) -> list[tuple[str, Any]]:
-    by_slot = slots(optimizer, len(trainable))
-    named = [
-        (f"optimizer/{slot}/{variable.path}", held)
-        for slot, all_held in by_slot.items()
-        for variable, held in zip(trainable, all_held, strict=True)
-    ]
-    in_slots = {id(held) for _, held in named}
-    single = [one for one in optimizer.variables if id(one) not in in_slots]
-    return [*((f"optimizer/{one.name}", one) for one in single), *named]
+    named = [(f"optimizer/{name}", one) for name, one in singles(optimizer).items()]
+    for slot, held in slots(optimizer, len(trainable)).items():
+        named += [
+            (f"optimizer/{slot}/{variable.path}", one)
+            for variable, one in zip(trainable, held, strict=True)
+        ]
+    missing = len(optimizer.variables) - len(named)
+    if missing:
+        raise ValueError(f"{missing} variables of the optimizer have no name")
+    return named
 
 
 def _generators(model: keras.Model) -> dict[str, Any]:

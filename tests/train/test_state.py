@@ -18,7 +18,7 @@ from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.spec.model import OptimizerSpec
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.failures import TrainingError
-from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.optimizers import build_optimizer, singles
 from clusterseg.train.restoring import restore
 from clusterseg.train.snapshot import Snapshot
 from clusterseg.train.state import TrainState, check_agreement, generator_seeds
@@ -73,6 +73,20 @@ def test_everything_is_in_the_file_by_structural_names(tmp_path: Path) -> None:
         "optimizer/learning_rate",
         "generator/classifier_dropout/0",
     } <= names
+
+
+def test_single_variables_have_the_name_of_their_place_in_the_optimizer() -> None:
+    """Keras calls Nadam's by a counter over all variables of the process."""
+    found = []
+    for _ in range(2):
+        variable = keras.Variable([1.0], name="kernel")
+        nadam = keras.optimizers.Nadam()
+        nadam.build([variable])
+        found.append(nadam)
+    own = [{one.name for one in nadam.variables} for nadam in found]
+    assert own[0] != own[1]  # so there is something to mend
+    names = [set(singles(nadam)) for nadam in found]
+    assert names == [{"iteration", "learning_rate", "u_product"}] * 2
 
 
 def test_every_misfit_is_named(tmp_path: Path) -> None:
