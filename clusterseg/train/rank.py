@@ -57,7 +57,11 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         communicator = connect(job.communicator, job.place, job.claim.ranks)
         events.write(_rank_start(job))
         loop = _prepare(job, communicator, events, stops)
-        reason = loop.run()
+        try:
+            reason = loop.run()
+        finally:
+            if loop.scribe:
+                loop.scribe.close()
         step = loop.progress.step
         if reason is not None:
             events.write(Stop(t=time.time(), rank=job.place.rank, reason=reason, step=step))
@@ -90,6 +94,7 @@ def _prepare(
     job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
 ) -> Loop:
     from clusterseg.train.assembly import assemble
+    from clusterseg.train.board.scribe import start_scribe
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import FLAGS, Loop
     from clusterseg.train.restoring import restore
@@ -141,6 +146,9 @@ def _prepare(
         saver=saver,
         events=events,
         stops=stops,
+        scribe=(
+            start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
+        ),
     )
 
 
