@@ -57,11 +57,7 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         communicator = connect(job.communicator, job.place, job.claim.ranks)
         events.write(_rank_start(job))
         loop = _prepare(job, communicator, events, stops)
-        try:
-            reason = loop.run()
-        finally:
-            if loop.scribe:
-                loop.scribe.close()
+        reason = loop.run()
         step = loop.progress.step
         if reason is not None:
             events.write(Stop(t=time.time(), rank=job.place.rank, reason=reason, step=step))
@@ -82,9 +78,11 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         if communicator is not None:
             if not (isinstance(error, TrainingError) and error.agreed):
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
+            _finish_curves(loop)
             communicator.close()
         return ExitCode.FAILED
     # Together: the launcher ends the other ranks as soon as one ends with a code that is not 0.
+    _finish_curves(loop)
     stops.ignore()
     communicator.close()
     return ExitCode.OK if reason is None else ExitCode.STOPPED
@@ -150,6 +148,11 @@ def _prepare(
             start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
         ),
     )
+
+
+def _finish_curves(loop: Loop | None) -> None:
+    if loop is not None and loop.scribe is not None:
+        loop.scribe.close()
 
 
 def _rank_start(job: RankJob) -> RankStart:
