@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from clusterseg.runs.checkpoints import list_checkpoints
-from clusterseg.runs.records import Steps
+from clusterseg.runs.records import Checkpoint, Steps
 from clusterseg.train.board.board import Board
 from tests.train.attempts import Attempts, Killed, KilledAt, StopAt
 from tests.train.records import read_board
@@ -72,17 +73,23 @@ def counting_windows(run: Run) -> list[Steps]:
 
 
 def check(run: Run, undisturbed: Run) -> None:
+    check_steps(run)
     found, whole = curves(run), curves(undisturbed)
     assert set(found) == set(whole)
     for tag, points in found.items():
-        steps = [step for step, _ in points]
-        assert steps == sorted(set(steps)), f"{tag} goes back"
         if tag in OF_EPOCHS or tag.startswith("iou/"):
             assert points == whole[tag]
-    windows = counting_windows(run)
+    assert rows(run) == rows(undisturbed)
+
+
+def check_steps(run: Run) -> None:
+    """No curve goes back, and each window that counts has its points."""
+    found, windows = curves(run), counting_windows(run)
+    for tag, points in found.items():
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps)), f"{tag} goes back"
     assert [step for step, _ in found["learning_rate"]] == [one.step for one in windows]
     assert found["loss"] == [(one.step, np.float32(one.loss)) for one in windows]
-    assert rows(run) == rows(undisturbed)
 
 
 def test_an_undisturbed_run_shows_everything(undisturbed: Run, assembly) -> None:
@@ -165,6 +172,23 @@ def test_without_a_part_of_it_they_are_not(
     assert run.attempt(board=True) is None
     with pytest.raises(AssertionError):
         check(run.run, undisturbed)
+
+
+def test_a_process_that_is_killed_and_one_that_goes_on(data: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", job(data))
+    run.spec["checkpoint"] = {"every": {"steps": 2}}
+    process = run.start()
+    while not any(isinstance(one, Checkpoint) and one.step >= 12 for one in run.events()):
+        assert process.poll() is None, run.log()
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert run.run() == 0, run.log()
+    assert 12 <= run.claims[1].resume_step < STEPS
+    check_steps(run)
+    assert [step for step, _ in curves(run)["epoch"]] == [9, 18, 27]
+    assert [row["epoch"] for row in rows(run)] == ["1", "2", "3"]
+    assert "warning: the training goes on" not in run.log()
 
 
 def test_curves_that_cannot_be_written_stop_no_training(
