@@ -221,7 +221,8 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
     was not yet done. `history` holds one entry an epoch, `best` the best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
-    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds.
+    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds; with them the
+    learning_rate of the last step.
     """
 
     format: int = 1

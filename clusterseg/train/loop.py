@@ -15,15 +15,17 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.records import Epoch, Phase
+from clusterseg.runs.records import Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
 from clusterseg.train import wishes
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.board.points import iou_by_class
+from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.feeding import feed, validation_batches
-from clusterseg.train.progress import Progress
-from clusterseg.train.sampling import training_indices
+from clusterseg.train.progress import Progress, epoch_event
+from clusterseg.train.sampling import images_in_steps, training_indices
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate
 from clusterseg.train.state import check_agreement, generator_seeds
@@ -60,6 +62,7 @@ class Loop:
         saver: Saver,
         events: EventWriter,
         stops: StopSources,
+        scribe: Scribe | None = None,
     ) -> None:
         self._spec = spec
         self._every = checkpoint.every
@@ -69,6 +72,7 @@ class Loop:
         self._saver = saver
         self._events = events
         self._stops = stops
+        self.scribe = scribe
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
@@ -171,9 +175,12 @@ class Loop:
         if self._first_step or agreed.cut or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
+            progress.learning_rate = rate
             # Before any save: a kill in it must not lose the record of steps that it made durable.
             self._events.write(event)
             self._stragglers.add(event)
+            if self.scribe:
+                self.scribe.window(event)
         self._first_step = False
         if agreed.check or (save and not at_end):  # an epoch's end checks by itself
             self._check_agreement(f"after step {progress.step}", quick=True)
@@ -183,7 +190,7 @@ class Loop:
         """Validates and saves; False if the ranks agreed to stop before the end of it."""
         progress = self.progress
         self._windows.leave()
-        val_loss = val_accuracy = val_mean_iou = None
+        val_loss = val_accuracy = val_mean_iou = iou = None
         if len(self._assembly.dataset.validation):
             result = validate(
                 validation_batches(
@@ -196,20 +203,37 @@ class Loop:
                 self._communicator,
                 classes=self._assembly.classes,
                 stop_agreed=self._stop_agreed,
+                look=self.scribe.look(progress.epoch) if self.scribe else None,
             )
             if result is None:
                 return False
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
-        entry = progress.complete_epoch(val_loss, val_accuracy, val_mean_iou)
+            iou = iou_by_class(self._assembly.dataset.class_names, result.iou)
+        entry = progress.complete_epoch(
+            val_loss, val_accuracy, val_mean_iou, images=self._images_of_epoch(), iou=iou
+        )
         rested = self._windows.enter()
         rank = self._communicator.rank
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
-            self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
+            self._events.write(epoch_event(entry, time.time()))
+        if self.scribe:
+            self.scribe.epoch(progress.history)
         self._stragglers.compare(epoch=progress.epoch, step=progress.step)
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._saver.begin(progress)
         return True
+
+    def _images_of_epoch(self) -> int:
+        """Read by all ranks in the epoch just completed."""
+        steps = self._assembly.steps_per_epoch
+        return images_in_steps(
+            1,
+            steps,
+            steps_per_epoch=steps,
+            count=len(self._assembly.dataset.train),
+            global_batch=self._spec.batch_size * self._communicator.size,
+        )
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0

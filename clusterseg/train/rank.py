@@ -81,9 +81,11 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         if communicator is not None:
             if not (isinstance(error, TrainingError) and error.agreed):
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
+            _finish_curves(loop)
             communicator.close()
         return ExitCode.FAILED
     # Together: the launcher ends the other ranks as soon as one ends with a code that is not 0.
+    _finish_curves(loop)
     stops.ignore()
     communicator.close()
     return ExitCode.OK if reason is None else ExitCode.STOPPED
@@ -94,6 +96,7 @@ def _prepare(
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
+    from clusterseg.train.board.scribe import start_scribe
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
     from clusterseg.train.restoring import restore
@@ -146,7 +149,15 @@ def _prepare(
         saver=saver,
         events=events,
         stops=stops,
+        scribe=(
+            start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
+        ),
     )
+
+
+def _finish_curves(loop: Loop | None) -> None:
+    if loop is not None and loop.scribe is not None:
+        loop.scribe.close()
 
 
 def _rank_start(job: RankJob) -> RankStart:
