@@ -20,7 +20,10 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True)
 class RankJob:
-    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo."""
+    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo.
+
+    `lr_find` is set where the ranks do a learning rate range test instead of the training.
+    """
 
     paths: RunPaths
     attempt: AttemptPaths
@@ -30,6 +33,16 @@ class RankJob:
     communicator: str
     place: RankPlace
     stop_file: Path
+    lr_find: LrRange | None = None
+
+
+class LrRange(msgspec.Struct, frozen=True):
+    """`clusterseg.plan.model.LrRange`, as plan.json has it."""
+
+    optimizers: tuple[str, ...]
+    lowest: float
+    highest: float
+    steps: int
 
 
 class _PlanPart(msgspec.Struct):
@@ -37,6 +50,7 @@ class _PlanPart(msgspec.Struct):
 
     communicator: str
     spec: JobSpec
+    lr_find: LrRange | None = None
 
 
 def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
@@ -72,6 +86,7 @@ def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
         communicator=plan.communicator,
         place=place,
         stop_file=Path(stop_file) if stop_file else paths.stop_file(claim.attempt),
+        lr_find=plan.lr_find,
     )
 
 

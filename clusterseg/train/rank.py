@@ -27,6 +27,7 @@ from clusterseg.train.stopping import StopSources
 if TYPE_CHECKING:
     from clusterseg.train.communicator import Communicator
     from clusterseg.train.loop import Loop
+    from clusterseg.train.lr_find import LrFinder
 
 
 def run(run_dir: Path) -> int:
@@ -50,13 +51,14 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
     """`run` without what belongs to a process of its own: output, signals."""
     communicator: Communicator | None = None
     step = job.claim.resume_step
-    loop: Loop | None = None
+    loop: Loop | LrFinder | None = None
     try:
         from clusterseg.train.communicator import connect
 
         communicator = connect(job.communicator, job.place, job.claim.ranks)
         events.write(_rank_start(job))
-        loop = _prepare(job, communicator, events, stops)
+        prepare = _prepare if job.lr_find is None else _prepare_lr_find
+        loop = prepare(job, communicator, events, stops)
         reason = loop.run()
         step = loop.progress.step
         if reason is not None:
@@ -142,6 +144,17 @@ def _prepare(
         events=events,
         stops=stops,
     )
+
+
+def _prepare_lr_find(
+    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
+) -> LrFinder:
+    from clusterseg.train.devices import prepare_tensorflow, rank_threads
+    from clusterseg.train.lr_find import LrFinder
+
+    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
+    prepare_tensorflow(threads, deterministic=job.train.deterministic)
+    return LrFinder(job, communicator, events, stops, threads=threads)
 
 
 def _rank_start(job: RankJob) -> RankStart:
