@@ -177,10 +177,14 @@ def test_two_ranks_stop_together_and_find_what_one_does(
     for left, right in zip(one.sweeps, two.sweeps, strict=True):
         assert (left.optimizer, left.ended) == (right.optimizer, right.ended)
         assert left.suggestion is not None and right.suggestion is not None
-        # Where the rates are too high the smallest difference grows without bound.
-        sane = sum(rate <= left.suggestion.learning_rate for rate in left.rates)
-        assert right.rates[:sane] == left.rates[:sane]
-        assert right.losses[:sane] == pytest.approx(left.losses[:sane], rel=1e-3)
-        found_rate = right.suggestion.learning_rate
-        assert found_rate == pytest.approx(left.suggestion.learning_rate, rel=0.25)
-        assert right.suggestion.setting == pytest.approx(found_rate / 2)  # of one rank
+        # Adam divides a gradient by its size: those that are nothing but rounding grow, too. What
+        # differs in the last bit then differs more from step to step, sooner than with SGD.
+        sane = left.suggestion.learning_rate if left.optimizer == "sgd" else 1e-4
+        count = sum(rate <= sane for rate in left.rates)
+        assert count >= 15 and right.rates[:count] == left.rates[:count]
+        assert right.losses[:count] == pytest.approx(left.losses[:count], rel=1e-3)
+        of_one = right.suggestion.learning_rate / 2
+        assert right.suggestion.setting == pytest.approx(of_one)
+    sgd = [result.sweeps[0].suggestion for result in (one, two)]
+    assert sgd[0] is not None and sgd[1] is not None
+    assert sgd[1].learning_rate == pytest.approx(sgd[0].learning_rate, rel=1e-2)
