@@ -14,6 +14,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, End, State
 from clusterseg.runs.snapshot import Snapshot
+from clusterseg.runs.store import is_lr_find
 from clusterseg.runs.text import last_lines
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def next_hints(snapshot: Snapshot) -> list[Hint]:
     resume = (f"clusterseg resume {run}", "go on with it")
     if verdict.not_started:
         return [(f"clusterseg resume {run}", "start it")]
+    if verdict.state is State.DONE and is_lr_find(snapshot.run):
+        return [(f"clusterseg status {run}", "what it found"), logs]
     if verdict.state is State.DONE:
         return [collect, logs]
+    if verdict.over and is_lr_find(snapshot.run):
+        return [logs]  # begun anew by a run of its own
     if verdict.over:
         return [logs, resume, *([collect] if snapshot.attempt else [])]
     return live_hints(snapshot.run)

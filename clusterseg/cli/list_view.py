@@ -10,7 +10,7 @@ from clusterseg.cli.output import clock, table
 from clusterseg.cluster.look import look_at
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.records import Cause, State
-from clusterseg.runs.store import find_runs, read_identity
+from clusterseg.runs.store import LR_FIND, find_runs, read_identity
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     run_dir: str
     name: str
+    task: str
     state: State
     cause: Cause | None
     note: str | None
@@ -50,6 +51,7 @@ def list_rows(root: Path, limit: int | None) -> tuple[list[RunRow], list[str]]:
                 run=run.run_id,
                 run_dir=str(run.root),
                 name=identity.name,
+                task=identity.task,
                 state=snapshot.verdict.state,
                 cause=snapshot.verdict.cause,
                 note=snapshot.verdict.note,
@@ -72,7 +74,7 @@ def list_table(rows: list[RunRow]) -> list[str]:
             str(row.attempts),
             "-" if row.ranks is None else str(row.ranks),
             clock(row.created),
-            row.note or "",
+            "; ".join(filter(None, (row.task if row.task == LR_FIND else None, row.note))),
         ]
         for row in rows
     ]

@@ -58,7 +58,7 @@ class LiveView:
 def picture(watch: Watch) -> RenderableType:
     """The state of a run as a few lines."""
     lines: list[RenderableType] = [_title(watch)]
-    if watch.goal.epochs is not None:
+    if watch.goal.spec.train is not None:
         lines += [_bar(watch), _numbers(watch)]
     if watch.progress.ranks:
         lines += _health(watch)

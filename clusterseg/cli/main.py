@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "render": ("plan_commands", "Print the plan or script that submit would execute."),
     "submit": ("submit_commands", "Start a job."),
     "sweep": ("sweep_commands", "Start a job with each combination of some values."),
+    "lr-find": ("lr_find_commands", "Look for a learning rate, by optimizer."),
     "resume": ("submit_commands", "Go on with a run that stopped, failed or was never started."),
     "list": ("run_commands", "List the runs."),
     "status": ("run_commands", "Show one run: state, attempts, progress, ranks."),

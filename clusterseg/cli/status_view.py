@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clusterseg.cli.ending import end_sentence, last_words, next_hints
+from clusterseg.cli.lr_find_view import lr_find_table
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
 from clusterseg.cli.waiting_view import waiting_facts
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
 from clusterseg.runs.heartbeat import read_heartbeat
+from clusterseg.runs.lr_find import LrFind, read_lr_find
 from clusterseg.runs.progress import Progress, look_at, read_goal
 from clusterseg.runs.records import Cause, State
 from clusterseg.runs.snapshot import Snapshot
-from clusterseg.runs.store import read_identity
+from clusterseg.runs.store import LR_FIND, read_identity
 
 if TYPE_CHECKING:
     from clusterseg.cluster.slurm.waiting import Waiting
@@ -92,6 +94,8 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str]
     next: list[str]
     waiting: Waiting | None = None
+    task: str = "train"
+    lr_find: LrFind | None = None
 
 
 def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusView:
@@ -130,6 +134,8 @@ def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusVie
         problems=problems,
         next=[command for command, _ in next_hints(snapshot)],
         waiting=waiting,
+        task=identity.task if identity else "train",
+        lr_find=read_lr_find(run) if identity and identity.task == LR_FIND else None,
     )
 
 
@@ -143,6 +149,8 @@ def status_lines(view: StatusView) -> list[str]:
     if view.attempts:
         header = ("ATTEMPT", "STARTED", "LASTED", "RANKS", "STEPS", "ENDED AS", "")
         lines += ["", *table(header, [_attempt_cells(attempt, view) for attempt in view.attempts])]
+    if view.lr_find is not None:
+        lines += ["", *lr_find_table(view.lr_find)]
     if view.ranks and view.exit_code is None:
         lines += ["", *_rank_table(view.ranks)]
     if view.last_words:
@@ -154,6 +162,9 @@ def status_lines(view: StatusView) -> list[str]:
 
 def _facts(view: StatusView) -> list[str]:
     facts = [("directory", view.run_dir), ("job", view.job_id or "-")]
+    is_range_test = view.task == LR_FIND
+    if is_range_test:
+        facts.append(("task", "lr-find: a learning rate range test"))
     if view.created is not None:
         facts.append(("submitted", clock(view.created)))
     if view.waiting is not None:
@@ -162,8 +173,10 @@ def _facts(view: StatusView) -> list[str]:
         facts.append(("heartbeat", f"{duration(view.heartbeat_age)} ago"))
     if (progress := view.progress) is not None and progress.step:
         goal = f" of {progress.epochs}" if progress.epochs else ""
-        steps = f" of {progress.steps}" if progress.steps else ""
-        facts.append(("progress", f"epoch {progress.epoch}{goal}, step {progress.step}{steps}"))
+        most = "at most " if is_range_test else ""  # a sweep may end early
+        steps = f" of {most}{progress.steps}" if progress.steps else ""
+        epoch = "" if is_range_test else f"epoch {progress.epoch}{goal}, "
+        facts.append(("progress", f"{epoch}step {progress.step}{steps}"))
         facts.append(("loss", number(progress.loss)))
         facts.append(("images/s", number(progress.images_per_second)))
         if progress.val_accuracy is not None:

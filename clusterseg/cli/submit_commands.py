@@ -124,6 +124,7 @@ def resume(
         is_unfinished,
         planned_code,
         planned_directory,
+        refuse_lr_find,
         refuse_unless_own,
         refuse_unless_resumable,
         waits_held,
@@ -135,6 +136,7 @@ def resume(
     snapshot = look(run)
     unfinished = is_unfinished(snapshot, os.environ)
     if not unfinished:
+        refuse_lr_find(run)
         refuse_unless_resumable(snapshot, changed=bool(overrides))
     submission = snapshot.submission
     if submission is None:
@@ -154,6 +156,7 @@ def resume(
             if error.code != "job-gone":
                 raise
     if submitted is None:
+        refuse_lr_find(run)
         every = [*_earlier_overrides(submission), *(overrides or ())]
         directory = planned_directory(submission)
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():

@@ -18,6 +18,8 @@ HOSTFILE = "{hostfile}"
 OUTPUT = "{output}"  # where Slurm writes what the batch script prints
 AFTER = "{after}"  # the id of the job that has to end first
 
+Task = Literal["train", "lr-find"]
+
 
 class Host(Struct, frozen=True, kw_only=True):
     """A host as the planner sees it: its usable physical cores and its sockets.
@@ -152,6 +154,15 @@ class SlurmPlan(Struct, frozen=True, kw_only=True):
     template: str = ""
 
 
+class LrRange(Struct, frozen=True, kw_only=True):
+    """A learning rate range test: `steps` rates from `lowest` to `highest` for each optimizer."""
+
+    optimizers: tuple[str, ...]
+    lowest: float = 1e-6
+    highest: float = 10.0
+    steps: int = 141  # 20 a decade
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """Everything that will be done, as values.
 
@@ -161,9 +172,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `code` is set for `code: snapshot`; `directory` then lies in the
-    run directory's copy. `force`: go on from a checkpoint that differs from the job where that
-    makes sense to who asked for it (`clusterseg.runs.fit`).
+    `time_limit` is in seconds. `task` is what the ranks do: `train`, which is what the job says
+    (its `command` too), or `lr-find`, with `lr_find` set. `code` is set for `code: snapshot`;
+    `directory` then lies in the run directory's copy. `force`: go on from a checkpoint that
+    differs from the job where that makes sense to who asked for it (`clusterseg.runs.fit`).
     """
 
     name: str
@@ -193,3 +205,5 @@ class Plan(Struct, frozen=True, kw_only=True):
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None
     force: bool = False
+    task: Task = "train"
+    lr_find: LrRange | None = None

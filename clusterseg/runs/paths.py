@@ -199,6 +199,15 @@ class RunPaths:
         return self.root / "evaluation.json"
 
     @property
+    def lr_find(self) -> Path:
+        """What a learning rate range test found."""
+        return self.root / "lr-find.json"
+
+    @property
+    def lr_find_plot(self) -> Path:
+        return self.root / "lr-find.png"
+
+    @property
     def fanout(self) -> Path:
         """One folder a fan-out; only while it is at work, or if something failed in it."""
         return self.root / "fanout"

@@ -141,20 +141,31 @@ class _SpecGoal(msgspec.Struct):
     train: _TrainGoal | None = None
 
 
+class _LrRange(msgspec.Struct):
+    optimizers: tuple[str, ...] = ()
+    steps: int = 0
+
+
 class Goal(msgspec.Struct):
     """What of a plan.json says how far the run is to go; its other keys are not looked at."""
 
     ranks: int = 0
     spec: _SpecGoal = msgspec.field(default_factory=_SpecGoal)
     warnings: list[str] = []
+    lr_find: _LrRange | None = None
 
     @property
     def epochs(self) -> int | None:
-        """None for a `command`."""
-        return self.spec.train.epochs if self.spec.train else None
+        """None for a `command`, and for a range test."""
+        return self.spec.train.epochs if self.spec.train and self.lr_find is None else None
 
     def steps(self, epochs: Iterable[Epoch]) -> int | None:
-        """Steps of the whole run, as far as it can be told after these epochs."""
+        """Steps of the whole run, as far as it can be told after these epochs.
+
+        Of a range test it is the most that there can be: a sweep may end early.
+        """
+        if self.lr_find is not None:
+            return len(self.lr_find.optimizers) * self.lr_find.steps
         if self.spec.train is None:
             return None
         if self.spec.train.steps_per_epoch:

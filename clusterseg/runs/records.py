@@ -43,13 +43,14 @@ class _Record(Struct, frozen=True, kw_only=True):
 
 
 class Identity(_Record, frozen=True, kw_only=True):
-    """run.json, written once."""
+    """run.json, written once. `task` is what all its attempts do: `train` (the job), `lr-find`."""
 
     key: str
     uid: int
     name: str
     created: float
     versions: dict[str, str] = {}
+    task: str = "train"
 
 
 class Intent(_Record, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent
 
 RUNS_VARIABLE = "CLUSTERSEG_RUNS"
+LR_FIND = "lr-find"  # the task of a run that is a learning rate range test
 LARGEST_IDENTITY = 1 << 20  # bytes; real ones have some hundred
 
 _NEW = ".new-"  # what is being made, or was when its maker was killed
@@ -207,6 +208,14 @@ def read_identity(run: RunPaths) -> Identity:
     raise ClustersegError(
         f"{run.identity} can't be read: {problem}", code="bad-run", exit_code=ExitCode.FAILED
     )
+
+
+def is_lr_find(run: RunPaths) -> bool:
+    """Whether a run is a learning rate range test; False if run.json can't be read."""
+    try:
+        return read_identity(run).task == LR_FIND
+    except ClustersegError:
+        return False
 
 
 def find_runs(root: Path) -> list[RunPaths]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,20 @@ def refuse_unless_resumable(snapshot: Snapshot, *, changed: bool) -> None:
             f"{run} is {verdict.state} (job {snapshot.job_id})",
             code="alive",
             help=f"stop it first: clusterseg cancel {run}; or watch it: clusterseg wait {run}",
+        )
+
+
+def refuse_lr_find(run: RunPaths) -> None:
+    """Raises ClustersegError for a learning rate range test, of which there is nothing to resume:
+    it saves no weights, and planned again its job would be trained."""
+    if store.is_lr_find(run):
+        raise ClustersegError(
+            f"{run.run_id} is a learning rate range test (lr-find): it saves no checkpoint that "
+            "could be gone on with",
+            code="lr-find",
+            help="begin it anew: clusterseg lr-find "
+            f"{shlex.quote(str(run.submission(0).job_yaml))}; what it found so far: "
+            f"clusterseg status {run.run_id}",
         )
 
 

@@ -156,7 +156,12 @@ def new_intent(plan: Plan, *, submission: int, overrides: Sequence[str], now: fl
 def new_identity(plan: Plan, intent: Intent, now: float) -> Identity:
     """Who a new run is: its key is that of its first submission."""
     return Identity(
-        key=intent.key, uid=os.getuid(), name=plan.name, created=now, versions=_versions()
+        key=intent.key,
+        uid=os.getuid(),
+        name=plan.name,
+        created=now,
+        versions=_versions(),
+        task=plan.task,
     )
 
 

@@ -20,8 +20,11 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True)
 class RankJob:
-    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo;
-    `force` goes on from a checkpoint that differs where that makes sense."""
+    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo.
+
+    `force` goes on from a checkpoint that differs where that makes sense. `lr_find` is set where
+    the ranks do a learning rate range test instead of the training.
+    """
 
     paths: RunPaths
     attempt: AttemptPaths
@@ -32,6 +35,16 @@ class RankJob:
     place: RankPlace
     stop_file: Path
     force: bool = False
+    lr_find: LrRange | None = None
+
+
+class LrRange(msgspec.Struct, frozen=True):
+    """`clusterseg.plan.model.LrRange`, as plan.json has it."""
+
+    optimizers: tuple[str, ...]
+    lowest: float
+    highest: float
+    steps: int
 
 
 class _PlanPart(msgspec.Struct):
@@ -40,6 +53,7 @@ class _PlanPart(msgspec.Struct):
     communicator: str
     spec: JobSpec
     force: bool = False
+    lr_find: LrRange | None = None
 
 
 def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
@@ -76,6 +90,7 @@ def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
         place=place,
         stop_file=Path(stop_file) if stop_file else paths.stop_file(claim.attempt),
         force=plan.force,
+        lr_find=plan.lr_find,
     )
 
 

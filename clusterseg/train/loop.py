@@ -103,6 +103,11 @@ class Loop:
         """To be called when `run` failed: what was saved before is not to be lost with it."""
         self._saver.settle()
 
+    def close(self) -> None:
+        """Ends what still writes curves; after `run`, however it ended."""
+        if self.scribe is not None:
+            self.scribe.close()
+
     def _epochs(self) -> bool:
         """False if the ranks agreed to stop."""
         progress = self.progress

@@ -28,6 +28,7 @@ from clusterseg.train.watchdog import WatchedEvents
 if TYPE_CHECKING:
     from clusterseg.train.communicator import Communicator
     from clusterseg.train.loop import Loop
+    from clusterseg.train.lr_find import LrFinder
 
 
 def run(run_dir: Path) -> int:
@@ -51,13 +52,14 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
     """`run` without what belongs to a process of its own: output, signals."""
     communicator: Communicator | None = None
     step = job.claim.resume_step
-    loop: Loop | None = None
+    loop: Loop | LrFinder | None = None
     try:
         from clusterseg.train.communicator import connect
 
         communicator = connect(job.communicator, job.place, job.claim.ranks)
         events.write(_rank_start(job))
-        loop = _prepare(job, communicator, events, stops)
+        prepare = _prepare if job.lr_find is None else _prepare_lr_find
+        loop = prepare(job, communicator, events, stops)
         reason = loop.run()
         step = loop.progress.step
         if reason is not None:
@@ -81,11 +83,12 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         if communicator is not None:
             if not (isinstance(error, TrainingError) and error.agreed):
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
-            _finish_curves(loop)
+            if loop is not None:
+                loop.close()
             communicator.close()
         return ExitCode.FAILED
     # Together: the launcher ends the other ranks as soon as one ends with a code that is not 0.
-    _finish_curves(loop)
+    loop.close()
     stops.ignore()
     communicator.close()
     return ExitCode.OK if reason is None else ExitCode.STOPPED
@@ -155,9 +158,15 @@ def _prepare(
     )
 
 
-def _finish_curves(loop: Loop | None) -> None:
-    if loop is not None and loop.scribe is not None:
-        loop.scribe.close()
+def _prepare_lr_find(
+    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
+) -> LrFinder:
+    from clusterseg.train.devices import prepare_tensorflow, rank_threads
+    from clusterseg.train.lr_find import LrFinder
+
+    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
+    prepare_tensorflow(threads, deterministic=job.train.deterministic)
+    return LrFinder(job, communicator, events, stops, threads=threads)
 
 
 def _rank_start(job: RankJob) -> RankStart:

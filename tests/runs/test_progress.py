@@ -120,3 +120,13 @@ def test_without_a_readable_plan_there_is_no_goal(tmp_path: Path, data: bytes) -
     goal = read_goal(run.submission(0))
     assert (goal.epochs, goal.steps([])) == (None, None)
     assert read_goal(None) == Goal()
+
+
+def test_a_range_test_has_no_epochs_and_at_most_so_many_steps(tmp_path: Path) -> None:
+    run = synthetic.make_run(tmp_path, "demo-x")
+    run.submission(0).plan.write_text(
+        '{"spec": {"train": {"epochs": 9, "steps_per_epoch": 5}}, "task": "lr-find",'
+        ' "lr_find": {"optimizers": ["sgd", "adam"], "steps": 141}}'
+    )
+    goal = read_goal(run.submission(0))
+    assert (goal.epochs, goal.steps([])) == (None, 282)

@@ -45,7 +45,7 @@ def job(data: Path, **train: Any) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """One run directory; `attempt` is claimed anew for every start."""
+    """One run directory; `attempt` is claimed anew for every start. `plan`: more of plan.json."""
 
     root: Path
     spec: dict[str, Any]
@@ -53,6 +53,7 @@ class Run:
     communicator: str = "solo"
     attempt: int = -1
     claims: list[Claim] = field(default_factory=list)
+    plan: dict[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> RunPaths:
@@ -63,7 +64,7 @@ class Run:
         for folder in (paths.submission(0).folder, paths.control, paths.checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
         spec = msgspec.convert(self.spec, JobSpec)
-        plan = {"communicator": self.communicator, "spec": spec}
+        plan = {"communicator": self.communicator, "spec": spec, **self.plan}
         paths.submission(0).plan.write_bytes(msgspec.json.encode(plan))
         choice = newest_acceptable(paths, self.claims[-1] if self.claims else None)
         self.attempt += 1

@@ -1,0 +1,190 @@
+"""Real sweeps: alone in this process, and on two ranks under the real mpirun.
+
+U-Net without dropout has no batch norm either, so that the number of ranks changes only the order
+of sums.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clusterseg.plan.model import LrRange
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.lr_find import Ending, LrFind, read_lr_find
+from clusterseg.runs.records import RankEnd, RankStart, Steps, Stop
+from clusterseg.train.stopping import StopSources
+from tests.train.attempts import StopAt
+from tests.train.runs import Run, job
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PATIENCE = 400  # seconds for something to happen on a busy machine
+RANGE = LrRange(optimizers=("sgd", "adam"), lowest=1e-5, highest=10.0, steps=100)
+
+
+def range_test(root: Path, data: Path, *, ranks: int = 1) -> Run:
+    spec = job(data, batch_size=8 // ranks)
+    options = {"base_filters": 4, "dropout": 0, "head_filters": None}
+    spec["train"]["model"] = {"name": "unet", "options": options}
+    communicator = "mpi" if ranks > 1 else "solo"
+    return Run(root, spec, ranks=ranks, communicator=communicator, plan={"lr_find": RANGE})
+
+
+def attempt(run: Run, stops: StopSources | None = None) -> str | None:
+    """Claims and runs the next attempt in this process."""
+    from clusterseg.train.communicator.solo import SoloCommunicator
+    from clusterseg.train.job import read_job
+    from clusterseg.train.lr_find import LrFinder
+
+    number = run.claim().attempt
+    environ = {"CLUSTERSEG_ATTEMPT": str(number)}
+    with EventWriter(run.paths.attempt(number).events(0)) as events:
+        rank_job = read_job(run.root, environ)
+        stops = stops or StopSources(None)
+        return LrFinder(rank_job, SoloCommunicator(), events, stops, threads=1).run()
+
+
+def found(run: Run) -> LrFind:
+    read = read_lr_find(run.paths)
+    assert read is not None
+    return read
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Run:
+    run = range_test(tmp_path_factory.mktemp("lr-find") / "run", data)
+    assert attempt(run) is None
+    return run
+
+
+def test_each_optimizer_begins_with_the_same_fresh_model_and_finds_a_rate(alone: Run) -> None:
+    result = found(alone)
+    assert (result.ranks, result.global_batch) == (1, 8)
+    assert [one.optimizer for one in result.sweeps] == ["sgd", "adam"]
+    sgd, adam = result.sweeps
+    assert sgd.losses[0] == adam.losses[0]
+    assert sgd.losses[1:5] != adam.losses[1:5]
+    for sweep in result.sweeps:
+        assert sweep.rates[0] == RANGE.lowest
+        assert sweep.ended is Ending.DIVERGED or len(sweep.rates) == RANGE.steps
+        assert sweep.suggestion is not None, sweep.why
+        assert sweep.suggestion.setting == sweep.suggestion.learning_rate
+        assert RANGE.lowest < sweep.suggestion.learning_rate < RANGE.highest
+
+
+def test_it_leaves_a_picture_and_events_and_no_checkpoint(alone: Run) -> None:
+    assert alone.paths.lr_find_plot.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert alone.paths.lr_find.stat().st_mode & 0o777 == 0o600
+    assert list(alone.paths.checkpoints.iterdir()) == []
+    taken = [step for window in alone.windows() for step in steps_of(window)]
+    assert taken == list(range(1, sum(len(one.rates) for one in found(alone).sweeps) + 1))
+    rates = {rate for one in found(alone).sweeps for rate in one.rates}
+    assert {window.learning_rate for window in alone.windows()} <= rates
+    assert alone.windows()[0].count == 1
+
+
+def steps_of(window: Steps) -> range:
+    return range(window.step - window.count + 1, window.step + 1)
+
+
+def test_stopped_it_keeps_whole_sweeps_and_the_next_attempt_does_the_rest(
+    alone: Run, data: Path, tmp_path: Path
+) -> None:
+    first = len(found(alone).sweeps[0].rates)
+    run = range_test(tmp_path / "run", data)
+    # A look before each sweep and one at each step: in the 6th step of the second sweep.
+    assert attempt(run, StopAt(1 + first + 1 + 5)) == "SIGUSR1"
+    sgd, adam = found(run).sweeps
+    assert (adam.ended, len(adam.rates), adam.suggestion) == (Ending.STOPPED, 6, None)
+    assert run.paths.lr_find_plot.exists()
+    assert attempt(run) is None
+    assert [one.attempt for one in found(run).sweeps] == [0, 1]
+    assert found(run).sweeps[0] == sgd
+    assert [one.losses for one in found(run).sweeps] == [one.losses for one in found(alone).sweeps]
+    taken = sum(window.count for window in run.windows())
+    assert taken == len(found(run).sweeps[1].rates)
+
+
+def test_asked_before_anything_begins_it_takes_no_step(data: Path, tmp_path: Path) -> None:
+    run = range_test(tmp_path / "run", data)
+    assert attempt(run, StopAt(0)) == "SIGUSR1"
+    assert run.windows() == [] and not run.paths.lr_find.exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_the_sweep_and_the_next_one_begins_fresh(
+    alone: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterseg.train import lr_find
+
+    def poisoned(spec: Any, *arguments: Any, **options: Any) -> Any:
+        """The optimizer sgd has weights that are no numbers after its 30th step."""
+        whole = assemble(spec, *arguments, **options)
+        taken = 0
+
+        def step(*batch: Any, **options: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            outcome = whole.train_step(*batch, **options)
+            if spec.optimizer.name == "sgd" and taken == 30:
+                for variable in whole.state.trainable:
+                    variable.assign(variable * math.nan)
+            return outcome
+
+        return replace(whole, train_step=step)
+
+    assemble = lr_find.assemble
+    monkeypatch.setattr(lr_find, "assemble", poisoned)
+    run = range_test(tmp_path / "run", data)
+    assert attempt(run) is None
+    sgd, adam = found(run).sweeps
+    assert (sgd.ended, len(sgd.losses)) == (Ending.NOT_FINITE, 30)
+    assert adam.losses == found(alone).sweeps[1].losses
+    data_ = msgspec.json.decode(run.paths.lr_find.read_bytes())  # JSON knows no NaN
+    assert len(data_["sweeps"]) == 2
+
+
+def test_two_ranks_stop_together_and_find_what_one_does(
+    alone: Run, data: Path, tmp_path: Path
+) -> None:
+    run = range_test(tmp_path / "run", data, ranks=2)
+    process = run.start()
+    until = time.monotonic() + PATIENCE
+    while not run.windows(0):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    (start,) = [one for one in run.events(1) if isinstance(one, RankStart)]
+    os.kill(start.pid, signal.SIGUSR1)
+    assert process.wait(PATIENCE) == 75, run.log()
+    ends = [run.events(rank)[-2:] for rank in (0, 1)]
+    for stop, end in ends:
+        assert isinstance(stop, Stop) and isinstance(end, RankEnd)
+        assert (stop.reason, end.status, end.step) == ("SIGUSR1", "stopped", ends[0][0].step)
+    assert [one.ended for one in found(run).sweeps][-1] is Ending.STOPPED
+
+    assert run.run() == 0, run.log()
+    assert list(run.paths.checkpoints.iterdir()) == []
+    one, two = found(alone), found(run)
+    assert (two.ranks, two.global_batch, two.scale_with_ranks) == (2, 8, True)
+    for left, right in zip(one.sweeps, two.sweeps, strict=True):
+        assert (left.optimizer, left.ended) == (right.optimizer, right.ended)
+        assert left.suggestion is not None and right.suggestion is not None
+        # Adam divides a gradient by its size: those that are nothing but rounding grow, too. What
+        # differs in the last bit then differs more from step to step, sooner than with SGD.
+        sane = left.suggestion.learning_rate if left.optimizer == "sgd" else 1e-4
+        count = sum(rate <= sane for rate in left.rates)
+        assert count >= 15 and right.rates[:count] == left.rates[:count]
+        assert right.losses[:count] == pytest.approx(left.losses[:count], rel=1e-3)
+        of_one = right.suggestion.learning_rate / 2
+        assert right.suggestion.setting == pytest.approx(of_one)
+    sgd = [result.sweeps[0].suggestion for result in (one, two)]
+    assert sgd[0] is not None and sgd[1] is not None
+    assert sgd[1].learning_rate == pytest.approx(sgd[0].learning_rate, rel=1e-2)
