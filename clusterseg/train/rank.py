@@ -111,6 +111,7 @@ def _prepare(
         communicator,
         identity=assembly.identity,
         global_batch=global_batch,
+        initial_weights=job.train.initial_weights,
     )
     events.write(
         Phase(t=time.time(), rank=rank, name="restore", seconds=time.perf_counter() - began)
