@@ -41,7 +41,8 @@ def container_of(
     """The container that `spec` asks for, if it does.
 
     A relative image starts at `directory`; the ranks run in `working`, which the container sees
-    under the same path, and so it does the run directory, the site's scratch and the data set.
+    under the same path, and so it does the run directory, the site's scratch, the data set and the
+    file of initial weights.
     Raises ClustersegError where it can't be run.
     """
     asked = spec.environment.container
@@ -60,9 +61,11 @@ def container_of(
     seen = [RUN_DIR, working, *([directory] if directory != working else [])]
     seen += [site.scratch] if site.scratch is not None else []
     if spec.train is not None:
-        data = _absolute(spec.train.data.root, directory)
-        if not any(f"{data}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):
-            seen.append(data)
+        weights = spec.train.initial_weights
+        for path in (spec.train.data.root, *(() if weights is None else (weights,))):
+            data = _absolute(path, directory)
+            if not any(f"{data}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):
+                seen.append(data)
     check_mounts(spec, [path for path in seen if path != RUN_DIR])
     if tool == "pyxis":
         if not dialect.can("container"):

@@ -88,8 +88,8 @@ def _planned(
 
 
 def _without_tilde(spec: JobSpec) -> JobSpec:
-    """`spec` with the home in the paths of a container and of the data set that it has to see:
-    the container's program, unlike ours, knows no `~`."""
+    """`spec` with the home in the paths of a container and of the data and weights that it has to
+    see: the container's program, unlike ours, knows no `~`."""
     image = spec.environment.container
     if image is None:
         return spec
@@ -98,7 +98,9 @@ def _without_tilde(spec: JobSpec) -> JobSpec:
     if spec.train is None:
         return spec
     data = replace(spec.train.data, root=home(spec.train.data.root))
-    return replace(spec, train=replace(spec.train, data=data))
+    weights = spec.train.initial_weights
+    weights = None if weights is None else home(weights)
+    return replace(spec, train=replace(spec.train, data=data, initial_weights=weights))
 
 
 def _container_tool(spec: JobSpec, site: Site, environ: Mapping[str, str]) -> ContainerTool | None:

@@ -130,7 +130,7 @@ class LrFinder:
                 labels,
                 real=real,
                 learning_rate=rate,
-                seeds=generator_seeds(spec.seed, step, rank, generators),
+                seeds=generator_seeds(spec.seed, step, rank * spec.batch_size, generators),
                 flags=np.asarray([*self._stops.flags(), cut], np.float32),
             )
             self.progress.step += 1

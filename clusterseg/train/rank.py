@@ -122,6 +122,7 @@ def _prepare(
         identity=assembly.identity,
         global_batch=global_batch,
         force=job.force,
+        initial_weights=job.train.initial_weights,
     )
     events.write(
         Phase(t=time.time(), rank=rank, name="restore", seconds=time.perf_counter() - began)

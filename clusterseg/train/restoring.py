@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import msgspec
 
+from clusterseg.errors import ClustersegError
 from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.runs.paths import RunPaths
@@ -13,6 +15,7 @@ from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.identity import check_fits
+from clusterseg.train.initial_weights.load import load_initial_weights
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import TrainState
 
@@ -34,19 +37,20 @@ def restore(
     identity: dict[str, str],
     global_batch: int,
     force: bool = False,
+    initial_weights: str | None = None,
 ) -> Progress:
     """Loads the claimed checkpoint on rank 0 and gives its state to all; without one the fresh
-    weights of rank 0.
+    weights of rank 0, or those of the file `initial_weights` (`train.initial_weights`).
 
     Rank 0 alone reads, so that a thousand ranks don't. Raises TrainingError on all ranks if the
     file is damaged or does not fit the job; every difference is named. With `force`, those with
     which it makes sense to go on are warnings in rank 0's log.
     """
     answer = _Answer()
-    if communicator.rank == 0 and claim.resume_from is not None:
+    if communicator.rank == 0:
         try:
-            answer = _Answer(
-                header=_load(
+            if claim.resume_from is not None:
+                answer.header = _load(
                     paths,
                     claim,
                     claim.resume_from,
@@ -55,17 +59,20 @@ def restore(
                     global_batch=global_batch,
                     force=force,
                 )
-            )
-        except CheckpointError as error:
+            elif initial_weights is not None:
+                load_initial_weights(Path(initial_weights).expanduser(), state)
+        except ClustersegError as error:
             answer = _Answer(error=error.message, help=error.help)
-            for line in error.details:  # the message of a large model shows some of them
+            # The message of a large model shows some of them.
+            for line in error.details if isinstance(error, CheckpointError) else ():
                 sys.stderr.write(f"{claim.resume_from}: {line}\n")
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
     answer = msgspec.json.decode(text, type=_Answer)
     if answer.error:
-        raise TrainingError(
-            f"restore: {answer.error}", code="restore", agreed=True, help=answer.help
-        )
+        what, code = "restore", "restore"
+        if claim.resume_from is None:
+            what, code = "initial weights", "initial-weights"
+        raise TrainingError(f"{what}: {answer.error}", code=code, agreed=True, help=answer.help)
     state.broadcast(communicator)
     return Progress.from_header(answer.header) if answer.header else Progress()
 

@@ -27,13 +27,14 @@ _DTYPES = {
 
 
 class TrainState:
-    """The variables of model, optimizer and generators by name.
+    """The variables of `model`, optimizer and generators by name.
 
     `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
     ranks average every step. `generators` are the states of seed generators (dropout).
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        self.model = model
         self.trainable = list(model.trainable_variables)
         self.generators = _generators(model)
         drawn = {id(variable) for variable in self.generators.values()}

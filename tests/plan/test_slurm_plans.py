@@ -315,6 +315,16 @@ def test_a_container_sees_the_data_that_it_trains_on(root: str, mounted: str | N
         assert "/a:b can't be mounted" in said
 
 
+def test_a_container_sees_the_file_of_weights_that_it_starts_from() -> None:
+    text = (
+        "train: {model: {name: fastscnn, classes: 2}, data: {format: camvid, root: d}, "
+        "initial_weights: ../old/a.hdf5}\nenvironment: {container: a.sif}\n"
+    )
+    argv = slurm_plan(text, container_tool="apptainer").argv
+    binds = [word for flag, word in pairwise(argv) if flag == "--bind"]
+    assert binds == ["{run_dir}", "/home/ada/camvid", "/home/ada/old/a.hdf5"]
+
+
 def test_containers_want_paths_that_can_be_mounted() -> None:
     text = "environment: {container: a.sif}\n"
     made = slurm_plan(text, container_tool="pyxis")

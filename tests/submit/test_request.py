@@ -260,8 +260,11 @@ def test_a_home_is_filled_in_where_a_container_needs_it(
     machine.site("container: apptainer\n")
     text = "name: demo\nlauncher: srun\nenvironment: {container: ~/a.sif}\n"
     assert "/homes/ada/a.sif" in machine.plan(text=text + "command: [x]\n").argv
-    train = "train: {model: {name: fastscnn, classes: 2}, data: {format: camvid, root: ~/d}}\n"
+    train = (
+        "train: {model: {name: fastscnn, classes: 2}, data: {format: camvid, root: ~/d}, "
+        "initial_weights: ~/w.h5}\n"
+    )
     plan = machine.plan(text=text + train)
-    assert "/homes/ada/d" in plan.argv
+    assert {"/homes/ada/d", "/homes/ada/w.h5"} <= set(plan.argv)
     assert plan.spec.train is not None
     assert plan.spec.train.data.root == "/homes/ada/d"

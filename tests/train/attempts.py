@@ -94,6 +94,7 @@ class Attempts:
             progress = restore(
                 self.run.paths, claim, self.assembly.state, communicator,
                 identity=self.assembly.identity, global_batch=batch,
+                initial_weights=spec.train.initial_weights,
             )  # fmt: skip
             saver = Saver(
                 paths=self.run.paths, claim=claim, spec=spec.checkpoint,
