@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 
@@ -23,6 +23,7 @@ from clusterseg.train.step import (
     build_evaluation_step,
     build_train_step,
 )
+from clusterseg.train.unreadable import Unreadable
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Assembly:
     train_step: TrainStep
     evaluation_step: EvaluationStep
     identity: dict[str, str]
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
 
 def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads: int) -> Assembly:
@@ -96,6 +98,7 @@ def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communi
     if spec.loss.class_weights != "balanced":
         return build_loss(spec.loss, classes)
     # Every mask is read for this: by one rank for all.
-    own = class_counts(dataset.train, classes) if communicator.rank == 0 else ()
+    skip = spec.data.on_unreadable == "skip"
+    own = class_counts(dataset.train, classes, skip=skip) if communicator.rank == 0 else ()
     counts = json.loads(communicator.broadcast_text(json.dumps(own)))
     return build_loss(spec.loss, classes, class_counts=counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,6 +92,7 @@ def build_train_step(
     ) -> tf.Tensor:
         for number, generator in enumerate(generators):
             generator.assign(seeds[number])
+        before = [tf.identity(variable.value) for variable in state.statistics]
         with tf.GradientTape() as tape:
             loss_sum, weight_sum = loss(labels, model(images, training=True))
             alone = communicator.size == 1
@@ -99,6 +100,7 @@ def build_train_step(
         gradients = tape.gradient(target, [variable.value for variable in state.trainable])
         if alone:
             finite, seconds, sums = tf.math.is_finite(loss_sum), 0.0, own_flags
+            shown = real
         else:
             reduced = communicator.mean_gradients(
                 gradients,
@@ -115,8 +117,11 @@ def build_train_step(
                 reduced.weight_sum,
             )
             finite, seconds, sums = reduced.finite, reduced.seconds, reduced.flags
+            shown = reduced.images
             for variable, mean in zip(state.statistics, reduced.statistics, strict=True):
                 variable.assign(mean)
+        # A global batch of which no picture could be read has no statistics.
+        tf.cond(shown > 0, lambda: 0, lambda: _set(state.statistics, before))
         optimizer.learning_rate.assign(learning_rate)
         optimizer.apply(gradients, state.trainable)
         # One vector, so that the host waits for the device once.
@@ -141,6 +146,12 @@ def build_train_step(
         return StepOutcome(loss_sum, weight_sum, bool(finite), comm, values[4:])
 
     return step
+
+
+def _set(variables: Sequence[Any], values: Sequence[tf.Tensor]) -> int:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return 0
 
 
 def build_evaluation_step(
