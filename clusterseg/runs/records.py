@@ -187,6 +187,16 @@ class Checkpoint(_Event, frozen=True, kw_only=True, tag="checkpoint"):
     write_seconds: float = 0.0
 
 
+class Stragglers(_Event, frozen=True, kw_only=True, tag="stragglers"):
+    """Written by rank 0 after an epoch in which ranks computed slowly: `scores` are theirs, by
+    rank; `seconds_per_step` is the quickest rank's median."""
+
+    epoch: int
+    step: int
+    seconds_per_step: float = 0.0
+    scores: dict[str, float] = {}
+
+
 class Stop(_Event, frozen=True, kw_only=True, tag="stop"):
     reason: str
     step: int
@@ -200,7 +210,7 @@ class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
     error: str | None = None
 
 
-Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stop | RankEnd
+Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stragglers | Stop | RankEnd
 
 
 class CheckpointHeader(_Record, frozen=True, kw_only=True):

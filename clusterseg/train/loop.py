@@ -28,10 +28,12 @@ from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.stragglers import StragglerWatch
 from clusterseg.train.validation import validate
 from clusterseg.train.windows import Windows
 
 _WINDOW_SECONDS = 1.0
+_CHECK_SECONDS = 300.0  # the longest time that ranks may differ unnoticed
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ class Loop:
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
-        self._saved = (progress.step, progress.validated)
+        self._resumed = (progress.step, progress.validated)
+        self._give_up = False
         self._first_step = True
+        self._checked = time.monotonic()
+        self._stragglers = StragglerWatch(communicator, events)
 
     def run(self) -> str | None:
         """None if the training is done, else why it stopped, with everything saved.
@@ -84,10 +89,15 @@ class Loop:
         finished = not self._stop_agreed() and self._epochs()
         if finished:
             self._check_agreement("at the end")
-            return None
-        if self._saved != (self.progress.step, self.progress.validated):
-            self._save()
-        return self._stops.reason(self._agreed_stop)
+        if self._resumed != (self.progress.step, self.progress.validated):
+            if not finished:
+                self._check_agreement(f"after step {self.progress.step}", quick=True)
+            self._saver.save(self.progress)
+        return None if finished else self._stops.reason(self._agreed_stop)
+
+    def settle(self) -> None:
+        """To be called when `run` failed: what was saved before is not to be lost with it."""
+        self._saver.settle()
 
     def _epochs(self) -> bool:
         """False if the ranks agreed to stop."""
@@ -106,8 +116,10 @@ class Loop:
             wants_save = self._step(batch)
             if any(self._agreed_stop):
                 return False
+            if self._give_up:
+                self._saver.give_up()
             if wants_save and self.progress.epoch == epoch:  # an epoch's end is saved anyway
-                self._save()
+                self._saver.begin(self.progress)
         return True
 
     def _step(self, batch: _Batch) -> bool:
@@ -126,7 +138,10 @@ class Loop:
             real=batch.real,
             learning_rate=rate,
             seeds=generator_seeds(
-                self._spec.seed, progress.step, rank, len(self._assembly.state.generators)
+                self._spec.seed,
+                progress.step,
+                rank * self._spec.batch_size,
+                len(self._assembly.state.generators),
             ),
             flags=self._wishes(),
         )
@@ -148,16 +163,20 @@ class Loop:
             outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
         )
         agreed = wishes.unpack(outcome.flags)
-        self._agreed_stop = agreed.stops
+        self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
-        if self._first_step or agreed.cut or save or at_end or any(agreed.stops):
+        ends = at_end or agreed.give_up or any(agreed.stops)
+        if self._first_step or agreed.cut or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
             # Before any save: a kill in it must not lose the record of steps that it made durable.
             self._events.write(event)
+            self._stragglers.add(event)
         self._first_step = False
+        if agreed.check or (save and not at_end):  # an epoch's end checks by itself
+            self._check_agreement(f"after step {progress.step}", quick=True)
         return save
 
     def _finish_epoch(self) -> bool:
@@ -187,20 +206,19 @@ class Loop:
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
             self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
-        self._check_agreement(f"after epoch {progress.epoch}")
-        self._save()
+        self._stragglers.compare(epoch=progress.epoch, step=progress.step)
+        self._check_agreement(f"after epoch {progress.epoch}", quick=True)
+        self._saver.begin(progress)
         return True
-
-    def _save(self) -> None:
-        self._saver.save(self.progress)
-        self._saved = (self.progress.step, self.progress.validated)
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
         every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         save = leads and every is not None and self._saver.seconds_since_save >= every
-        return wishes.pack(self._stops.flags(), cut=cut, save=save)
+        check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
+        give_up = self._saver.poll()
+        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check, give_up=give_up)
 
     def _stop_agreed(self) -> bool:
         """Asks all ranks, outside of a step."""
@@ -208,10 +226,11 @@ class Loop:
         self._agreed_stop = [bool(flag) for flag in agreed]
         return any(self._agreed_stop)
 
-    def _check_agreement(self, when: str) -> None:
+    def _check_agreement(self, when: str, *, quick: bool = False) -> None:
+        self._checked = time.monotonic()
         if self._communicator.size == 1:
             return
-        problem = check_agreement(self._assembly.state, self._communicator, when)
+        problem = check_agreement(self._assembly.state, self._communicator, when, quick=quick)
         if problem:
             raise TrainingError(
                 f"diverged: {problem}",

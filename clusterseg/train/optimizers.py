@@ -41,3 +41,22 @@ def slots(optimizer: keras.optimizers.Optimizer, count: int) -> dict[str, list[A
             if held and set(held) <= own and value is not optimizer._variables:
                 found[attribute.lstrip("_")] = list(value)
     return found
+
+
+# Keras' attribute -> the name in the file, where that is another one.
+_RENAMED = {"iterations": "iteration"}
+
+
+def singles(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """The optimizer's variables that belong to no trainable one: `iteration`, `learning_rate`, …
+
+    By the attribute that holds them, since Keras names some by a process-wide counter: Nadam's
+    `_u_product` is `variable`, `variable_1`, …
+    """
+    own = {id(variable) for variable in optimizer.variables}
+    found = {
+        attribute.lstrip("_"): held
+        for attribute, held in vars(optimizer).items()
+        if id(held) in own
+    }
+    return {_RENAMED.get(name, name): variable for name, variable in found.items()}

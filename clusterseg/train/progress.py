@@ -117,7 +117,7 @@ class Progress:
             world_size=world_size,
             identity=identity,
             schedule=schedule,
-            history=self.history,
+            history=list(self.history),  # the header is written while the training goes on
             best=self.best,
             epoch_sums={
                 "loss_sum": self.loss_sum,

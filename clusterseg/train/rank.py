@@ -23,6 +23,7 @@ from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line
 from clusterseg.train.job import RankJob, read_job
 from clusterseg.train.stopping import StopSources
+from clusterseg.train.watchdog import WatchedEvents
 
 if TYPE_CHECKING:
     from clusterseg.train.communicator import Communicator
@@ -42,7 +43,7 @@ def run(run_dir: Path) -> int:
     faulthandler.register(signal.SIGQUIT, all_threads=True)  # a look into a rank that hangs
     stops = StopSources(job.stop_file)
     stops.install()
-    with EventWriter(job.attempt.events(job.place.rank)) as events:
+    with WatchedEvents(job.attempt.events(job.place.rank)) as events:
         return train(job, events, stops)
 
 
@@ -65,6 +66,8 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         events.write(RankEnd(t=time.time(), rank=job.place.rank, status=status, step=step))
     except BaseException as error:
         _report(error)
+        if loop is not None:
+            loop.settle()
         with suppress(OSError):  # a full disk: the log may have more luck
             events.write(
                 RankEnd(

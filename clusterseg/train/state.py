@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from clusterseg.runs.checkpoint_file import Layout, Tensor
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.optimizers import slots
+from clusterseg.train.fingerprint import fingerprint
+from clusterseg.train.optimizers import singles, slots
 
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
@@ -29,7 +30,7 @@ class TrainState:
     """The variables of model, optimizer and generators by name.
 
     `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of Keras' seed generators (dropout).
+    ranks average every step. `generators` are the states of seed generators (dropout).
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
@@ -46,13 +47,6 @@ class TrainState:
         self.variables: dict[str, Any] = dict(named)
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")
-
-    def tensors(self) -> list[Tensor]:
-        """Host copies of everything, to be written."""
-        return [
-            Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
-            for name, array in ((name, _host(one)) for name, one in self.variables.items())
-        ]
 
     def load(self, name: str, layout: Layout, data: memoryview) -> None:
         """Sets all variables from a verified file; raises CheckpointError naming every misfit."""
@@ -89,6 +83,14 @@ class TrainState:
                 digest.update(_bytes(_host(variable)))
         return int.from_bytes(digest.digest()[:8], "big") >> 1
 
+    def fingerprint(self) -> int:
+        """As `digest`, several times as quick; values of its own, not to be mixed with it."""
+        return fingerprint(
+            _seen(variable)
+            for name, variable in self.variables.items()
+            if name not in self.generators
+        )
+
     def _misfits(self, layout: Layout) -> list[str]:
         misfits = [f"{key} is not expected" for key in layout.tensors.keys() - self.variables]
         for key, variable in self.variables.items():
@@ -104,14 +106,21 @@ class TrainState:
         return sorted(misfits)
 
 
-def generator_seeds(seed: int, step: int, rank: int, count: int) -> NDArray[np.int64]:
-    """int64 [count, 2]: the states of the seed generators before step `step`.
+def tensor_of(name: str, array: NDArray[Any]) -> Tensor:
+    """A variable's value in C order, to be written; its memory is not copied."""
+    return Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
 
-    A function of the position alone: dropout draws the same numbers after a resume, and other
-    ones on each rank. Below 2**31 - 1, as Keras folds states to int32.
+
+def generator_seeds(seed: int, step: int, first: int, count: int) -> NDArray[np.int64]:
+    """int64 [count, 2]: the states of the seed generators before step `step`: (key, first).
+
+    `first` is the place of the rank's first picture in the global batch. A function of the
+    position alone: dropout draws the same numbers after a resume, and for a picture the same
+    whichever rank reads it. Keys are below 2**31 - 1, as Keras folds states to int32.
     """
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(2 * count)
-    return (words % (2**31 - 2)).astype(np.int64).reshape(count, 2)
+    words = np.random.SeedSequence([seed, step]).generate_state(count)
+    keys = (words % (2**31 - 2)).astype(np.int64)
+    return np.stack([keys, np.full(count, first, np.int64)], axis=1)
 
 
 def not_finite(tensors: list[Tensor]) -> str | None:
@@ -125,9 +134,14 @@ def not_finite(tensors: list[Tensor]) -> str | None:
     return None
 
 
-def check_agreement(state: TrainState, communicator: Communicator, when: str) -> str | None:
-    """None if all ranks hold equal weights, else which of them differ from rank 0."""
-    digests = communicator.gather(state.digest())
+def check_agreement(
+    state: TrainState, communicator: Communicator, when: str, *, quick: bool = False
+) -> str | None:
+    """None if all ranks hold equal weights, else which of them differ from rank 0.
+
+    `quick`: by fingerprints instead of whole hashes.
+    """
+    digests = communicator.gather(state.fingerprint() if quick else state.digest())
     odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if not odd:
         return None
@@ -138,15 +152,16 @@ def check_agreement(state: TrainState, communicator: Communicator, when: str) ->
 def _optimizer_variables(
     optimizer: keras.optimizers.Optimizer, trainable: list[Any]
 ) -> list[tuple[str, Any]]:
-    by_slot = slots(optimizer, len(trainable))
-    named = [
-        (f"optimizer/{slot}/{variable.path}", held)
-        for slot, all_held in by_slot.items()
-        for variable, held in zip(trainable, all_held, strict=True)
-    ]
-    in_slots = {id(held) for _, held in named}
-    single = [one for one in optimizer.variables if id(one) not in in_slots]
-    return [*((f"optimizer/{one.name}", one) for one in single), *named]
+    named = [(f"optimizer/{name}", one) for name, one in singles(optimizer).items()]
+    for slot, held in slots(optimizer, len(trainable)).items():
+        named += [
+            (f"optimizer/{slot}/{variable.path}", one)
+            for variable, one in zip(trainable, held, strict=True)
+        ]
+    missing = len(optimizer.variables) - len(named)
+    if missing:
+        raise ValueError(f"{missing} variables of the optimizer have no name")
+    return named
 
 
 def _generators(model: keras.Model) -> dict[str, Any]:
@@ -163,6 +178,15 @@ def _generators(model: keras.Model) -> dict[str, Any]:
 
 def _host(variable: Any) -> NDArray[Any]:
     return np.asarray(variable.numpy(), order="C")
+
+
+def _seen(variable: Any) -> NDArray[np.uint8]:
+    """The bytes of a variable where they are, without a copy if they are the host's: to be looked
+    at before the variable is assigned to."""
+    try:
+        return np.frombuffer(memoryview(variable.value.read_value()).cast("B"), np.uint8)
+    except (AttributeError, BufferError, TypeError, ValueError):  # bfloat16; an accelerator's
+        return _host(variable).reshape(-1).view(np.uint8)
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

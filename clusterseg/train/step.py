@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from clusterseg.losses import Loss
 from clusterseg.metrics.confusion import confusion_matrix
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.state import TrainState
+from clusterseg.train.update import all_finite, build_update, guarded_update
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,8 @@ class StepOutcome:
     """What a step says on the host, the same on all ranks but for `comm`.
 
     `loss_sum` and `weight_sum` are over the global batch, `flags` sums over the ranks, `comm`
-    seconds of this rank in the reduction. `finite`: no NaN or infinity in the loss, nor, with
-    several ranks, in the gradients; alone, those show in the loss of the next step, and `Saver`
-    writes no such weights.
+    seconds of this rank in the reduction. `finite`: no NaN or infinity in loss, gradients and
+    statistics of any rank; if there is, the step has changed no variable but the generators.
     """
 
     loss_sum: float
@@ -71,6 +71,8 @@ def build_train_step(
 
     After it all variables but the generators' are equal on all ranks, bit for bit.
     """
+    forward_backward = _build_forward_backward(model, loss, state, mean=communicator.size == 1)
+    update = build_update(optimizer, state)
     generators = list(state.generators.values())
     signature = [
         tf.TensorSpec([batch, *size, 3], tf.float32),
@@ -92,38 +94,31 @@ def build_train_step(
     ) -> tf.Tensor:
         for number, generator in enumerate(generators):
             generator.assign(seeds[number])
-        before = [tf.identity(variable.value) for variable in state.statistics]
-        with tf.GradientTape() as tape:
-            loss_sum, weight_sum = loss(labels, model(images, training=True))
-            alone = communicator.size == 1
-            target = tf.math.divide_no_nan(loss_sum, weight_sum) if alone else loss_sum
-        gradients = tape.gradient(target, [variable.value for variable in state.trainable])
-        if alone:
-            finite, seconds, sums = tf.math.is_finite(loss_sum), 0.0, own_flags
-            shown = real
+        before = _statistics(state)  # the forward pass moves them
+        gradients, loss_sum, weight_sum = forward_backward(images, labels)
+        after = _statistics(state)
+        if communicator.size == 1:
+            finite = all_finite([loss_sum, *gradients, *after])
+            seconds, sums, shown = 0.0, own_flags, real
         else:
             reduced = communicator.mean_gradients(
                 gradients,
-                # Read after the forward pass, which has moved them.
-                statistics=[tf.identity(variable.value) for variable in state.statistics],
+                statistics=after,
                 images=real,
                 loss_sum=loss_sum,
                 weight_sum=weight_sum,
                 flags=own_flags,
             )
-            gradients, loss_sum, weight_sum = (
-                reduced.gradients,
-                reduced.loss_sum,
-                reduced.weight_sum,
-            )
+            gradients, after = reduced.gradients, reduced.statistics
+            loss_sum, weight_sum = reduced.loss_sum, reduced.weight_sum
             finite, seconds, sums = reduced.finite, reduced.seconds, reduced.flags
             shown = reduced.images
-            for variable, mean in zip(state.statistics, reduced.statistics, strict=True):
-                variable.assign(mean)
-        # A global batch of which no picture could be read has no statistics.
-        tf.cond(shown > 0, lambda: 0, lambda: _set(state.statistics, before))
-        optimizer.learning_rate.assign(learning_rate)
-        optimizer.apply(gradients, state.trainable)
+        if before:  # a global batch of which no picture could be read has no statistics
+            kept, moved = before, after
+            after = tf.cond(shown > 0, lambda: moved, lambda: kept)
+        guarded_update(
+            update, state, gradients, learning_rate, finite=finite, before=before, after=after
+        )
         # One vector, so that the host waits for the device once.
         scalars = [loss_sum, weight_sum, finite, seconds]
         return tf.concat(
@@ -148,10 +143,29 @@ def build_train_step(
     return step
 
 
-def _set(variables: Sequence[Any], values: Sequence[tf.Tensor]) -> int:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-    return 0
+def _build_forward_backward(
+    model: keras.Model, loss: Loss, state: TrainState, *, mean: bool
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
+    """forward_backward(images, labels) -> (gradients, loss sum, weight sum) of one batch.
+
+    The gradients are those of the mean of the pixel losses if `mean`, else of their sum.
+    """
+    variables = [variable.value for variable in state.trainable]
+
+    def forward_backward(
+        images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss_sum, weight_sum = loss(labels, model(images, training=True))
+            target = tf.math.divide_no_nan(loss_sum, weight_sum) if mean else loss_sum
+        return tape.gradient(target, variables), loss_sum, weight_sum
+
+    return forward_backward
+
+
+def _statistics(state: TrainState) -> list[tf.Tensor]:
+    """Their values at this place of the graph."""
+    return [tf.identity(variable.value) for variable in state.statistics]
 
 
 def build_evaluation_step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,11 @@ class Attempts:
                 progress=progress, communicator=communicator, saver=saver, events=writer,
                 stops=stops or StopAt(10**9),
             )  # fmt: skip
-            return loop.run()
+            try:
+                return loop.run()
+            finally:  # a thread that a kill ends as well can't be ended here: it finishes
+                with suppress(Killed):
+                    saver.settle()
 
     def final(self) -> tuple[bytes, list[dict[str, Any]]]:
         """The newest checkpoint: all its tensors' bytes, and its history without times."""

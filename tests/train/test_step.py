@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from clusterseg.losses import build_loss
+from clusterseg.losses import Loss, build_loss
 from clusterseg.spec.model import LossSpec, OptimizerSpec
 from clusterseg.train.communicator.base import Communicator
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import StepOutcome, TrainStep, build_train_step
+from clusterseg.train.update import all_finite, guarded_update
 
 pytestmark = pytest.mark.slow
 CLASSES, SIZE = 3, (4, 5)
+PLAIN = OptimizerSpec(name="sgd", momentum=0.0)
 
 
 class Recorder(SoloCommunicator):
@@ -64,12 +67,19 @@ class Rank:
         )
 
 
-def rank(communicator: Communicator, batch: int, *, norm: bool = False) -> Rank:
+def rank(
+    communicator: Communicator,
+    batch: int,
+    *,
+    norm: bool = False,
+    optimizer: OptimizerSpec = PLAIN,
+    spoil: Callable[[Loss], Loss] = lambda loss: loss,
+) -> Rank:
     model = network(norm)
-    optimizer = build_optimizer(OptimizerSpec(name="sgd", momentum=0.0), model.trainable_variables)
-    state = TrainState(model, optimizer)
+    built = build_optimizer(optimizer, model.trainable_variables)
+    state = TrainState(model, built)
     step = build_train_step(
-        model, build_loss(LossSpec(), CLASSES), optimizer, state, communicator,
+        model, spoil(build_loss(LossSpec(), CLASSES)), built, state, communicator,
         batch=batch, size=SIZE, flags=2,
     )  # fmt: skip
     return Rank(state, step)
@@ -185,3 +195,80 @@ def test_the_learning_rate_is_that_of_the_call() -> None:
     name = "model/two/kernel"
     moved = values(one)[name] - start[name]
     np.testing.assert_allclose(values(other)[name] - start[name], 2 * moved, rtol=1e-4, atol=1e-7)
+
+
+class Spoiled:
+    """A loss that is as it was, with NaN in the gradient of one logit while it is told so."""
+
+    def __init__(self) -> None:
+        self.now = tf.Variable(False)
+
+    def __call__(self, loss: Loss) -> Loss:
+        factor = np.ones((*SIZE, CLASSES), np.float32)
+        factor[0, 0, 0] = np.nan
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def spoil(logits: tf.Tensor, now: tf.Tensor) -> Any:
+            return tf.identity(logits), lambda up: (up * tf.where(now, factor, 1.0), None)
+
+        return lambda labels, logits: loss(labels, spoil(logits, self.now.read_value()))
+
+
+def spoiled_step(communicator: Communicator) -> tuple[Rank, dict[str, np.ndarray], StepOutcome]:
+    """One good step of Adam with batch norm; what it left; and the outcome of a spoiled one."""
+    spoil = Spoiled()
+    one = rank(communicator, 2, norm=True, optimizer=OptimizerSpec(name="adam"), spoil=spoil)
+    one.run(*pictures(2, 6), 2)
+    before = values(one)
+    spoil.now.assign(True)
+    return one, before, one.run(*pictures(2, 7), 2)
+
+
+NOBODY = tf.Variable(np.zeros(0, np.float32))
+
+
+@pytest.mark.parametrize("communicator", [SoloCommunicator(), Recorder(NOBODY)])
+def test_nan_in_a_gradient_alone_changes_nothing_at_all(communicator: Communicator) -> None:
+    one, before, outcome = spoiled_step(communicator)
+    assert np.isfinite(outcome.loss_sum) and not outcome.finite
+    assert {"optimizer/iteration", "model/norm/moving_mean"} <= before.keys()
+    after = values(one)
+    for name, value in before.items():
+        assert np.array_equal(value, after[name]), name
+
+
+@pytest.mark.parametrize("part", ["update", "statistics"])
+def test_a_step_that_is_not_guarded_is_noticed(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """The negative twins: the update always done, or the forward pass not undone."""
+
+    def careless(*arguments: Any, finite: Any, before: Any, after: Any) -> None:
+        if part == "update":
+            finite = tf.constant(True)
+        guarded_update(*arguments, finite=finite, before=after, after=after)
+
+    monkeypatch.setattr("clusterseg.train.step.guarded_update", careless)
+    one, before, _ = spoiled_step(SoloCommunicator())
+    after = values(one)
+    changed = {name for name in after if not np.array_equal(after[name], before[name])}
+    assert "model/norm/moving_mean" in changed
+    assert ("optimizer/iteration" in changed) == (part == "update")
+
+
+def test_a_step_after_one_that_was_left_out_is_as_if_there_had_been_none() -> None:
+    images, labels = pictures(2, 8)
+    bad = np.full_like(images, np.nan)
+    adam = OptimizerSpec(name="adam")
+    one, other = (rank(SoloCommunicator(), 2, norm=True, optimizer=adam) for _ in range(2))
+    assert not one.run(bad, labels, 2, rate=7.0).finite
+    outcomes = [each.run(images, labels, 2) for each in (one, other)]
+    assert outcomes[0].finite and outcomes[0].loss_sum == outcomes[1].loss_sum
+    for name, value in values(other).items():
+        assert np.array_equal(value, values(one)[name]), name
+
+
+def test_large_is_not_infinite() -> None:
+    large = tf.constant([3e38, 3e38])
+    assert not np.isfinite(tf.reduce_sum(large))
+    assert all_finite([large, tf.constant(0.0)])
+    for bad in (np.nan, np.inf, -np.inf):
+        assert not all_finite([large, tf.constant([0.0, bad])])

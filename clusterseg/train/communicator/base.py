@@ -97,7 +97,8 @@ class Communicator(ABC):
             weight_sum=all_weight,
             images=all_images,
             flags=all_flags,
-            finite=tf.math.is_finite(tf.reduce_sum(total)),  # NaN and infinity survive a sum
+            # No sum of it all: that may overflow by itself, in another order on another rank.
+            finite=tf.reduce_all(tf.math.is_finite(total)),
             seconds=tf.ensure_shape(end - begin, []),
         )
 
