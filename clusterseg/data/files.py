@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import INVALID, Part
 from clusterseg.errors import ClustersegError
+
+# Pillow's own errors are OSErrors without a number.
+_OF_THE_FILE = (None, errno.EISDIR)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -59,6 +63,15 @@ def check_sample(part: Part, number: int) -> None:
             f"{sample.image} is {image.shape[0]}x{image.shape[1]} (height x width)",
             code="bad-mask-size",
         )
+
+
+def is_of_the_file(error: ClustersegError) -> bool:
+    """Whether what `check_sample` or `picture_size` raised will be so again whenever it is read:
+    the file is at fault. False for a file system's bad moment (ESTALE, EMFILE, …), and for a
+    file that is gone: with it the set can't be opened again.
+    """
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in _OF_THE_FILE
 
 
 def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

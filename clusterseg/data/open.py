@@ -11,7 +11,7 @@ import numpy as np
 
 from clusterseg import registry
 from clusterseg.data.dataset import Dataset, Part
-from clusterseg.data.files import read_labels
+from clusterseg.data.files import is_of_the_file, read_labels
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -45,15 +45,22 @@ def format_names() -> list[str]:
     return registry.names(_FORMATS)
 
 
-def class_counts(part: Part, classes: int, numbers: Iterable[int] | None = None) -> tuple[int, ...]:
+def class_counts(
+    part: Part, classes: int, numbers: Iterable[int] | None = None, *, skip: bool = False
+) -> tuple[int, ...]:
     """Pixels of each class in the masks of `part`, at the files' size; ignored ones are left out.
 
     Reads every mask, or those of the samples `numbers` (8 at a time); raises ClustersegError as
-    `read_labels` does.
+    `read_labels` does. `skip`: masks that can't be used are left out.
     """
 
     def count(number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        labels = read_labels(part, number)
+        try:
+            labels = read_labels(part, number)
+        except ClustersegError as error:
+            if skip and is_of_the_file(error):
+                return np.zeros(classes, np.int64)
+            raise
         return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
 
     total = np.zeros(classes, np.int64)

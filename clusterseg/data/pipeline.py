@@ -38,6 +38,7 @@ def batches(
     ignore: int | None,
     threads: int,
     normalisation: Normalisation = IMAGENET,
+    stand_in: int = 0,
 ) -> tf.data.Dataset:
     """The batches of `indices` [steps, batch] (`order.rank_slice`), in their order.
 
@@ -45,13 +46,14 @@ def batches(
     [batch, height, width]; valid bool [batch]. Pictures are resized to `size` (height, width),
     bilinearly, masks by the nearest pixel. Where `indices` holds PADDING, valid is False, no
     pixel has a label (`ignore`, or NO_LABEL without it), and the picture is another of the same
-    batch, so that batch norm's statistics see pictures rather than a flat colour.
+    batch, so that batch norm's statistics see pictures rather than a flat colour; where it has
+    none, sample `stand_in`.
 
     `threads` decode in parallel, besides the one that takes the batches; the order stays. A file
     that can't be used ends the iteration with a tf.errors.OpError: `explain` says which.
     """
     steps, batch = indices.shape
-    flat, valid = _without_padding(indices)
+    flat, valid = _without_padding(indices, stand_in)
     images = np.array([str(sample.image) for sample in part.samples], dtype=object)
     masks = np.array([str(sample.mask) for sample in part.samples], dtype=object)
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
@@ -99,10 +101,14 @@ def explain(error: tf.errors.OpError, part: Part, indices: Iterable[int]) -> Clu
     )
 
 
-def _without_padding(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(indices, valid), flat; padding shows the first sample of its row, else sample 0."""
+def _without_padding(
+    indices: NDArray[np.int64], stand_in: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(indices, valid), flat; padding shows the first sample of its row, else `stand_in`."""
     valid = indices != PADDING
-    first = np.where(valid.any(axis=1), indices[np.arange(len(indices)), valid.argmax(axis=1)], 0)
+    first = np.where(
+        valid.any(axis=1), indices[np.arange(len(indices)), valid.argmax(axis=1)], stand_in
+    )
     return np.where(valid, indices, first[:, np.newaxis]).reshape(-1), valid.reshape(-1)
 
 

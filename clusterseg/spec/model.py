@@ -140,6 +140,10 @@ class DataSpec(Spec, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)] | None,
         about("fraction split off for sets without a validation part of their own"),
     ] = None
+    on_unreadable: Annotated[
+        Literal["fail", "skip"],
+        about("what to do with a picture or mask that can't be used; skip: leave the sample out"),
+    ] = "fail"
     options: Annotated[dict[str, Any], Meta(extra={"options": "data_formats"})] = {}
 
 

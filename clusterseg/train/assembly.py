@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -23,6 +23,7 @@ from clusterseg.train.step import (
     build_evaluation_step,
     build_train_step,
 )
+from clusterseg.train.unreadable import Unreadable
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Assembly:
     train_step: TrainStep
     evaluation_step: EvaluationStep
     identity: dict[str, str]
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
 
 def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads: int) -> Assembly:
@@ -97,6 +99,7 @@ def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communi
         return build_loss(spec.loss, classes)
     # Every mask is read for this: by each rank its share.
     share = range(communicator.rank, len(dataset.train), communicator.size)
-    own = class_counts(dataset.train, classes, share)
+    skip = spec.data.on_unreadable == "skip"
+    own = class_counts(dataset.train, classes, share, skip=skip)
     counts = communicator.sum(np.asarray(own, np.int64))
     return build_loss(spec.loss, classes, class_counts=[int(count) for count in counts])

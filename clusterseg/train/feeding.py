@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.data.dataset import Part
+from clusterseg.data.files import check_sample, is_of_the_file
+from clusterseg.data.order import PADDING
 from clusterseg.data.pipeline import batches, explain
+from clusterseg.errors import ClustersegError
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.assembly import Assembly
 from clusterseg.train.sampling import validation_indices
@@ -35,22 +40,66 @@ def feed(
     epoch: int,
     augment: tuple[Any, ...],
 ) -> Iterator[Any]:
-    """(images, labels, valid) a row of `indices`; errors name the file."""
-    elements = iter(
-        batches(
-            part,
-            indices,
-            seed=spec.seed,
-            epoch=epoch,
-            augment=augment,
-            size=assembly.size,
-            ignore=spec.loss.ignore,
-            threads=assembly.threads,
-        )
+    """(images, labels, valid) a row of `indices`; errors name the file.
+
+    With `data.on_unreadable: skip` a sample that can't be used is padding instead.
+    """
+    read = partial(
+        batches,
+        part,
+        seed=spec.seed,
+        epoch=epoch,
+        augment=augment,
+        size=assembly.size,
+        ignore=spec.loss.ignore,
+        threads=assembly.threads,
     )
-    for row in indices:
+    skip, unreadable = spec.data.on_unreadable == "skip", assembly.unreadable
+    row, elements, stand_in = 0, None, 0
+    while row < len(indices):
+        if elements is None:
+            if skip:
+                indices = unreadable.without(part, indices)
+                stand_in = unreadable.stand_in(part)
+            elements = iter(read(indices[row:], stand_in=stand_in))
         try:
             element = next(elements)
         except tf.errors.OpError as error:
-            raise explain(error, part, row) from error
-        yield element
+            shown = [int(index) for index in indices[row] if index != PADDING] or [stand_in]
+            bad = _bad(part, shown, read) if skip else []
+            if not bad:
+                raise explain(error, part, shown) from error
+            for index, why in bad:
+                unreadable.leave_out(part, index, why)
+            elements = None  # anew from this row on, without them
+        else:
+            yield element
+            row += 1
+
+
+def _bad(
+    part: Part, indices: list[int], read: Callable[..., tf.data.Dataset]
+) -> list[tuple[int, ClustersegError]]:
+    """Which of the samples can't be used, and why. Raises for what is not their own fault: it
+    may be otherwise after a resume.
+    """
+    found = []
+    for index in dict.fromkeys(indices):
+        try:
+            next(iter(read(np.array([[index]]))))
+        except tf.errors.OpError as error:
+            why, own = _cause(error, part, index)
+            if not own:
+                raise why from error
+            found.append((index, why))
+    return found
+
+
+def _cause(error: tf.errors.OpError, part: Part, index: int) -> tuple[ClustersegError, bool]:
+    """Why sample `index` can't be used, and whether its own files are at fault."""
+    try:
+        check_sample(part, index)
+    except ClustersegError as why:
+        return why, is_of_the_file(why)
+    # Pillow takes it: TensorFlow can't decode it, or could not read it just now.
+    return explain(error, part, [index]), isinstance(error, tf.errors.InvalidArgumentError)

@@ -287,7 +287,8 @@ class Loop:
             epoch=epoch,
             augment=self._spec.augment,
         )
-        for row in indices:
+        for _ in indices:
             began = time.perf_counter()
-            images, labels, _ = next(elements)
-            yield _Batch(images, labels, int((row >= 0).sum()), time.perf_counter() - began)
+            images, labels, valid = next(elements)
+            real = int(np.count_nonzero(valid))  # of `indices`, some may be left out
+            yield _Batch(images, labels, real, time.perf_counter() - began)

@@ -103,6 +103,7 @@ def _prepare(
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
     from clusterseg.train.restoring import restore
+    from clusterseg.train.sampling import few_samples
     from clusterseg.train.saving import Saver
 
     rank = job.place.rank
@@ -112,6 +113,9 @@ def _prepare(
     events.write(
         Phase(t=time.time(), rank=rank, name="startup", seconds=_seconds_since_process_start())
     )
+    few = few_samples(len(assembly.dataset.train), job.train.batch_size, communicator.size)
+    if few is not None and rank == 0:
+        sys.stderr.write(f"warning: {few}\n")
     began = time.perf_counter()
     global_batch = job.train.batch_size * communicator.size
     progress = restore(

@@ -27,6 +27,16 @@ def epoch_steps(asked: int | None, count: int, global_batch: int) -> int:
     return whole if asked is None else asked
 
 
+def few_samples(count: int, batch: int, world_size: int) -> str | None:
+    """What to tell where all samples together make no full global batch."""
+    if count >= batch * world_size:
+        return None
+    return (
+        f"{count} samples are fewer than one global batch of {batch * world_size} "
+        f"({world_size} rank{'s' * (world_size != 1)} × {batch}): every step has padding"
+    )
+
+
 def training_indices(
     *,
     seed: int,

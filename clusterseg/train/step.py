@@ -99,7 +99,7 @@ def build_train_step(
         after = _statistics(state)
         if communicator.size == 1:
             finite = all_finite([loss_sum, *gradients, *after])
-            seconds, sums = 0.0, own_flags
+            seconds, sums, shown = 0.0, own_flags, real
         else:
             reduced = communicator.mean_gradients(
                 gradients,
@@ -112,6 +112,10 @@ def build_train_step(
             gradients, after = reduced.gradients, reduced.statistics
             loss_sum, weight_sum = reduced.loss_sum, reduced.weight_sum
             finite, seconds, sums = reduced.finite, reduced.seconds, reduced.flags
+            shown = reduced.images
+        if before:  # a global batch of which no picture could be read has no statistics
+            kept, moved = before, after
+            after = tf.cond(shown > 0, lambda: moved, lambda: kept)
         guarded_update(
             update, state, gradients, learning_rate, finite=finite, before=before, after=after
         )

@@ -226,3 +226,12 @@ def test_a_rank_that_fails_alone_ends_the_others_and_leaves_its_reason(
     assert ends[0].error is not None and broken.name in ends[0].error
     log = run.log(ends[0].rank)
     assert f"{broken}: not readable as a picture" in log and "Traceback" not in log
+
+
+def test_a_set_smaller_than_one_global_batch_is_trained_on_and_told(
+    data: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", job(data, epochs=1, batch_size=40))
+    assert run.run() == 0, run.log()
+    assert "warning: 36 samples are fewer than one global batch of 40 (1 rank × 40)" in run.log()
+    assert [one.images for one in run.windows()] == [36]

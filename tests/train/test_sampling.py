@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
-from clusterseg.train.sampling import epoch_steps, training_indices, validation_indices
+from clusterseg.train.sampling import (
+    epoch_steps,
+    few_samples,
+    training_indices,
+    validation_indices,
+)
 
 
 def test_steps_are_the_whole_set_unless_asked_for_fewer() -> None:
@@ -54,3 +59,10 @@ def test_validation_reads_every_sample_once_in_equally_many_steps(
     everything = np.concatenate([share.reshape(-1) for share in shares])
     assert sorted(everything[everything >= 0]) == list(range(count))
     assert len({share.shape for share in shares}) == 1
+
+
+def test_fewer_samples_than_a_global_batch_are_told_with_the_numbers() -> None:
+    said = few_samples(36, 4, 16)
+    assert said is not None
+    assert said.startswith("36 samples are fewer than one global batch of 64 (16 ranks × 4)")
+    assert few_samples(64, 4, 16) is None and few_samples(63, 4, 16) is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
-from clusterseg.data.files import picture_size
+from clusterseg.data.files import is_of_the_file, picture_size
 from clusterseg.data.order import epoch_order
 from clusterseg.errors import ClustersegError
 
@@ -63,10 +63,21 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         name="camvid",
         class_names=tuple(name for name, _ in classes),
         colors=tuple(color for _, color in classes),
-        size=spec.size or picture_size(train[0].image),
+        size=spec.size or _size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, values),
         validation=Part("validation", validation, values),
     )
+
+
+def _size(samples: tuple[Sample, ...], *, skip: bool) -> tuple[int, int]:
+    """That of the first picture; with `skip`, of the first one that can be read."""
+    for sample in samples[:-1] if skip else ():
+        try:
+            return picture_size(sample.image)
+        except ClustersegError as error:
+            if not is_of_the_file(error):
+                raise
+    return picture_size(samples[-1 if skip else 0].image)
 
 
 def _validation(

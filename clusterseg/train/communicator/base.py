@@ -21,14 +21,15 @@ class Reduced:
 
     `gradients` are those of the mean loss over the global batch's valid pixels, `statistics`
     the means of the ranks' (batch-norm) statistics. `loss_sum`, `weight_sum` (scalars) and
-    `flags` are sums. `finite`: no NaN or infinity in any of it. `seconds`: spent waiting for
-    other ranks and in the reduction itself.
+    `flags` are sums, `images` that of the real images. `finite`: no NaN or infinity in any of it.
+    `seconds`: spent waiting for other ranks and in the reduction itself.
     """
 
     gradients: list[tf.Tensor]
     statistics: list[tf.Tensor]
     loss_sum: tf.Tensor
     weight_sum: tf.Tensor
+    images: tf.Tensor
     flags: tf.Tensor
     finite: tf.Tensor
     seconds: tf.Tensor
@@ -91,9 +92,10 @@ class Communicator(ABC):
         all_loss, all_weight, all_images = tf.unstack(sums)
         return Reduced(
             gradients=_like(gradients, tf.math.divide_no_nan(all_gradients, all_weight)),
-            statistics=_like(statistics, all_statistics / all_images),
+            statistics=_like(statistics, tf.math.divide_no_nan(all_statistics, all_images)),
             loss_sum=all_loss,
             weight_sum=all_weight,
+            images=all_images,
             flags=all_flags,
             # No sum of it all: that may overflow by itself, in another order on another rank.
             finite=tf.reduce_all(tf.math.is_finite(total)),
