@@ -22,6 +22,7 @@ from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line
 from clusterseg.train.job import RankJob, read_job
+from clusterseg.train.patient_events import PatientEvents
 from clusterseg.train.stopping import StopSources
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run(run_dir: Path) -> int:
     faulthandler.register(signal.SIGQUIT, all_threads=True)  # a look into a rank that hangs
     stops = StopSources(job.stop_file)
     stops.install()
-    with EventWriter(job.attempt.events(job.place.rank)) as events:
+    with PatientEvents(job.attempt.events(job.place.rank)) as events:
         return train(job, events, stops)
 
 
