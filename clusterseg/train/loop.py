@@ -86,7 +86,8 @@ class Loop:
         if finished:
             self._check_agreement("at the end")
         if self._resumed != (self.progress.step, self.progress.validated):
-            self._saver.save(self.progress)
+            # With all steps done nothing presses, but a stop that is asked for now.
+            self._saver.save(self.progress, hurry=lambda: not finished or any(self._stops.flags()))
         return None if finished else self._stops.reason(self._agreed_stop)
 
     def settle(self) -> None:
@@ -200,10 +201,9 @@ class Loop:
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
-        every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
-        save = leads and every is not None and self._saver.seconds_since_save >= every
         give_up = self._saver.poll()
+        save = leads and self._saver.due()
         return wishes.pack(self._stops.flags(), cut=cut, save=save, give_up=give_up)
 
     def _stop_agreed(self) -> bool:

@@ -30,6 +30,11 @@ class Snapshot:
             memory.view(np.uint8).fill(0) if memory.ndim else memory.fill(0)
             self._memory[name] = memory
 
+    @property
+    def bytes(self) -> int:
+        """The size of what was prepared or taken."""
+        return sum(memory.nbytes for memory in self._memory.values())
+
     def take(self) -> list[Tensor]:
         """All variables as they are now; good until the next call.
 
