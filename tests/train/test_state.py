@@ -115,3 +115,20 @@ def test_a_rank_that_drifted_is_named_and_generators_may_differ() -> None:
     variable: Any = state.trainable[0]
     variable.assign(variable + 1e-6)
     assert state.digest() != before
+
+
+def test_a_copy_is_of_its_moment_and_its_memory_is_used_again() -> None:
+    state = small("adam")
+    snapshot = Snapshot(state)
+    snapshot.prepare()
+    first = snapshot.take()
+    then = {one.name: bytes(one.data) for one in first}
+    assert then == {name: one.numpy().tobytes() for name, one in state.variables.items()}
+    assert snapshot.bytes == sum(map(len, then.values()))
+    for variable in state.variables.values():
+        variable.assign(variable.numpy() + 1)
+    assert {one.name: bytes(one.data) for one in first} == then
+    second = snapshot.take()
+    assert {one.name: bytes(one.data) for one in second} != then
+    places = [np.frombuffer(one.data, np.uint8).ctypes.data for one in first]
+    assert places == [np.frombuffer(one.data, np.uint8).ctypes.data for one in second]
