@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterseg.runs.checkpoint_file import Tensor, verify
+from clusterseg.runs.checkpoint_file import Tensor, file_size, verify
 from clusterseg.runs.checkpoints import commit_checkpoint, list_checkpoints
 from clusterseg.runs.claims import claim_next
 from clusterseg.runs.paths import RunPaths
@@ -67,6 +67,21 @@ def spoil_step(monkeypatch: pytest.MonkeyPatch, bad: int) -> None:
         return info
 
     monkeypatch.setattr(store, "commit_checkpoint", flips)
+
+
+def test_the_size_of_a_file_is_known_before(rank0: Rank0) -> None:
+    """With a history in the header that has something to escape."""
+    header = CheckpointHeader(
+        epoch=1, step=9, step_in_epoch=0, attempt=0, t=1.5, identity={"data": 'a "b" \u00e9'},
+        history=[{"epoch": 1, "loss": 0.25}],
+    )  # fmt: skip
+    tensors = [
+        Tensor("a", "F32", (3, 5), memoryview(bytes(60))),
+        Tensor("b", "I64", (), memoryview(bytes(8))),
+    ]
+    name = "weights-0001-0.0000.safetensors"
+    written = rank0.store.write(name, header, tensors, reserve=0)
+    assert file_size(header, tensors) == written.info.bytes
 
 
 def test_a_bad_newest_is_found_before_the_good_one_goes(
