@@ -156,6 +156,12 @@ def write_file(descriptor: int, header: CheckpointHeader, tensors: Iterable[Tens
     return sha256
 
 
+def file_size(header: CheckpointHeader, tensors: Iterable[Tensor]) -> int:
+    """How many bytes `write_file` writes for these."""
+    tensors = list(tensors)
+    return 8 + len(_raw_header(header, tensors)) + sum(one.size for one in tensors)
+
+
 def _parts(raw: bytes, tensors: list[Tensor]) -> Iterator[memoryview]:
     yield memoryview(len(raw).to_bytes(8, "little"))
     yield memoryview(raw)

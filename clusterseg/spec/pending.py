@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from clusterseg.spec.errors import Problem
-from clusterseg.spec.model import Every, JobSpec
+from clusterseg.spec.model import JobSpec
 from clusterseg.spec.tables import AUGMENTATIONS, TABLES, Table
-from clusterseg.spec.units import format_interval, format_size
+from clusterseg.spec.units import format_size
 
 # key -> (whether its value can be done today, what is missing)
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -30,7 +30,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
     "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
-    "checkpoint.every": (lambda every: not every.auto, "an interval chosen from measured costs"),
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -104,8 +103,6 @@ def _written(key: str, value: Any) -> str:
     """The value much as it stands in the file."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Every):
-        return format_interval(value)
     if key == "resources.memory":
         return format_size(value)
     return msgspec.json.encode(value).decode()

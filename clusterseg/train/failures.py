@@ -53,11 +53,16 @@ def save_failure(error: BaseException, step: int) -> SaveFailure:
     return SaveFailure(kinds.get(code, FailureKind.OTHER), one_line(error))
 
 
-def warn(text: str) -> None:
+def say(text: str) -> None:
     """A line for the rank's log, which may stand on the very disk that is full."""
     with suppress(OSError):
-        sys.stderr.write(f"warning: {text}\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """As `say`, of what a person should look after."""
+    say(f"warning: {text}")
 
 
 def describe_os_error(error: OSError, doing: str) -> str:

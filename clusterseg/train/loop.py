@@ -96,7 +96,8 @@ class Loop:
         if self._resumed != (self.progress.step, self.progress.validated):
             if not finished:
                 self._check_agreement(f"after step {self.progress.step}", quick=True)
-            self._saver.save(self.progress)
+            # With all steps done nothing presses, but a stop that is asked for now.
+            self._saver.save(self.progress, hurry=lambda: not finished or any(self._stops.flags()))
         return None if finished else self._stops.reason(self._agreed_stop)
 
     def settle(self) -> None:
@@ -242,11 +243,10 @@ class Loop:
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
-        every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
-        save = leads and every is not None and self._saver.seconds_since_save >= every
         check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
         give_up = self._saver.poll()
+        save = leads and self._saver.due()
         return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check, give_up=give_up)
 
     def _stop_agreed(self) -> bool:

@@ -27,6 +27,7 @@ from clusterseg.train.watchdog import WatchedEvents
 
 if TYPE_CHECKING:
     from clusterseg.train.communicator import Communicator
+    from clusterseg.train.interval import Interval
     from clusterseg.train.loop import Loop
     from clusterseg.train.lr_find import LrFinder
 
@@ -147,6 +148,7 @@ def _prepare(
         global_batch=global_batch,
         identity=assembly.identity,
         schedule=schedule,
+        interval=_interval(job),
     )
     return Loop(
         spec=job.train,
@@ -172,6 +174,20 @@ def _prepare_lr_find(
     threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
     prepare_tensorflow(threads, deterministic=job.train.deterministic)
     return LrFinder(job, communicator, events, stops, threads=threads)
+
+
+def _interval(job: RankJob) -> Interval:
+    """When rank 0 saves; only `auto` asks what the attempts before have to tell."""
+    from clusterseg.train.interval import Interval, mean_time_between_failures
+    from clusterseg.train.lives import cost_before, earlier_lives
+
+    every = job.spec.checkpoint.every
+    if not every.auto or job.place.rank != 0:
+        return Interval(every)
+    lives = earlier_lives(job.paths, job.claim)
+    return Interval(
+        every, mtbf=mean_time_between_failures(lives), cost=cost_before(job.paths, job.claim)
+    )
 
 
 def _rank_start(job: RankJob) -> RankStart:

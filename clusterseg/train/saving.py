@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +21,25 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Checkpoint, CheckpointHeader, Claim, Phase
 from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import FailureKind, SaveFailure, TrainingError, save_failure, warn
+from clusterseg.train.failures import (
+    FailureKind,
+    SaveFailure,
+    TrainingError,
+    save_failure,
+    say,
+    warn,
+)
+from clusterseg.train.interval import Interval, Slowdown
 from clusterseg.train.progress import Progress
+from clusterseg.train.saving_policy import Act, SavingPatience, Trouble, after_failures
 from clusterseg.train.snapshot import Snapshot
 from clusterseg.train.state import TrainState
 from clusterseg.train.store import CheckpointStore, Written
+from clusterseg.train.tries import Tries
 from clusterseg.train.writer import Writer
 
 _CAUSES = ("disk full:", "i/o error:", "nan:", "out of memory:")
+_AGAIN = "again"  # what rank 0 tells the others when it is going to try once more
 _LAST_WRITE = 120.0  # seconds for the write under way when the attempt fails
 
 
@@ -45,8 +57,9 @@ class _Save:
 class Saver:
     """All ranks call `begin`, `save` and `give_up` at the same steps; only rank 0 writes.
 
-    The other parameters are the parts of the header that are the same in all checkpoints of the
-    attempt.
+    A save that fails for the disk's sake is tried again later, of the state by then, while the
+    training goes on. `seed`, `global_batch`, `identity` and `schedule` are the parts of the
+    header that are the same in all checkpoints of the attempt.
     """
 
     def __init__(
@@ -62,6 +75,8 @@ class Saver:
         global_batch: int,
         identity: dict[str, str],
         schedule: dict[str, float | int | str],
+        patience: SavingPatience | None = None,
+        interval: Interval | None = None,
     ) -> None:
         self._claim = claim
         self._communicator = communicator
@@ -75,16 +90,25 @@ class Saver:
         self._writer: Writer[Written | None] = Writer()
         self._save: _Save | None = None
         self._durable: tuple[int, bool] | None = None
+        self._failed: _Save | None = None
         self._last_write = 0.0
-        self._last_time = time.monotonic()
+        self._patience = patience or SavingPatience()
+        self._interval = interval or Interval(spec.every)
+        self._slowdown = Slowdown()
+        self._step_began: float | None = None
+        self._step_beside = False
+        self._troubles: list[Trouble] = []
+        self._retry_at: float | None = None
         self._problem = ""
         if communicator.rank == 0:
-            self._writer.start(self._snapshot.prepare)
+            self._writer.start(self._prepare)
 
-    @property
-    def seconds_since_save(self) -> float:
-        """On this rank's clock since the last one was begun, or since the attempt's start."""
-        return time.monotonic() - self._last_time
+    def due(self) -> bool:
+        """Whether rank 0 wants to save after the next step: by time, or once more."""
+        if self._save is not None or self._problem:
+            return False
+        retry = self._retry_at is not None and time.monotonic() >= self._retry_at
+        return retry or self._interval.due()
 
     def begin(self, progress: Progress) -> None:
         """Copies the state and has it written; waits only for the write before, if there is one.
@@ -95,32 +119,42 @@ class Saver:
         if self._communicator.rank == 0:
             self._take(self._writer.wait())
             if not self._problem:  # else all ranks end after the next step
-                self._start(self._copy(progress, began))
-        self._last_time = time.monotonic()
+                self._start(self._copy(progress, began), self._patience.reserve)
+        self._step_began = None
         self._note_phase(began)
 
     def poll(self) -> bool:
-        """Whether rank 0 gives up; tells what became of the write under way. Never blocks."""
+        """Whether rank 0 gives up; tells what became of the write under way. Never blocks.
+
+        To be called before each step.
+        """
         if self._communicator.rank != 0:
             return False
+        now = time.perf_counter()
+        if self._step_began is not None:
+            self._slowdown.step(now - self._step_began, saving=self._step_beside)
         self._take(self._writer.result())
+        self._step_began, self._step_beside = now, self._save is not None
+        self._interval.stepped()
         return bool(self._problem)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Progress, hurry: Callable[[], bool] = lambda: True) -> None:
         """Returns when a checkpoint of `progress` is durable, begun before or not.
 
-        Raises TrainingError on all ranks alike if it could not be saved on rank 0.
+        What fails is tried again, for long unless there is a `hurry`. Raises TrainingError on
+        all ranks alike if it could not be saved on rank 0.
         """
-        began = time.perf_counter()
-        if self._communicator.rank == 0:
-            self._take(self._writer.wait())
-            if not self._problem and self._durable != _place(progress):
-                self._start(self._copy(progress, began))
-                self._take(self._writer.wait())
-        self._last_time = time.monotonic()
-        if problem := self._communicator.broadcast_text(self._problem):
-            raise _error(problem)
-        self._note_phase(began)
+        tries = Tries(self._patience, hurry)
+        answer = _AGAIN
+        while answer == _AGAIN:
+            began = time.perf_counter()
+            if self._communicator.rank == 0:
+                tries.wait()
+                answer = self._try(progress, began, tries)
+            answer = self._communicator.broadcast_text(answer)
+            self._note_phase(began)  # a sign of life of all ranks, too
+        if answer:
+            raise _error(answer)
 
     def give_up(self) -> NoReturn:
         """Raises the TrainingError that rank 0 has for all; all ranks call it."""
@@ -131,6 +165,29 @@ class Saver:
         if self._communicator.rank == 0:
             with suppress(OSError):
                 self._take(self._writer.wait(_LAST_WRITE))
+
+    def _prepare(self) -> None:
+        self._snapshot.prepare()
+        with suppress(OSError):
+            self._store.look_ahead(self._snapshot.bytes)
+
+    def _try(self, progress: Progress, began: float, tries: Tries) -> str:
+        """Empty if the place is durable, _AGAIN, or the problem. Waits for the disk."""
+        place = _place(progress)
+        self._take(self._writer.wait())
+        if self._durable == place:
+            return ""
+        # The same bytes once more: a file may have got its name before the disk said no.
+        failed = self._failed if self._failed and self._failed.place == place else None
+        save = failed or self._copy(progress, began)
+        self._start(save, 0)  # the last chance of these steps: better without room for logs
+        outcome = self._writer.wait()
+        if not isinstance(outcome, BaseException):
+            self._take(outcome)
+            return ""
+        self._save, self._failed = None, save
+        failure = _told(outcome, save)
+        return failure.message if tries.are_over_after(failure) else _AGAIN
 
     def _copy(self, progress: Progress, began: float) -> _Save:
         begin_copy = time.perf_counter()
@@ -144,14 +201,22 @@ class Saver:
             world_size=self._communicator.size,
             identity=self._identity,
             schedule=self._schedule,
-            times={"copy": copied - begin_copy, "write_before": self._last_write},
+            times=self._times(copied - begin_copy),
         )
         name = progress.checkpoint_name
         return _Save(_place(progress), name, header, tensors, blocked=copied - began)
 
-    def _start(self, save: _Save) -> None:
-        self._save = save
-        self._writer.start(partial(self._store.write, save.name, save.header, save.tensors))
+    def _times(self, copy: float) -> dict[str, float]:
+        known = {"interval": self._interval.seconds, "cost": self._interval.cost}
+        times = {"copy": copy, "write_before": self._last_write}
+        return times | {name: value for name, value in known.items() if value is not None}
+
+    def _start(self, save: _Save, reserve: int) -> None:
+        self._save, self._failed, self._retry_at = save, None, None
+        self._interval.begun()
+        self._writer.start(
+            partial(self._store.write, save.name, save.header, save.tensors, reserve=reserve)
+        )
 
     def _take(self, outcome: Written | BaseException | None) -> None:
         """What the writer came to: the event of a checkpoint, or a problem."""
@@ -160,10 +225,17 @@ class Saver:
             return
         self._save = None
         if isinstance(outcome, BaseException):
-            self._fail(save_failure(outcome, save.header.step), outcome)
+            self._failed = save
+            self._postpone(_told(outcome, save))
             return
         self._durable = save.place
         self._last_write = outcome.seconds
+        self._interval.saved(save.blocked + self._slowdown.take())
+        if self._troubles:
+            say(f"step {save.header.step} is saved, after {len(self._troubles)} failed saves")
+            self._troubles.clear()
+        if news := self._interval.news():
+            say(news)
         self._events.write(
             Checkpoint(
                 t=time.time(),
@@ -177,10 +249,18 @@ class Saver:
             )
         )
 
-    def _fail(self, failure: SaveFailure, error: BaseException) -> None:
-        if failure.kind is FailureKind.OTHER:
-            warn("".join(traceback.format_exception(error)))
-        self._problem = failure.message
+    def _postpone(self, failure: SaveFailure) -> None:
+        now = time.monotonic()
+        self._troubles.append(Trouble(failure.kind, now))
+        following = after_failures(self._troubles, self._patience)
+        if following.act is Act.GIVE_UP:
+            self._problem = failure.message
+            return
+        self._retry_at = following.at
+        warn(
+            f"{failure.message}; the training goes on, the checkpoints saved before are "
+            f"untouched, next try in {following.at - now:.0f} s at the latest"
+        )
 
     def _note_phase(self, began: float) -> None:
         self._events.write(
@@ -191,6 +271,14 @@ class Saver:
                 seconds=time.perf_counter() - began,
             )
         )
+
+
+def _told(error: BaseException, save: _Save) -> SaveFailure:
+    """The failure; of a mistake of ours the traceback goes to the log."""
+    failure = save_failure(error, save.header.step)
+    if failure.kind is FailureKind.OTHER:
+        warn("".join(traceback.format_exception(error)))
+    return failure
 
 
 def _place(progress: Progress) -> tuple[int, bool]:

@@ -23,12 +23,19 @@ class Snapshot:
         self._memory: dict[str, NDArray[Any]] = {}
 
     def prepare(self) -> None:
-        """Has the kernel make the pages, so that the first copy is as quick as the later ones."""
+        """Has the kernel make the pages, so that the first copy is as quick as the later ones.
+
+        Looks at no value: steps may run meanwhile.
+        """
         for name, variable in self._state.variables.items():
-            value = _value(variable)
-            memory = np.empty(value.shape, value.dtype)
-            memory.view(np.uint8).fill(0) if memory.ndim else memory.fill(0)
+            memory = np.empty(variable.shape, variable.value.dtype.as_numpy_dtype)
+            memory.fill(0)  # numpy.zeros would leave the pages to the first copy
             self._memory[name] = memory
+
+    @property
+    def bytes(self) -> int:
+        """The size of what was prepared or taken."""
+        return sum(memory.nbytes for memory in self._memory.values())
 
     def take(self) -> list[Tensor]:
         """All variables as they are now; good until the next call.
@@ -39,7 +46,9 @@ class Snapshot:
 
     def _copy(self, name: str, variable: Any) -> Tensor:
         value = _value(variable)
-        memory = self._memory.setdefault(name, np.empty(value.shape, value.dtype))
+        memory = self._memory.get(name)
+        if memory is None:
+            memory = self._memory[name] = np.empty(value.shape, value.dtype)
         np.copyto(memory, value)
         return tensor_of(name, memory)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Checkpoint, Epoch, Event, Phase, RankEnd, RankStart, Steps
+from clusterseg.train.patient_events import PatientEvents
 
 _REARM = 1.0  # seconds; to arm costs some 0.1 ms (a thread is started)
 
@@ -121,7 +121,7 @@ class Watchdog:
         faulthandler.dump_traceback_later(self._limit, file=self._log)
 
 
-class WatchedEvents(EventWriter):
+class WatchedEvents(PatientEvents):
     """The rank's event log, with a watchdog that runs from its opening to its closing."""
 
     def __init__(self, path: Path, watchdog: Watchdog | None = None) -> None:

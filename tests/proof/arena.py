@@ -28,6 +28,7 @@ PICTURES = 150  # of the set; two ranks read one each a step
 EPOCH = PICTURES // 2  # steps
 SHORT, LONG = 1, 5  # epochs
 EVERY = 10  # steps between two checkpoints
+BEHIND = 5  # steps in which one is written, and more: about a second
 BYTES_PER_SECOND = "60k"  # about four steps a second
 PREPARED = 4  # slow mounts: one for each lane
 
@@ -118,7 +119,7 @@ def play(cases: Sequence[Case], lanes: Sequence[Lane]) -> list[tuple[Outcome, by
             causes=fault.causes if fault else ("done",),
             steps=case.steps,
             left=before,
-            may_replay=0 if fault is None or case.launcher in fault.exact else EVERY,
+            may_replay=0 if fault is None or case.launcher in fault.exact else EVERY + BEHIND,
         )
         outcomes.append((outcome, weights(live.run)))
     return outcomes

@@ -85,13 +85,13 @@ def test_errors_as_json(folder: Path) -> None:
 
 
 def test_what_comes_later_is_pointed_at(folder: Path) -> None:
-    with (folder / "job.yaml").open("a") as file:
-        file.write("checkpoint: {every: auto}\nenvironment: {container: a.sif}\n")
+    later = JOB.replace("launcher: local", "launcher: mpich")
+    (folder / "job.yaml").write_text(later + "environment: {container: a.sif}\n")
     done = check(folder)
     assert done.returncode == 2
     assert done.stderr.count("error[not-yet]") == 2
-    assert "--> job.yaml:5:21" in done.stderr
-    assert "--> job.yaml:6:26" in done.stderr
+    assert "--> job.yaml:4:11" in done.stderr
+    assert "--> job.yaml:5:26" in done.stderr
 
 
 def test_a_contradiction_is_pointed_at(folder: Path) -> None:

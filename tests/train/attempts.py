@@ -22,6 +22,7 @@ from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.loop import Loop
 from clusterseg.train.restoring import restore
 from clusterseg.train.saving import Saver
+from clusterseg.train.saving_policy import SavingPatience
 from clusterseg.train.stopping import StopSources
 from tests.train.runs import Run
 
@@ -72,6 +73,7 @@ class Attempts:
         events: Callable[[Path], EventWriter] = EventWriter,
         seed: int = 0,
         board: bool = False,
+        patience: SavingPatience | None = None,
     ) -> str | None:
         """Claims and runs the next attempt; None if it came to the end, else why it stopped.
 
@@ -100,7 +102,7 @@ class Attempts:
                 paths=self.run.paths, claim=claim, spec=spec.checkpoint,
                 state=self.assembly.state, communicator=communicator, events=writer,
                 seed=spec.train.seed, global_batch=batch, identity=self.assembly.identity,
-                schedule={},
+                schedule={}, patience=patience,
             )  # fmt: skip
             loop = Loop(
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,

@@ -88,3 +88,34 @@ def test_the_newest_stays_and_deleting_twice_changes_nothing(
     if best and ends:
         top = max(one.header.val_accuracy for one in ends)
         assert top in {one.header.val_accuracy for one in left if not one.header.step_in_epoch}
+
+
+def kept_by(
+    steps: int, spec: CheckpointSpec, really: set[int], **known: frozenset[str]
+) -> tuple[set[int], set[int]]:
+    """The good ones among `steps` saves, before and after the rules."""
+    checkpoints = [info(n, inside=n) for n in range(1, steps + 1)]
+    gone = to_delete(checkpoints, spec, own=frozenset(one.name for one in checkpoints), **known)
+    left = {one.header.step for one in checkpoints if one.name not in gone}
+    return really & set(range(1, steps + 1)), really & left
+
+
+@given(
+    last=st.integers(1, 3),
+    steps=st.integers(1, 12),
+    good=st.sets(st.integers(1, 12), min_size=1),
+)
+def test_one_that_is_known_to_be_good_always_stays(last: int, steps: int, good: set[int]) -> None:
+    spec = CheckpointSpec(keep_best=0, keep_last=last)
+    names = frozenset(info(n, inside=n).name for n in good)
+    before, after = kept_by(steps, spec, good, good=names)
+    assert not before or after
+    assert len(after) <= max(last, 1)
+    assert not before or max(before) in after
+
+
+def test_rules_that_do_not_know_what_is_good_may_keep_only_the_bad_one() -> None:
+    """The negative twin: the newest is bad, and it alone stays."""
+    spec = CheckpointSpec(keep_best=0, keep_last=1)
+    assert kept_by(2, spec, {1}) == ({1}, set())
+    assert kept_by(2, spec, {1}, good=frozenset({info(1, inside=1).name})) == ({1}, {1})

@@ -26,6 +26,7 @@ from clusterseg.runs.records import (
     RankStart,
     Stop,
 )
+from tests.train.disks import fill
 from tests.train.runs import Run, job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -235,3 +236,41 @@ def test_a_set_smaller_than_one_global_batch_is_trained_on_and_told(
     assert run.run() == 0, run.log()
     assert "warning: 36 samples are fewer than one global batch of 40 (1 rank × 40)" in run.log()
     assert [one.images for one in run.windows()] == [36]
+
+
+IMPATIENT = """
+import sys
+from functools import partial
+from pathlib import Path
+from clusterseg.train import saving
+from clusterseg.train.rank import run
+from clusterseg.train.saving_policy import SavingPatience
+saving.SavingPatience = partial(
+    SavingPatience, delays=(0.05,), failures=3, least=0.2, reserve=0, hurried_delay=0.05
+)
+sys.exit(run(Path(sys.argv[1])))
+"""
+
+
+def test_a_disk_that_stays_full_ends_both_ranks_alike_and_nothing_is_lost(
+    whole: Run, data: Path, small_disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = small_disk(8 << 20)
+    run = two_ranks(disk / "run", data, "mpi")
+    monkeypatch.setattr("tests.train.runs.RANK", IMPATIENT)
+    process = run.start()
+    wait_for(lambda: only(run.events(0), Checkpoint), process)
+    filler = fill(disk, left=400_000)
+    assert process.wait(PATIENCE) == 1
+    ends = [run.events(rank)[-1] for rank in (0, 1)]
+    assert all(isinstance(one, RankEnd) and one.status == "failed" for one in ends)
+    assert ends[0].error == ends[1].error and ends[0].error.startswith("disk full: saving step ")
+    assert ends[0].step == ends[1].step
+    assert "the training goes on" in run.log(0)
+    names = {one.name for one in run.paths.checkpoints.iterdir()}
+    good = list_checkpoints(run.paths.checkpoints)
+    assert names == {one.name for one in good} and good
+    filler.unlink()
+    assert run.run() == 0, run.log()
+    assert run.claims[-1].resume_step == good[-1].header.step
+    assert tensors(run) == tensors(whole)

@@ -211,3 +211,36 @@ def test_an_error_in_the_thread_reaches_the_loop(
     with pytest.raises(TrainingError, match=r"^save: RuntimeError: a mistake") as caught:
         told()
     assert caught.value.agreed
+
+
+def test_auto_saves_early_and_writes_down_what_that_cost(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from clusterseg.spec.model import Every
+    from clusterseg.train.communicator.solo import SoloCommunicator
+    from clusterseg.train.lives import cost_before
+    from clusterseg.train.saving import Saver
+
+    bench.gate.set()
+    state: Any = bench.state
+    events = EventWriter(bench.run.attempt(0).events(0))
+    saver = Saver(
+        paths=bench.run, claim=bench.claim, spec=CheckpointSpec(every=Every(auto=True)),
+        state=state, communicator=SoloCommunicator(), events=events, seed=0, global_batch=1,
+        identity={}, schedule={},
+    )  # fmt: skip
+    due = []
+    for _ in range(20):
+        assert not saver.poll()
+        due.append(saver.due())
+    assert due == [False] * 19 + [True]
+    saver.begin(bench.progress(20))
+    assert not saver.due()
+    saver.save(bench.progress(20))
+    assert not saver.due()
+    assert "checkpoint.every: auto saves every" in capfd.readouterr().err
+    saver.save(bench.progress(21))
+    (first, second) = (one.header.times for one in list_checkpoints(bench.run.checkpoints))
+    assert "cost" not in first and 0 < second["cost"] < 60 and second["interval"] >= 10
+    resumed = claim_next(bench.run, wanted(pid=2), World(process=False), QUICK)
+    assert resumed is not None and cost_before(bench.run, resumed) == second["cost"]

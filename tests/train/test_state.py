@@ -177,3 +177,20 @@ def test_variables_of_every_type_have_a_fingerprint(dtype: str) -> None:
     zeros = state.fingerprint()
     extra.assign(np.ones(3))
     assert len({before, zeros, state.fingerprint()}) == 3
+
+
+def test_a_copy_is_of_its_moment_and_its_memory_is_used_again() -> None:
+    state = small("adam")
+    snapshot = Snapshot(state)
+    snapshot.prepare()
+    first = snapshot.take()
+    then = {one.name: bytes(one.data) for one in first}
+    assert then == {name: one.numpy().tobytes() for name, one in state.variables.items()}
+    assert snapshot.bytes == sum(map(len, then.values()))
+    for variable in state.variables.values():
+        variable.assign(variable.numpy() + 1)
+    assert {one.name: bytes(one.data) for one in first} == then
+    second = snapshot.take()
+    assert {one.name: bytes(one.data) for one in second} != then
+    places = [np.frombuffer(one.data, np.uint8).ctypes.data for one in first]
+    assert places == [np.frombuffer(one.data, np.uint8).ctypes.data for one in second]

@@ -1,0 +1,28 @@
+"""How much room a file system has left for the files of a run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# Kept free for logs and events: what tells a person that the disk is full must not fail of it.
+RESERVE = 16 << 20
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is free for us: `bytes`, and `inodes` (files); None where it can't be told."""
+
+    bytes: int | None
+    inodes: int | None
+
+
+def space_in(folder: Path) -> Space:
+    """Of the file system that holds `folder`; a quota does not show. Raises OSError."""
+    found = os.statvfs(folder)
+    # File systems that count nothing say 0 of 0 (many FUSE ones; Btrfs has no inodes to count).
+    return Space(
+        found.f_bavail * found.f_frsize if found.f_blocks else None,
+        found.f_favail if found.f_files else None,
+    )
