@@ -23,6 +23,7 @@ from clusterseg.train.step import (
     build_evaluation_step,
     build_train_step,
 )
+from clusterseg.train.update import build_update
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads
         train_step=build_train_step(
             model,
             loss,
-            optimizer,
+            build_update(optimizer, state, spec.optimizer),
             state,
             communicator,
             batch=spec.batch_size,

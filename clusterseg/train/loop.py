@@ -25,7 +25,7 @@ from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.progress import Progress
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.saving import Saver
-from clusterseg.train.schedule import base_learning_rate, learning_rate
+from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.validation import validate
@@ -69,6 +69,7 @@ class Loop:
         self._stops = stops
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
+        self._rate_scale = rate_scale(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
         self._saved = (progress.step, progress.validated)
         self._first_step = True
@@ -119,6 +120,7 @@ class Loop:
             step=progress.step,
             steps_per_epoch=self._assembly.steps_per_epoch,
             epochs=self._spec.epochs,
+            scale=self._rate_scale,
         )
         outcome = self._assembly.train_step(
             batch.images,
