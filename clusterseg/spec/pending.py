@@ -21,9 +21,6 @@ from clusterseg.spec.units import format_size
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
-    "train.optimizer.weight_decay": (lambda decay: decay == 0, "weight decay"),
-    "train.optimizer.clip_norm": (lambda norm: norm is None, "gradient clipping"),
-    "train.optimizer.bias_multiplier": (lambda factor: factor == 1, "a learning rate for biases"),
     "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
     "train.precision": (lambda kind: kind == "float32", "reduced precision"),
     "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),

@@ -161,6 +161,18 @@ def _whole(spec: JobSpec) -> list[Problem]:
                 key="train.loss.class_weights",
             )
         )
+    lowest = spec.train.schedule.options.get("min_learning_rate", 0)
+    highest = spec.train.optimizer.learning_rate
+    if lowest > highest:
+        problems.append(
+            Problem(
+                "conflict",
+                f"a lowest learning rate of {lowest:g} and a highest of {highest:g}",
+                note=f"expected at most {highest:g}",
+                help="train.optimizer.learning_rate is the highest one",
+                key="train.schedule.min_learning_rate",
+            )
+        )
     divisor = MODELS[spec.train.model.name].divides_size
     size = spec.train.data.size
     if size is not None and any(length % divisor for length in size):

@@ -143,31 +143,35 @@ LOSSES: Table = MappingProxyType(
 OPTIMIZERS: Table = MappingProxyType(
     {
         "sgd": Known("stochastic gradient descent with momentum", ready=True),
-        "sgd_nesterov": Known("the same with Nesterov's momentum"),
+        "sgd_nesterov": Known("the same with Nesterov's momentum", ready=True),
         "adam": Known("Adam", ready=True),
-        "adamw": Known("Adam with decoupled weight decay"),
-        "adamax": Known("AdaMax"),
-        "nadam": Known("Nadam"),
-        "adadelta": Known("AdaDelta"),
-        "adagrad": Known("AdaGrad"),
-        "rmsprop": Known("RMSprop"),
-        "ftrl": Known("FTRL"),
+        "adamw": Known("Adam with decoupled weight decay", ready=True),
+        "adamax": Known("AdaMax", ready=True),
+        "nadam": Known("Nadam", ready=True),
+        "adadelta": Known("AdaDelta", ready=True),
+        "adagrad": Known("AdaGrad", ready=True),
+        "rmsprop": Known("RMSprop", ready=True),
+        "ftrl": Known("FTRL", ready=True),
     }
 )
 
 _MIN_LEARNING_RATE = {
     "min_learning_rate": Annotated[
-        Annotated[float, Meta(ge=0)], about("learning rate that the schedule never goes below")
+        Annotated[float, Meta(ge=0)],
+        about("learning rate that the schedule never goes below, of one rank"),
     ]
 }
 
 SCHEDULES: Table = MappingProxyType(
     {
         "constant": Known("the same learning rate throughout", ready=True),
-        "polynomial": Known("down to 0 along (1 - progress) ** power", ready=True),
-        "cosine": Known("down along half a cosine", options=_MIN_LEARNING_RATE),
+        "polynomial": Known(
+            "down along (1 - progress) ** power", ready=True, options=_MIN_LEARNING_RATE
+        ),
+        "cosine": Known("down along half a cosine", ready=True, options=_MIN_LEARNING_RATE),
         "cyclic": Known(
             "triangles between the lowest and the highest learning rate",
+            ready=True,
             options={
                 "cycle_epochs": Annotated[_AboveZero, about("length of a triangle in epochs")],
                 **_MIN_LEARNING_RATE,
@@ -175,12 +179,15 @@ SCHEDULES: Table = MappingProxyType(
         ),
         "step": Known(
             "multiplied by a factor every so many epochs",
+            ready=True,
             options={
                 "every_epochs": Annotated[Positive, about("epochs between two steps")],
                 "factor": Annotated[Annotated[float, Meta(gt=0, lt=1)], about("the factor")],
             },
         ),
-        "three_step_decay": Known("divided by 10 at 1/3, at 2/3 and one epoch before the end"),
+        "three_step_decay": Known(
+            "divided by 10 at 1/3, at 2/3 and one epoch before the end", ready=True
+        ),
     }
 )
 

@@ -24,6 +24,7 @@ from clusterseg.train.step import (
     build_train_step,
 )
 from clusterseg.train.unreadable import Unreadable
+from clusterseg.train.update import build_update
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads
         train_step=build_train_step(
             model,
             loss,
-            optimizer,
+            build_update(optimizer, state, spec.optimizer),
             state,
             communicator,
             batch=spec.batch_size,

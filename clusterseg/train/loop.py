@@ -27,7 +27,7 @@ from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.sampling import images_in_steps, training_indices
 from clusterseg.train.saving import Saver
-from clusterseg.train.schedule import base_learning_rate, learning_rate
+from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.stragglers import StragglerWatch
@@ -75,6 +75,7 @@ class Loop:
         self.scribe = scribe
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
+        self._rate_scale = rate_scale(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
@@ -141,6 +142,7 @@ class Loop:
             step=progress.step,
             steps_per_epoch=self._assembly.steps_per_epoch,
             epochs=self._spec.epochs,
+            scale=self._rate_scale,
         )
         outcome = self._assembly.train_step(
             batch.images,

@@ -15,7 +15,7 @@ from clusterseg.losses import Loss
 from clusterseg.metrics.confusion import confusion_matrix
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.state import TrainState
-from clusterseg.train.update import all_finite, build_update, guarded_update
+from clusterseg.train.update import Update, all_finite, guarded_update
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf
 def build_train_step(
     model: keras.Model,
     loss: Loss,
-    optimizer: keras.optimizers.Optimizer,
+    update: Update,
     state: TrainState,
     communicator: Communicator,
     *,
@@ -72,7 +72,6 @@ def build_train_step(
     After it all variables but the generators' are equal on all ranks, bit for bit.
     """
     forward_backward = _build_forward_backward(model, loss, state, mean=communicator.size == 1)
-    update = build_update(optimizer, state)
     generators = list(state.generators.values())
     signature = [
         tf.TensorSpec([batch, *size, 3], tf.float32),

@@ -7,25 +7,70 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from clusterseg.spec.model import OptimizerSpec
+from clusterseg.train.optimizers import is_kernel
 from clusterseg.train.state import TrainState
 
 Update = Callable[[Sequence[tf.Tensor], tf.Tensor], None]
 
 
-def build_update(optimizer: keras.optimizers.Optimizer, state: TrainState) -> Update:
+def build_update(
+    optimizer: keras.optimizers.Optimizer, state: TrainState, spec: OptimizerSpec
+) -> Update:
     """update(gradients, learning_rate): one step of the optimizer on `state.trainable`.
 
     `gradients` are those of the mean loss over the global batch, equal on all ranks; so must be
-    all that is computed from them, bit for bit.
+    all that is computed from them, bit for bit. They are clipped to a global norm first, so that
+    `clip_norm` means the loss. Weight decay acts on kernels alone: of `adamw` decoupled from the
+    gradient, times the learning rate (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2);
+    of all others as the gradient of an L2 penalty, decay / 2 x the sum of squares.
     """
+    variables = state.trainable
+    kernels = [is_kernel(one) for one in variables]
+    decay = spec.weight_decay
 
     def update(gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        optimizer.learning_rate.assign(learning_rate)
         # Keras 3.15 puts a custom gradient around what it applies, and that refuses tensors of the
         # graph outside of a branch.
-        optimizer.apply([tf.identity(one) for one in gradients], state.trainable)
+        parts = [tf.identity(one) for one in gradients]
+        if spec.clip_norm is not None:
+            parts = clipped(parts, spec.clip_norm)
+        optimizer.learning_rate.assign(learning_rate)
+        if decay and spec.name == "adamw":
+            for variable in (one for one, kernel in zip(variables, kernels, strict=True) if kernel):
+                variable.assign(variable.value - learning_rate * decay * variable.value)
+        elif decay:
+            parts = [
+                part + decay * variable.value if kernel else part
+                for part, variable, kernel in zip(parts, variables, kernels, strict=True)
+            ]
+        optimizer.apply(parts, variables)
 
     return update
+
+
+def clipped(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
+    """All of them times norm / their global norm, where that is above `norm`.
+
+    The norm is summed in float64, where squares of float32 can't overflow, and in an order that
+    does not depend on the number of threads: ranks with more cores must not get another one.
+    """
+    squares = tf.stack([_sum(tf.square(tf.cast(one, tf.float64))) for one in gradients])
+    factor = tf.cast(norm / tf.maximum(tf.sqrt(_sum(squares)), norm), tf.float32)
+    return [one * factor for one in gradients]
+
+
+_IN_ONE_GO = 4096  # elements: each such row is added up by one thread (Eigen's reductions)
+
+
+def _sum(tensor: tf.Tensor) -> tf.Tensor:
+    """The sum of all elements, in an order that depends on their number alone; a scalar."""
+    vector = tf.reshape(tensor, [-1])
+    while vector.shape[0] > 1:
+        width = min(vector.shape[0], _IN_ONE_GO)
+        vector = tf.pad(vector, [[0, -vector.shape[0] % width]])
+        vector = tf.reduce_sum(tf.reshape(vector, [-1, width]), axis=1)
+    return vector[0]
 
 
 def guarded_update(

@@ -27,8 +27,6 @@ def test_what_is_there_is_not_named() -> None:
         ("train.model.name=segnet", "train.model.name"),
         ("train.data.format=cityscapes", "train.data.format"),
         ("train.loss.name=dice", "train.loss.name"),
-        ("train.optimizer.name=adamw", "train.optimizer.name"),
-        ("train.schedule.name=cosine", "train.schedule.name"),
         ("train.augment=[{flip_vertical: 1}, {rotate: 5}]", "train.augment.1.rotate"),
         ("train.precision=float16", "train.precision"),
         ("train.accumulate=2", "train.accumulate"),

@@ -266,6 +266,13 @@ def test_a_wrong_name_does_not_make_its_options_wrong() -> None:
         ),
         (TRAIN.replace("root: d", "root: d, size: [96, 128]"), None, ""),
         (
+            TRAIN
+            + "  optimizer: {learning_rate: 0.1}\n"
+            + "  schedule: {name: cosine, min_learning_rate: 0.2}\n",
+            "conflict",
+            "a lowest learning rate of 0.2 and a highest of 0.1",
+        ),
+        (
             TRAIN.replace("root: d", "root: d, size: [96, 100]"),
             "conflict",
             "unet can't take pictures of 96x100",

@@ -18,7 +18,7 @@ from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import StepOutcome, TrainStep, build_train_step
-from clusterseg.train.update import all_finite, guarded_update
+from clusterseg.train.update import all_finite, build_update, guarded_update
 
 pytestmark = pytest.mark.slow
 CLASSES, SIZE = 3, (4, 5)
@@ -79,8 +79,8 @@ def rank(
     built = build_optimizer(optimizer, model.trainable_variables)
     state = TrainState(model, built)
     step = build_train_step(
-        model, spoil(build_loss(LossSpec(), CLASSES)), built, state, communicator,
-        batch=batch, size=SIZE, flags=2,
+        model, spoil(build_loss(LossSpec(), CLASSES)), build_update(built, state, optimizer), state,
+        communicator, batch=batch, size=SIZE, flags=2,
     )  # fmt: skip
     return Rank(state, step)
 
