@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from clusterseg.runs.checkpoint_file import read_verified
@@ -11,6 +13,7 @@ from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.identity import check_fits
+from clusterseg.train.phases import ignore
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import TrainState
 
@@ -31,30 +34,41 @@ def restore(
     *,
     identity: dict[str, str],
     global_batch: int,
+    lap: Callable[[str], None] = ignore,
 ) -> Progress:
     """Loads the claimed checkpoint on rank 0 and gives its state to all; without one the fresh
     weights of rank 0.
 
-    Rank 0 alone reads, so that a thousand ranks don't. Raises TrainingError on all ranks if the
-    file is damaged or does not fit the job; every difference is named.
+    Rank 0 alone reads, so that a thousand ranks don't. It hashes what it read, though the claimer
+    verified the file: that was another process, perhaps on another host, and another read. `lap`
+    ends the parts read, hash, load (rank 0), wait (for rank 0), broadcast. Raises TrainingError
+    on all ranks if the file is damaged or does not fit the job; every difference is named.
     """
     answer = _Answer()
     if communicator.rank == 0 and claim.resume_from is not None:
         try:
             answer = _Answer(
                 header=_load(
-                    paths, claim, claim.resume_from, state, identity, global_batch=global_batch
+                    paths,
+                    claim,
+                    claim.resume_from,
+                    state,
+                    identity,
+                    global_batch=global_batch,
+                    lap=lap,
                 )
             )
         except CheckpointError as error:
             answer = _Answer(error=error.message, help=error.help)
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
+    lap("wait")
     answer = msgspec.json.decode(text, type=_Answer)
     if answer.error:
         raise TrainingError(
             f"restore: {answer.error}", code="restore", agreed=True, help=answer.help
         )
     state.broadcast(communicator)
+    lap("broadcast")
     return Progress.from_header(answer.header) if answer.header else Progress()
 
 
@@ -66,12 +80,14 @@ def _load(
     identity: dict[str, str],
     *,
     global_batch: int,
+    lap: Callable[[str], None],
 ) -> CheckpointHeader:
-    layout, data = read_verified(paths.checkpoints / name, claim.accepted.get(name))
+    layout, data = read_verified(paths.checkpoints / name, claim.accepted.get(name), lap=lap)
     if layout.header.step != claim.resume_step:
         raise CheckpointError(
             f"{name} is of step {layout.header.step}, the claim says {claim.resume_step}"
         )
     check_fits(name, layout.header, identity, global_batch=global_batch)
     state.load(name, layout, data)
+    lap("load")
     return layout.header
