@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,13 +120,16 @@ def verify(path: Path, expected: str | None = None) -> Layout:
     return layout
 
 
-def read_verified(path: Path, expected: str | None = None) -> tuple[Layout, memoryview]:
+def read_verified(
+    path: Path, expected: str | None = None, *, lap: Callable[[str], None] = lambda part: None
+) -> tuple[Layout, memoryview]:
     """The layout and the data part of a file, from one read, so that what is used is what
-    was verified. Raises CheckpointError."""
+    was verified. `lap` is called with "read" and "hash" after each. Raises CheckpointError."""
     try:
         content = memoryview(path.read_bytes())
     except OSError as error:
         raise _bad(path, f"cannot be read: {error.strerror or error}") from error
+    lap("read")
     layout = _parse(
         path, bytes(content[:8]), lambda size: bytes(content[8 : 8 + size]), len(content)
     )
@@ -134,6 +137,7 @@ def read_verified(path: Path, expected: str | None = None) -> tuple[Layout, memo
     digest = _hash_of_header(layout)
     digest.update(data)
     _compare(path, layout, digest.hexdigest(), expected)
+    lap("hash")
     return layout, data
 
 

@@ -159,10 +159,12 @@ class Steps(_Event, frozen=True, kw_only=True, tag="steps"):
 
 
 class Phase(_Event, frozen=True, kw_only=True, tag="phase"):
-    """`name` is one of startup, restore, validate, save."""
+    """`name` is one of startup, restore, validate, save. `parts`: seconds by part, of the first
+    two; a part that is not known has no entry."""
 
     name: str
     seconds: float
+    parts: dict[str, float] = {}
 
 
 class Epoch(_Event, frozen=True, kw_only=True, tag="epoch"):
@@ -204,11 +206,13 @@ class Stop(_Event, frozen=True, kw_only=True, tag="stop"):
 
 
 class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
-    """`status` is one of done, stopped, failed."""
+    """`status` is one of done, stopped, failed. `peak_bytes`: the most memory that the process had
+    in use at once (resident)."""
 
     status: str
     step: int = 0
     error: str | None = None
+    peak_bytes: int | None = None
 
 
 Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stragglers | Stop | RankEnd

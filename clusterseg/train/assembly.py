@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
@@ -15,6 +16,7 @@ from clusterseg.spec.model import TrainSpec
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.phases import ignore
 from clusterseg.train.sampling import epoch_steps
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import (
@@ -43,11 +45,18 @@ class Assembly:
     unreadable: Unreadable = field(default_factory=Unreadable)
 
 
-def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads: int) -> Assembly:
+def assemble(
+    spec: TrainSpec,
+    communicator: Communicator,
+    *,
+    flags: int,
+    threads: int,
+    lap: Callable[[str], None] = ignore,
+) -> Assembly:
     """Builds everything; weights are those of a fresh run with the spec's seed.
 
-    `flags` is the length of the vector that a step agrees on, `threads` decode pictures. Raises
-    ClustersegError for what does not fit together.
+    `flags` is the length of the vector that a step agrees on, `threads` decode pictures, `lap`
+    ends the part "data". Raises ClustersegError for what does not fit together.
     """
     keras.utils.set_random_seed(spec.seed % 2**32)
     dataset = open_dataset(spec.data, spec.loss.ignore)
@@ -61,6 +70,7 @@ def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads
         )
     size = dataset.size
     loss = _loss(spec, dataset, classes, communicator)
+    lap("data")
     model = build_model(spec.model.name, classes, size, **spec.model.options)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
     state = TrainState(model, optimizer)

@@ -22,6 +22,7 @@ from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line
 from clusterseg.train.job import RankJob, read_job
+from clusterseg.train.phases import Laps, peak_bytes
 from clusterseg.train.stopping import StopSources
 from clusterseg.train.watchdog import WatchedEvents
 
@@ -54,33 +55,31 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
     communicator: Communicator | None = None
     step = job.claim.resume_step
     loop: Loop | LrFinder | None = None
+    laps = Laps()
     try:
+        laps.add("python", _seconds_since_process_start())
         from clusterseg.train.communicator import connect
 
         communicator = connect(job.communicator, job.place, job.claim.ranks)
         events.write(_rank_start(job))
-        prepare = _prepare if job.lr_find is None else _prepare_lr_find
-        loop = prepare(job, communicator, events, stops)
+        laps("connect")
+        if job.lr_find is None:
+            loop = _prepare(job, communicator, events, stops, laps)
+        else:
+            loop = _prepare_lr_find(job, communicator, events, stops)
         reason = loop.run()
         step = loop.progress.step
         if reason is not None:
             events.write(Stop(t=time.time(), rank=job.place.rank, reason=reason, step=step))
         status = "done" if reason is None else "stopped"
-        events.write(RankEnd(t=time.time(), rank=job.place.rank, status=status, step=step))
+        events.write(_rank_end(job, status, step))
     except BaseException as error:
         _report(error)
         if loop is not None:
             loop.settle()
         with suppress(OSError):  # a full disk: the log may have more luck
-            events.write(
-                RankEnd(
-                    t=time.time(),
-                    rank=job.place.rank,
-                    status="failed",
-                    step=loop.progress.step if loop else step,
-                    error=one_line(error),
-                )
-            )
+            step = loop.progress.step if loop else step
+            events.write(_rank_end(job, "failed", step, one_line(error)))
         if communicator is not None:
             if not (isinstance(error, TrainingError) and error.agreed):
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
@@ -96,7 +95,7 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
 
 
 def _prepare(
-    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
+    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources, laps: Laps
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
@@ -110,14 +109,16 @@ def _prepare(
     rank = job.place.rank
     threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
     prepare_tensorflow(threads, deterministic=job.train.deterministic)
-    assembly = assemble(job.train, communicator, flags=wishes.COUNT, threads=threads)
-    events.write(
-        Phase(t=time.time(), rank=rank, name="startup", seconds=_seconds_since_process_start())
-    )
+    laps("tensorflow")
+    assembly = assemble(job.train, communicator, flags=wishes.COUNT, threads=threads, lap=laps)
+    laps("model")
+    seconds = _seconds_since_process_start()
+    events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=seconds, parts=laps.parts))
     few = few_samples(len(assembly.dataset.train), job.train.batch_size, communicator.size)
     if few is not None and rank == 0:
         sys.stderr.write(f"warning: {few}\n")
     began = time.perf_counter()
+    laps = Laps()
     global_batch = job.train.batch_size * communicator.size
     progress = restore(
         job.paths,
@@ -128,10 +129,10 @@ def _prepare(
         global_batch=global_batch,
         force=job.force,
         initial_weights=job.train.initial_weights,
+        lap=laps,
     )
-    events.write(
-        Phase(t=time.time(), rank=rank, name="restore", seconds=time.perf_counter() - began)
-    )
+    seconds = time.perf_counter() - began
+    events.write(Phase(t=time.time(), rank=rank, name="restore", seconds=seconds, parts=laps.parts))
     schedule: dict[str, float | int | str] = {
         "name": job.train.schedule.name,
         "epochs": job.train.epochs,
@@ -206,6 +207,17 @@ def _rank_start(job: RankJob) -> RankStart:
         resumed_from=resumed,
         epoch=int(resumed.split("-")[1]) if resumed else 0,  # weights-<epoch>-…
         step=job.claim.resume_step,
+    )
+
+
+def _rank_end(job: RankJob, status: str, step: int, error: str | None = None) -> RankEnd:
+    return RankEnd(
+        t=time.time(),
+        rank=job.place.rank,
+        status=status,
+        step=step,
+        error=error,
+        peak_bytes=peak_bytes(),
     )
 
 

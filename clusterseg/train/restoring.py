@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.identity import check_fits
 from clusterseg.train.initial_weights.load import load_initial_weights
+from clusterseg.train.phases import ignore
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import TrainState
 
@@ -38,13 +40,16 @@ def restore(
     global_batch: int,
     force: bool = False,
     initial_weights: str | None = None,
+    lap: Callable[[str], None] = ignore,
 ) -> Progress:
     """Loads the claimed checkpoint on rank 0 and gives its state to all; without one the fresh
     weights of rank 0, or those of the file `initial_weights` (`train.initial_weights`).
 
-    Rank 0 alone reads, so that a thousand ranks don't. Raises TrainingError on all ranks if the
-    file is damaged or does not fit the job; every difference is named. With `force`, those with
-    which it makes sense to go on are warnings in rank 0's log.
+    Rank 0 alone reads, so that a thousand ranks don't. It hashes what it read, though the claimer
+    verified the file: that was another process, perhaps on another host, and another read. `lap`
+    ends the parts read, hash, load (rank 0), wait (for rank 0), broadcast. Raises TrainingError
+    on all ranks if the file is damaged or does not fit the job; every difference is named. With
+    `force`, those with which it makes sense to go on are warnings in rank 0's log.
     """
     answer = _Answer()
     if communicator.rank == 0:
@@ -58,6 +63,7 @@ def restore(
                     identity,
                     global_batch=global_batch,
                     force=force,
+                    lap=lap,
                 )
             elif initial_weights is not None:
                 load_initial_weights(Path(initial_weights).expanduser(), state)
@@ -67,6 +73,7 @@ def restore(
             for line in error.details if isinstance(error, CheckpointError) else ():
                 sys.stderr.write(f"{claim.resume_from}: {line}\n")
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
+    lap("wait")
     answer = msgspec.json.decode(text, type=_Answer)
     if answer.error:
         what, code = "restore", "restore"
@@ -74,6 +81,7 @@ def restore(
             what, code = "initial weights", "initial-weights"
         raise TrainingError(f"{what}: {answer.error}", code=code, agreed=True, help=answer.help)
     state.broadcast(communicator)
+    lap("broadcast")
     return Progress.from_header(answer.header) if answer.header else Progress()
 
 
@@ -86,8 +94,9 @@ def _load(
     *,
     global_batch: int,
     force: bool,
+    lap: Callable[[str], None],
 ) -> CheckpointHeader:
-    layout, data = read_verified(paths.checkpoints / name, claim.accepted.get(name))
+    layout, data = read_verified(paths.checkpoints / name, claim.accepted.get(name), lap=lap)
     if layout.header.step != claim.resume_step:
         raise CheckpointError(
             f"{name} is of step {layout.header.step}, the claim says {claim.resume_step}"
@@ -96,4 +105,5 @@ def _load(
     for one in passed:
         sys.stderr.write(f"warning: --force: {one} ({name})\n")
     state.load(name, layout, data)
+    lap("load")
     return layout.header

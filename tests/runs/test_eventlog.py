@@ -40,13 +40,13 @@ def steps(step: int) -> Steps:
 
 EVERY_KIND: list[Event] = [
     RankStart(t=1.0, rank=3, attempt=0, world_size=8, host="n1", cpus=[0, 1]),
-    Phase(t=2.0, rank=3, name="startup", seconds=0.5),
+    Phase(t=2.0, rank=3, name="startup", seconds=0.5, parts={"python": 0.1, "connect": 0.4}),
     steps(1),
     Epoch(t=3.0, rank=0, epoch=1, step=1, val_accuracy=0.5),
     Checkpoint(t=4.0, rank=0, epoch=1, step=1, file="weights-0001-0.5000.safetensors"),
     Stragglers(t=4.5, rank=0, epoch=1, step=1, seconds_per_step=0.5, scores={"3": 0.6}),
     Stop(t=5.0, rank=3, reason="cancel", step=1),
-    RankEnd(t=6.0, rank=3, status="stopped", step=1),
+    RankEnd(t=6.0, rank=3, status="stopped", step=1, peak_bytes=1 << 30),
 ]
 
 

@@ -91,6 +91,14 @@ def test_two_ranks_train_and_say_so_in_their_events(whole: Run) -> None:
         assert {one.name for one in only(events, Phase)} == {
             "startup", "restore", "validate", "save",
         }  # fmt: skip
+        startup, restore = only(events, Phase)[:2]
+        assert list(startup.parts) == ["python", "connect", "tensorflow", "data", "model"]
+        # There was no checkpoint, and nothing was read.
+        assert list(restore.parts) == ["wait", "broadcast"]
+        for phase in (startup, restore):
+            assert sum(phase.parts.values()) == pytest.approx(phase.seconds, rel=0.05, abs=0.1)
+        assert startup.parts["tensorflow"] > 0.5
+        assert last.peak_bytes is not None and 100 << 20 < last.peak_bytes < 8 << 30
         windows = whole.windows(rank)
         assert windows[0].count == 1
         assert steps_of(whole, rank, 0) == list(range(1, STEPS + 1))
@@ -144,6 +152,9 @@ def test_killed_and_stopped_by_each_way_they_end_bit_equal(
             assert steps_of(run, rank, run.attempt) == list(range(resumed + 1, saved.step + 1))
             start = only(run.events(rank), RankStart)[0]
             assert (start.step, start.resumed_from) == (resumed, run.claims[-1].resume_from)
+            restore = next(one for one in only(run.events(rank), Phase) if one.name == "restore")
+            parts = ["read", "hash", "load"] if rank == 0 else []
+            assert list(restore.parts) == [*parts, "wait", "broadcast"]
 
     stopped_at = list_checkpoints(run.paths.checkpoints)[-1].header.step
     assert run.run() == 0, run.log()
