@@ -154,6 +154,17 @@ def test_without_its_file_a_fresh_run_ends_agreed_and_says_why(attempts, tmp_pat
     assert "train.initial_weights" in (caught.value.help or "")
 
 
+def test_real_ranks_start_from_what_rank_0_read(data: Path, source, tmp_path: Path) -> None:
+    """All ranks get it, or they would end as diverged; rank 0 alone reads and reports."""
+    path, trained, _ = source
+    loaded = len([name for name in trained if name.startswith("model/")]) - len(HEAD)
+    spec = job(data, initial_weights=str(path), epochs=1, steps_per_epoch=1)
+    run = Run(tmp_path / "run", spec, ranks=2, communicator="mpi")
+    assert run.run() == 0, run.log()
+    assert f"(a checkpoint) gave {loaded} of" in run.log(0)
+    assert "initial weights" not in run.log(1)
+
+
 def test_keras_weights_of_the_same_net_start_a_run(attempts, source, tmp_path: Path) -> None:
     _, trained, model = source
     path = tmp_path / "same.weights.h5"
