@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 from clusterseg.runs.lr_find import Ending, Suggestion
 
@@ -82,12 +83,15 @@ class Curve:
         fall = start - self.smooth_losses[lowest]
         if not fall > max(spread, _LEAST_FALL * abs(start)):
             return "the loss never fell by more than batches differ"
+        # What the loss has come down to so far: after the spike of a single batch it falls steeply,
+        # too, which says nothing about the rate.
+        lows = list(accumulate(self.smooth_losses, min))
         above = start - _BEGUN * fall
-        begin = max(
-            (point for point in range(lowest) if self.smooth_losses[point] >= above), default=0
-        )
+        begin = max((point for point in range(lowest) if lows[point] >= above), default=0)
         minimum = self.smooth_rates[lowest]
-        steepest = self.smooth_rates[min(range(begin, lowest + 1), key=self._slope)]
+        steepest = self.smooth_rates[
+            min(range(begin, lowest + 1), key=lambda point: self._slope(lows, point))
+        ]
         rate = max(min(steepest, minimum / 10), self.smooth_rates[begin])
         return Suggestion(
             learning_rate=rate,
@@ -96,10 +100,10 @@ class Curve:
             minimum=minimum,
         )
 
-    def _slope(self, point: int) -> float:
-        """Of the smoothed loss over the logarithm of the rate."""
-        left, right = max(0, point - _REACH), min(len(self.losses) - 1, point + _REACH)
-        rise = self.smooth_losses[right] - self.smooth_losses[left]
+    def _slope(self, losses: Sequence[float], point: int) -> float:
+        """Of `losses` over the logarithm of the smoothed rate."""
+        left, right = max(0, point - _REACH), min(len(losses) - 1, point + _REACH)
+        rise = losses[right] - losses[left]
         return rise / math.log(self.smooth_rates[right] / self.smooth_rates[left])
 
 

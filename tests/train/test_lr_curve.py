@@ -90,6 +90,20 @@ def test_the_steepest_fall_and_the_minimum_are_found(edge: float, top: float, pa
     assert found.begin < edge < found.minimum
 
 
+@given(st.floats(1e-4, 1e-2), st.floats(0.5, 1.5), st.floats(1, 5))
+def test_a_batch_that_stands_out_moves_nothing_far(
+    edge: float, decades: float, spike: float
+) -> None:
+    """After it the smoothed loss falls more steeply than anywhere else."""
+    loss = valley(edge, fall=1.0)
+    calm, _ = swept(loss)
+    hit = min(RANGE, key=lambda rate: abs(math.log10(rate / edge) - decades))
+    spiked, ended = swept(lambda rate: loss(rate) + (spike if rate == hit else 0))
+    assert ended is not Ending.NOT_FINITE
+    assert 0.5 < suggested(spiked).steepest / suggested(calm).steepest < 2
+    assert 0.5 < suggested(spiked).begin / suggested(calm).begin < 2
+
+
 @given(st.floats(1e-4, 1e-1), PARTS)
 def test_the_unit_of_the_loss_does_not_matter(edge: float, unit: float) -> None:
     loss = valley(edge)
