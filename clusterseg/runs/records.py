@@ -187,6 +187,17 @@ class Checkpoint(_Event, frozen=True, kw_only=True, tag="checkpoint"):
     write_seconds: float = 0.0
 
 
+class NotFinite(_Event, frozen=True, kw_only=True, tag="nan"):
+    """Written by rank 0: loss or gradients of a step were not finite; it has changed nothing.
+
+    `what` is one of loss, gradients; `action` one of skip, rollback, stop.
+    """
+
+    step: int
+    what: str
+    action: str
+
+
 class Stop(_Event, frozen=True, kw_only=True, tag="stop"):
     reason: str
     step: int
@@ -200,7 +211,7 @@ class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
     error: str | None = None
 
 
-Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stop | RankEnd
+Event = RankStart | Steps | Phase | Epoch | Checkpoint | NotFinite | Stop | RankEnd
 
 
 class CheckpointHeader(_Record, frozen=True, kw_only=True):
@@ -211,7 +222,8 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
     was not yet done. `history` holds one entry an epoch, `best` the best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
-    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds.
+    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds. `skipped`
+    are the newest of the steps that changed nothing, because they were not finite.
     """
 
     format: int = 1
@@ -230,4 +242,5 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     history: list[dict[str, float | int | None]] = []
     best: dict[str, float | int | str | None] | None = None
     epoch_sums: dict[str, float] = {}
+    skipped: list[int] = []
     times: dict[str, float] = field(default_factory=dict)

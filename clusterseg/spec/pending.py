@@ -27,7 +27,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
     "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
     "train.initial_weights": (lambda file: file is None, "starting from a file of weights"),
-    "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
     "checkpoint.every": (lambda every: not every.auto, "an interval chosen from measured costs"),
 }
 # The same, of what is there under Slurm alone.

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from clusterseg.runs.checkpoints import checkpoint_name
 from clusterseg.runs.records import CheckpointHeader
 
+_REMEMBERED = 1000  # skipped steps: a header must stay short
+
 
 @dataclass
 class Progress:
@@ -15,7 +17,8 @@ class Progress:
 
     `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
     the epoch in progress. `validated`: the last completed epoch has been. The sums are over the
-    steps of the epoch in progress: of pixel losses, of their weights, of seconds.
+    steps of the epoch in progress: of pixel losses, of their weights, of seconds. `skipped` are
+    the newest of the steps (from 1) that were counted and changed nothing.
     """
 
     epoch: int = 0
@@ -27,6 +30,7 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, float | int | str | None] | None = None
+    skipped: list[int] = field(default_factory=list)
 
     @property
     def val_accuracy(self) -> float:
@@ -50,6 +54,11 @@ class Progress:
             self.epoch += 1
             self.step_in_epoch = 0
             self.validated = False
+
+    def skip(self, *, steps_per_epoch: int) -> None:
+        """A step changed nothing: its batch was read, and it counts as one."""
+        self.skipped = [*self.skipped, self.step + 1][-_REMEMBERED:]
+        self.advance(0.0, 0.0, steps_per_epoch=steps_per_epoch)
 
     def complete_epoch(
         self, val_loss: float | None, val_accuracy: float | None, val_mean_iou: float | None
@@ -90,6 +99,7 @@ class Progress:
             seconds=sums.get("seconds", 0.0),
             history=[dict(entry) for entry in header.history],
             best=dict(header.best) if header.best else None,
+            skipped=list(header.skipped),
         )
 
     def to_header(
@@ -124,6 +134,7 @@ class Progress:
                 "weight_sum": self.weight_sum,
                 "seconds": self.seconds,
             },
+            skipped=self.skipped,
             times=times,
         )
 

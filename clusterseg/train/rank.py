@@ -93,6 +93,7 @@ def _prepare(
     from clusterseg.train.assembly import assemble
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
+    from clusterseg.train.not_finite import left_out
     from clusterseg.train.restoring import restore
     from clusterseg.train.saving import Saver
 
@@ -142,6 +143,9 @@ def _prepare(
         saver=saver,
         events=events,
         stops=stops,
+        left_out=left_out(job.paths, job.claim, communicator)
+        if job.train.on_nan == "rollback"
+        else frozenset(),
     )
 
 

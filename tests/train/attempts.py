@@ -69,6 +69,7 @@ class Attempts:
         *,
         events: Callable[[Path], EventWriter] = EventWriter,
         seed: int = 0,
+        left_out: frozenset[int] = frozenset(),
     ) -> str | None:
         """Claims and runs the next attempt; None if it came to the end, else why it stopped.
 
@@ -100,7 +101,7 @@ class Attempts:
             loop = Loop(
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,
                 progress=progress, communicator=communicator, saver=saver, events=writer,
-                stops=stops or StopAt(10**9),
+                stops=stops or StopAt(10**9), left_out=left_out,
             )  # fmt: skip
             return loop.run()
 
