@@ -8,21 +8,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-main() {
-  local output slurm others=0 waiting=0
-  output=$(mktemp)
-  trap 'rm -f "$output"' EXIT
-  # Neither may take the other's cache of what failed last for its own.
-  pytest -m "slurm and not proof" -o cache_dir=.pytest_cache/slurm "$@" > "$output" 2>&1 &
-  slurm=$!
-  trap 'kill "$slurm" 2> /dev/null || true; rm -f "$output"' EXIT
-  pytest -m "not slurm and not proof" "$@" || others=$?
-  wait "$slurm" || waiting=$?
-  cat "$output"
-  if ((others || waiting)); then
-    echo "failed: the tests without Slurm ended with $others, those on a real Slurm with $waiting" >&2
-    return 1
-  fi
-}
+output=$(mktemp)
+slurm=
+trap 'kill $slurm 2> /dev/null || true; rm -f "$output"' EXIT
 
-main "$@"
+# Neither may take the other's cache of what failed last for its own.
+pytest -m "slurm and not proof" -o cache_dir=.pytest_cache/slurm "$@" > "$output" 2>&1 &
+slurm=$!
+others=0 waiting=0
+pytest -m "not slurm and not proof" "$@" || others=$?
+wait "$slurm" || waiting=$?
+slurm=
+cat "$output"
+if ((others || waiting)); then
+  echo "failed: the tests without Slurm ended with $others, those on a real Slurm with $waiting" >&2
+  exit 1
+fi

@@ -97,6 +97,14 @@ def resume(
     reference: RunArgument,
     *,
     overrides: Overrides = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Go on though the checkpoint differs from the job, in keys that leave its "
+            "tensors as they are.",
+        ),
+    ] = False,
     wait: Wait = False,
     follow: Follow = False,
     timeout: Timeout = None,
@@ -107,9 +115,10 @@ def resume(
 
     A new job in the same run directory, from the last good checkpoint. --set changes the job
     from here on; earlier overrides still hold. A run that is done goes on only with a --set, such
-    as --set train.epochs=N.
+    as --set train.epochs=N. A job that the checkpoint does not fit is refused, with every key.
     """
     from clusterseg.cluster.look import look
+    from clusterseg.submit.fitting import with_force
     from clusterseg.submit.resumption import (
         finish,
         is_unfinished,
@@ -132,12 +141,12 @@ def resume(
         raise ClustersegError(f"{run.root} holds no submission to resume", code="bad-run")
     submitted = None
     if unfinished:
-        if overrides:
+        if overrides or force:
             why = "waits in Slurm's queue, held" if waits_held(snapshot) else "was never started"
             raise ClustersegError(
                 f"{run.run_id} {why}, so that nothing can be changed in it",
                 code="never-started",
-                help="resume it without --set, or submit the changed job as a new run",
+                help="resume it without --set and --force, or submit the changed job as a new run",
             )
         try:
             submitted = finish(snapshot, os.environ, say=note, patience=timeout)
@@ -150,6 +159,7 @@ def resume(
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():
             code = planned_code(submission)
             plan = read_request(submission.job_yaml, every, os.environ, code=code)
+        plan = with_force(plan, snapshot, force=force, say=note)
         for warning in plan.warnings:
             note(f"warning: {warning}")
         text = submission.job_yaml.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,10 +45,11 @@ def format_names() -> list[str]:
     return registry.names(_FORMATS)
 
 
-def class_counts(part: Part, classes: int) -> tuple[int, ...]:
-    """Pixels of each class in all masks of `part`, at the files' size; ignored ones are left out.
+def class_counts(part: Part, classes: int, numbers: Iterable[int] | None = None) -> tuple[int, ...]:
+    """Pixels of each class in the masks of `part`, at the files' size; ignored ones are left out.
 
-    Reads every mask (8 at a time); raises ClustersegError as `read_labels` does.
+    Reads every mask, or those of the samples `numbers` (8 at a time); raises ClustersegError as
+    `read_labels` does.
     """
 
     def count(number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -56,6 +58,6 @@ def class_counts(part: Part, classes: int) -> tuple[int, ...]:
 
     total = np.zeros(classes, np.int64)
     with ThreadPoolExecutor(8) as pool:
-        for counts in pool.map(count, range(len(part))):
+        for counts in pool.map(count, range(len(part)) if numbers is None else numbers):
             total += counts
     return tuple(int(n) for n in total)

@@ -78,6 +78,56 @@ class Upsample(layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("clusterseg")
+class Dropout(layers.Layer):  # type: ignore[misc]
+    """Dropout whose mask belongs to the picture, not to the batch that it came in.
+
+    The state of its seed generator is (key, first): picture i of the batch is masked by numbers
+    drawn from (key, first + i), and the next batch begins behind this one. Whoever sets `first` to
+    the place of the batch among those of all ranks gets the same masks however many ranks, and
+    however many pieces of a batch, there are. Keras' own draws one mask for the whole batch.
+    """
+
+    def __init__(self, rate: float, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.rate = float(rate)
+        self.seed_generator = keras.random.SeedGenerator()
+        self.supports_masking = True
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        pass  # it has no weights
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return x
+        state = self.seed_generator.state
+        key, first = tf.unstack(tf.convert_to_tensor(state.value))
+        count = tf.shape(x)[0]
+        state.assign(tf.stack([key, first + tf.cast(count, first.dtype)]))
+        scale = tf.cast(_drawn(x, key, first) >= self.rate, x.dtype) / (1 - self.rate)
+        return x * scale
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
+
+
+def _drawn(x: tf.Tensor, key: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """float32 in [0, 1), of the shape of `x`: each picture's own."""
+
+    def of_picture(place: tf.Tensor) -> tf.Tensor:
+        # Named: the default algorithm differs between devices.
+        seed = tf.stack([key, first + place])
+        return tf.random.stateless_uniform(tf.shape(x)[1:], seed, alg="philox")
+
+    if x.shape[0] is None:
+        places = tf.range(tf.cast(tf.shape(x)[0], first.dtype))
+        return tf.map_fn(of_picture, places, fn_output_signature=tf.float32)
+    return tf.stack([of_picture(tf.cast(place, first.dtype)) for place in range(x.shape[0])])
+
+
+@keras.saving.register_keras_serializable("clusterseg")
 class PyramidPool(layers.Layer):  # type: ignore[misc]
     """Adaptive average pooling to `bins` x `bins` cells, for any height and width.
 

@@ -162,7 +162,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
     `time_limit` is in seconds. `code` is set for `code: snapshot`; `directory` then lies in the
-    run directory's copy.
+    run directory's copy. `force`: go on from a checkpoint that differs from the job where that
+    makes sense to who asked for it (`clusterseg.runs.fit`).
     """
 
     name: str
@@ -191,3 +192,4 @@ class Plan(Struct, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None
+    force: bool = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,21 @@ _DTYPE_BYTES = {
 
 
 class CheckpointError(ClustersegError):
-    """A checkpoint that cannot be used; the message names the file and what is wrong."""
+    """A checkpoint that cannot be used; the message names the file and what is wrong.
 
-    def __init__(self, message: str, *, code: str = "bad-checkpoint", help: str | None = None):
+    `details` are all the single faults, where the message has room for some of them only.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "bad-checkpoint",
+        help: str | None = None,
+        details: Sequence[str] = (),
+    ) -> None:
         super().__init__(message, code=code, help=help, exit_code=ExitCode.FAILED)
+        self.details = tuple(details)
 
 
 @dataclass(frozen=True)

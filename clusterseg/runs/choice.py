@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +22,7 @@ from clusterseg.runs.checkpoints import (
     reject,
     remove_temporaries,
 )
+from clusterseg.runs.fit import Difference, Fits, fits_all, mismatch
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
 
@@ -39,7 +40,7 @@ class Choice(NamedTuple):
     messages: list[str]
 
 
-def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
+def newest_acceptable(paths: RunPaths, previous: Claim | None, fits: Fits = fits_all) -> Choice:
     """Chooses what the attempt after `previous` resumes from, and tidies what counts no more.
 
     Call it only when attempt `previous` is known to have ended. The newest candidate is
@@ -47,6 +48,10 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
     attempts up to `previous` that no claim accepts are moved there too, and unfinished
     temporary files of theirs are removed. Files of later attempts are left alone: somebody
     else holds the next claim. Raises CheckpointError if there were checkpoints but none is good.
+
+    `fits` says whether a good one is of this job. Of another job beside one that fits, it has
+    strayed in here and is set aside as well; if none fits, it is the job that has changed:
+    nothing more is moved, and the CheckpointError (`checkpoint-mismatch`) names the differences.
     """
     messages: list[str] = []
     if previous is None:
@@ -74,6 +79,7 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
             why = f"no claim accepts it (attempt {info.header.attempt})"
             set_aside(info.path, why, info.sha256)
 
+    strangers: list[tuple[CheckpointInfo, Sequence[Difference]]] = []
     while candidates:
         newest = candidates[-1]
         try:
@@ -82,8 +88,18 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None) -> Choice:
             bad += 1
             set_aside(newest.path, error.message)
             candidates.pop()
-        else:
-            return Choice(newest, {one.name: one.sha256 for one in candidates}, messages)
+            continue
+        differ = fits(newest.header)
+        if differ:
+            strangers.append((newest, differ))
+            candidates.pop()
+            continue
+        for stranger, found in strangers:
+            why = "it is of another job: " + "; ".join(map(str, found))
+            set_aside(stranger.path, why, stranger.sha256)
+        return Choice(newest, {one.name: one.sha256 for one in candidates}, messages)
+    if strangers:
+        raise mismatch(strangers[0][0].name, strangers[0][1])
     missing = sorted(name for name in previous.accepted if not (paths.checkpoints / name).exists())
     if bad or missing:
         gone = [f"{name} is missing" for name in missing if not _mentions(messages, name)]

@@ -22,6 +22,7 @@ from clusterseg.runs import files
 from clusterseg.runs.attempts import Attempt, iter_attempts, last_attempt
 from clusterseg.runs.choice import newest_acceptable
 from clusterseg.runs.control import StopReason, read_stop
+from clusterseg.runs.fit import Fits, fits_all
 from clusterseg.runs.paths import AttemptPaths, RunPaths
 from clusterseg.runs.records import Claim, End
 from clusterseg.runs.takeover import (
@@ -54,13 +55,19 @@ __all__ = [
 
 
 def claim_next(
-    paths: RunPaths, wanted: Wanted, witness: Witness, patience: Patience | None = None
+    paths: RunPaths,
+    wanted: Wanted,
+    witness: Witness,
+    patience: Patience | None = None,
+    *,
+    fits: Fits = fits_all,
 ) -> Claim | None:
     """Claims the next attempt; None if another process holds the run: touch nothing, exit 0.
 
-    Waits as long as an earlier holder may still write. Raises CheckpointError if there are
-    checkpoints but no good one, ClustersegError for a damaged claim, OSError if the directory
-    can't be read or written; nothing is claimed then.
+    Waits as long as an earlier holder may still write. `fits` says which checkpoints are of this
+    job (`newest_acceptable`). Raises CheckpointError if there are checkpoints but no good one that
+    fits, ClustersegError for a damaged claim, OSError if the directory can't be read or written;
+    nothing is claimed then.
     """
     patience = patience or Patience()
     while True:
@@ -73,7 +80,7 @@ def claim_next(
                 return None
             witness.clean_up(previous)
         beat = beat_of(paths, previous)
-        choice = newest_acceptable(paths, previous)
+        choice = newest_acceptable(paths, previous, fits)
         for message in choice.messages:
             witness.say(message)
         if previous is not None and woke(paths, previous, beat, witness):

@@ -180,6 +180,20 @@ class RunPaths:
         return self.root / "summary.png"
 
     @property
+    def curves(self) -> Path:
+        """A row an epoch, as the training goes on."""
+        return self.root / "curves.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, one an attempt."""
+        return self.root / "tensorboard"
+
+    def board_file(self, attempt: int) -> Path:
+        # TensorBoard takes what has "tfevents" in its name, in the order of the names.
+        return self.tensorboard / f"events.out.tfevents.attempt-{attempt:06d}"
+
+    @property
     def evaluation(self) -> Path:
         """Scores of checkpoints, as `evaluate` found them."""
         return self.root / "evaluation.json"

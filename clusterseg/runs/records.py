@@ -198,6 +198,16 @@ class NotFinite(_Event, frozen=True, kw_only=True, tag="nan"):
     action: str
 
 
+class Stragglers(_Event, frozen=True, kw_only=True, tag="stragglers"):
+    """Written by rank 0 after an epoch in which ranks computed slowly: `scores` are theirs, by
+    rank; `seconds_per_step` is the quickest rank's median."""
+
+    epoch: int
+    step: int
+    seconds_per_step: float = 0.0
+    scores: dict[str, float] = {}
+
+
 class Stop(_Event, frozen=True, kw_only=True, tag="stop"):
     reason: str
     step: int
@@ -211,7 +221,7 @@ class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
     error: str | None = None
 
 
-Event = RankStart | Steps | Phase | Epoch | Checkpoint | NotFinite | Stop | RankEnd
+Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stragglers | NotFinite | Stop | RankEnd
 
 
 class CheckpointHeader(_Record, frozen=True, kw_only=True):
@@ -222,8 +232,8 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
     was not yet done. `history` holds one entry an epoch, `best` the best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
-    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds. `skipped`
-    are the newest of the steps that changed nothing, because they were not finite.
+    `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds; with them the
+    learning_rate of the last step. `skipped` are the newest of the steps that changed nothing.
     """
 
     format: int = 1

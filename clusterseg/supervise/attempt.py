@@ -18,6 +18,7 @@ from clusterseg.cluster.slurm.configuration import present_cluster
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
+from clusterseg.runs.fit import fits_of
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, State
 from clusterseg.supervise.between import Between
@@ -95,6 +96,7 @@ class _Supervisor:
         fence: Fence,
     ) -> None:
         self._opening, self._run, self._plan = opening, opening.run, opening.plan
+        self._fits = fits_of(self._plan.spec.train, force=self._plan.force)
         self._environ, self._timing = environ, timing
         self._wakeups, self._fence = wakeups, fence
         self._journal = Journal()
@@ -121,7 +123,9 @@ class _Supervisor:
         self._between.hear(self._scheduler.begin())
         while True:
             try:
-                claim = claim_next(self._run, self._wanted(), self._witness, self._timing.patience)
+                claim = claim_next(
+                    self._run, self._wanted(), self._witness, self._timing.patience, fits=self._fits
+                )
             except Interrupted as interrupted:
                 return self._leave_unclaimed(interrupted.number)
             if claim is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from clusterseg.data import Dataset, class_counts, open_dataset
 from clusterseg.errors import ClustersegError, ExitCode
@@ -96,7 +96,8 @@ def assemble(spec: TrainSpec, communicator: Communicator, *, flags: int, threads
 def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator) -> Loss:
     if spec.loss.class_weights != "balanced":
         return build_loss(spec.loss, classes)
-    # Every mask is read for this: by one rank for all.
-    own = class_counts(dataset.train, classes) if communicator.rank == 0 else ()
-    counts = json.loads(communicator.broadcast_text(json.dumps(own)))
-    return build_loss(spec.loss, classes, class_counts=counts)
+    # Every mask is read for this: by each rank its share.
+    share = range(communicator.rank, len(dataset.train), communicator.size)
+    own = class_counts(dataset.train, classes, share)
+    counts = communicator.sum(np.asarray(own, np.int64))
+    return build_loss(spec.loss, classes, class_counts=[int(count) for count in counts])

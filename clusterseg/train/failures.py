@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
 
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.checkpoint_file import CheckpointError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -18,6 +23,41 @@ class TrainingError(ClustersegError):
     def __init__(self, message: str, *, code: str, agreed: bool, help: str | None = None) -> None:
         super().__init__(message, code=code, help=help, exit_code=ExitCode.FAILED)
         self.agreed = agreed
+
+
+class FailureKind(Enum):
+    """Why a save failed. OTHER: a mistake, or no memory."""
+
+    DISK_FULL = auto()
+    IO = auto()
+    NOT_FINITE = auto()
+    SUPERSEDED = auto()
+    OTHER = auto()
+
+
+@dataclass(frozen=True)
+class SaveFailure:
+    """A save that failed; `message` begins with its cause where that has a name."""
+
+    kind: FailureKind
+    message: str
+
+
+def save_failure(error: BaseException, step: int) -> SaveFailure:
+    """What kept the state after `step` from being saved."""
+    if isinstance(error, OSError):
+        kind = FailureKind.DISK_FULL if error.errno in _FULL else FailureKind.IO
+        return SaveFailure(kind, describe_os_error(error, f"saving step {step}"))
+    kinds = {"not-finite": FailureKind.NOT_FINITE, "superseded": FailureKind.SUPERSEDED}
+    code = error.code if isinstance(error, CheckpointError) else ""
+    return SaveFailure(kinds.get(code, FailureKind.OTHER), one_line(error))
+
+
+def warn(text: str) -> None:
+    """A line for the rank's log, which may stand on the very disk that is full."""
+    with suppress(OSError):
+        sys.stderr.write(f"warning: {text}\n")
+        sys.stderr.flush()
 
 
 def describe_os_error(error: OSError, doing: str) -> str:

@@ -20,7 +20,8 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True)
 class RankJob:
-    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo."""
+    """One rank of one attempt. `communicator` is what the plan chose: horovod, mpi or solo;
+    `force` goes on from a checkpoint that differs where that makes sense."""
 
     paths: RunPaths
     attempt: AttemptPaths
@@ -30,6 +31,7 @@ class RankJob:
     communicator: str
     place: RankPlace
     stop_file: Path
+    force: bool = False
 
 
 class _PlanPart(msgspec.Struct):
@@ -37,6 +39,7 @@ class _PlanPart(msgspec.Struct):
 
     communicator: str
     spec: JobSpec
+    force: bool = False
 
 
 def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
@@ -72,6 +75,7 @@ def read_job(run_dir: Path, environ: Mapping[str, str]) -> RankJob:
         communicator=plan.communicator,
         place=place,
         stop_file=Path(stop_file) if stop_file else paths.stop_file(claim.attempt),
+        force=plan.force,
     )
 
 

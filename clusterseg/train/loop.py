@@ -15,23 +15,27 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.records import Epoch, Phase
+from clusterseg.runs.records import Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
 from clusterseg.train import not_finite, wishes
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.board.points import iou_by_class
+from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.feeding import feed, validation_batches
-from clusterseg.train.progress import Progress
-from clusterseg.train.sampling import training_indices
+from clusterseg.train.progress import Progress, epoch_event
+from clusterseg.train.sampling import images_in_steps, training_indices
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.stragglers import StragglerWatch
 from clusterseg.train.validation import validate
 from clusterseg.train.windows import Windows
 
 _WINDOW_SECONDS = 1.0
+_CHECK_SECONDS = 300.0  # the longest time that ranks may differ unnoticed
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Loop:
         events: EventWriter,
         stops: StopSources,
         left_out: frozenset[int] = frozenset(),
+        scribe: Scribe | None = None,
     ) -> None:
         self._spec = spec
         self._every = checkpoint.every
@@ -72,12 +77,16 @@ class Loop:
         self._events = events
         self._stops = stops
         self._left_out = left_out
+        self.scribe = scribe
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
         self._rate_scale = rate_scale(spec.optimizer, communicator.size)
         self._agreed_stop = [False] * len(SOURCES)
-        self._saved = (progress.step, progress.validated)
+        self._resumed = (progress.step, progress.validated)
+        self._give_up = False
         self._first_step = True
+        self._checked = time.monotonic()
+        self._stragglers = StragglerWatch(communicator, events)
 
     def run(self) -> str | None:
         """None if the training is done, else why it stopped, with everything saved.
@@ -90,10 +99,15 @@ class Loop:
         finished = not self._stop_agreed() and self._epochs()
         if finished:
             self._check_agreement("at the end")
-            return None
-        if self._saved != (self.progress.step, self.progress.validated):
-            self._save()
-        return self._stops.reason(self._agreed_stop)
+        if self._resumed != (self.progress.step, self.progress.validated):
+            if not finished:
+                self._check_agreement(f"after step {self.progress.step}", quick=True)
+            self._saver.save(self.progress)
+        return None if finished else self._stops.reason(self._agreed_stop)
+
+    def settle(self) -> None:
+        """To be called when `run` failed: what was saved before is not to be lost with it."""
+        self._saver.settle()
 
     def _epochs(self) -> bool:
         """False if the ranks agreed to stop."""
@@ -112,8 +126,10 @@ class Loop:
             wants_save = self._step(batch)
             if any(self._agreed_stop):
                 return False
+            if self._give_up:
+                self._saver.give_up()
             if wants_save and self.progress.epoch == epoch:  # an epoch's end is saved anyway
-                self._save()
+                self._saver.begin(self.progress)
         return True
 
     def _step(self, batch: _Batch) -> bool:
@@ -131,36 +147,48 @@ class Loop:
             agreed = self._leave_out(batch)
         else:
             agreed = self._train_on(batch, rate)
-        self._agreed_stop = agreed.stops
+        self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
-        if self._first_step or agreed.cut or save or at_end or any(agreed.stops):
+        ends = at_end or agreed.give_up or any(agreed.stops)
+        if self._first_step or agreed.cut or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
+            progress.learning_rate = rate
             # Before any save: a kill in it must not lose the record of steps that it made durable.
             self._events.write(event)
+            self._stragglers.add(event)
+            if self.scribe:
+                self.scribe.window(event)
         self._first_step = False
+        if agreed.check or (save and not at_end):  # an epoch's end checks by itself
+            self._check_agreement(f"after step {progress.step}", quick=True)
         return save
 
     def _train_on(self, batch: _Batch, rate: float) -> wishes.Agreed:
-        progress, rank = self.progress, self._communicator.rank
+        progress, leads = self.progress, self._communicator.rank == 0
         outcome = self._assembly.train_step(
             batch.images,
             batch.labels,
             real=batch.real,
             learning_rate=rate,
             seeds=generator_seeds(
-                self._spec.seed, progress.step, rank, len(self._assembly.state.generators)
+                self._spec.seed,
+                progress.step,
+                self._communicator.rank * self._spec.batch_size,
+                len(self._assembly.state.generators),
             ),
             flags=self._wishes(),
         )
+        sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
         if outcome.finite:
-            sums = (outcome.loss_sum, outcome.weight_sum)
             progress.advance(*sums, steps_per_epoch=self._assembly.steps_per_epoch)
         else:
-            sums = (0.0, 0.0)
-            self._not_finite(outcome.loss_sum)
+            not_finite.meet(
+                self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads
+            )
+            progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
         self._windows.add(
             images=batch.real,
             wait_data=batch.waited,
@@ -169,18 +197,6 @@ class Loop:
             weight_sum=sums[1],
         )
         return wishes.unpack(outcome.flags)
-
-    def _not_finite(self, loss_sum: float) -> None:
-        """Counts the step as skipped; raises TrainingError, agreed, if that is not to be."""
-        progress, rank = self.progress, self._communicator.rank
-        step = progress.step + 1
-        action = not_finite.decide(self._spec.on_nan, step, progress.skipped)
-        event = not_finite.event_of(step, loss_sum, action, rank)
-        if rank == 0:
-            self._events.write(event)
-        if action is not not_finite.OnNan.SKIP:
-            raise not_finite.error_of(event)
-        progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
 
     def _leave_out(self, batch: _Batch) -> wishes.Agreed:
         """What a step agrees on, asked for outside of one."""
@@ -193,7 +209,7 @@ class Loop:
         """Validates and saves; False if the ranks agreed to stop before the end of it."""
         progress = self.progress
         self._windows.leave()
-        val_loss = val_accuracy = val_mean_iou = None
+        val_loss = val_accuracy = val_mean_iou = iou = None
         if len(self._assembly.dataset.validation):
             result = validate(
                 validation_batches(
@@ -206,30 +222,46 @@ class Loop:
                 self._communicator,
                 classes=self._assembly.classes,
                 stop_agreed=self._stop_agreed,
+                look=self.scribe.look(progress.epoch) if self.scribe else None,
             )
             if result is None:
                 return False
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
-        entry = progress.complete_epoch(val_loss, val_accuracy, val_mean_iou)
+            iou = iou_by_class(self._assembly.dataset.class_names, result.iou)
+        entry = progress.complete_epoch(
+            val_loss, val_accuracy, val_mean_iou, images=self._images_of_epoch(), iou=iou
+        )
         rested = self._windows.enter()
         rank = self._communicator.rank
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
-            self._events.write(Epoch(t=time.time(), rank=0, **entry))  # type: ignore[arg-type]
-        self._check_agreement(f"after epoch {progress.epoch}")
-        self._save()
+            self._events.write(epoch_event(entry, time.time()))
+        if self.scribe:
+            self.scribe.epoch(progress.history)
+        self._stragglers.compare(epoch=progress.epoch, step=progress.step)
+        self._check_agreement(f"after epoch {progress.epoch}", quick=True)
+        self._saver.begin(progress)
         return True
 
-    def _save(self) -> None:
-        self._saver.save(self.progress)
-        self._saved = (self.progress.step, self.progress.validated)
+    def _images_of_epoch(self) -> int:
+        """Read by all ranks in the epoch just completed."""
+        steps = self._assembly.steps_per_epoch
+        return images_in_steps(
+            1,
+            steps,
+            steps_per_epoch=steps,
+            count=len(self._assembly.dataset.train),
+            global_batch=self._spec.batch_size * self._communicator.size,
+        )
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
         every = self._every.seconds
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         save = leads and every is not None and self._saver.seconds_since_save >= every
-        return wishes.pack(self._stops.flags(), cut=cut, save=save)
+        check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
+        give_up = self._saver.poll()
+        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check, give_up=give_up)
 
     def _stop_agreed(self) -> bool:
         """Asks all ranks, outside of a step."""
@@ -237,10 +269,11 @@ class Loop:
         self._agreed_stop = [bool(flag) for flag in agreed]
         return any(self._agreed_stop)
 
-    def _check_agreement(self, when: str) -> None:
+    def _check_agreement(self, when: str, *, quick: bool = False) -> None:
+        self._checked = time.monotonic()
         if self._communicator.size == 1:
             return
-        problem = check_agreement(self._assembly.state, self._communicator, when)
+        problem = check_agreement(self._assembly.state, self._communicator, when, quick=quick)
         if problem:
             raise TrainingError(
                 f"diverged: {problem}",

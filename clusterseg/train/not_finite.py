@@ -13,11 +13,12 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from clusterseg.runs.attempts import Attempt, iter_attempts
-from clusterseg.runs.eventlog import iter_events
+from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, Event, NotFinite
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
+from clusterseg.train.progress import Progress
 
 MOST_IN_A_ROW = 10  # steps: more are no accident of the data
 
@@ -45,21 +46,28 @@ def decide(on_nan: str, step: int, skipped: Sequence[int]) -> OnNan:
     return OnNan.SKIP if row < MOST_IN_A_ROW else OnNan.STOP
 
 
-def event_of(step: int, loss_sum: float, action: OnNan, rank: int) -> NotFinite:
-    """The event that tells of it. `gradients` are, here, batch-norm statistics too."""
-    what = "gradients" if math.isfinite(loss_sum) else "loss"
-    return NotFinite(t=time.time(), rank=rank, step=step, what=what, action=action)
+def meet(
+    on_nan: str, progress: Progress, loss_sum: float, events: EventWriter, *, leads: bool
+) -> None:
+    """The step after `progress` was not finite, its loss sum was `loss_sum`: says so.
 
-
-def error_of(event: NotFinite) -> TrainingError:
-    """What ends all ranks for it."""
-    message = f"nan: the {event.what} of step {event.step} is not finite"
-    if event.action == OnNan.ROLLBACK:
+    Returns if it is to be skipped, else raises TrainingError, on all ranks; `leads`: on this one
+    the event is written.
+    """
+    step = progress.step + 1
+    action = decide(on_nan, step, progress.skipped)
+    what = "gradients" if math.isfinite(loss_sum) else "loss"  # or the statistics
+    if leads:
+        events.write(NotFinite(t=time.time(), rank=0, step=step, what=what, action=action))
+    if action is OnNan.SKIP:
+        return
+    message = f"nan: the {what} of step {step} {'are' if what == 'gradients' else 'is'} not finite"
+    if action is OnNan.ROLLBACK:
         help = "the next attempt goes on from the last checkpoint and leaves this step out"
         message += ": back to the last checkpoint"
     else:
         help = "lower the learning rate or add warm-up; the step has changed nothing"
-    return TrainingError(message, code="nan", agreed=True, help=help)
+    raise TrainingError(message, code="nan", agreed=True, help=help)
 
 
 def rolled_back(events: Iterable[Event]) -> set[int]:

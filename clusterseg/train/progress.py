@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clusterseg.runs.checkpoints import checkpoint_name
-from clusterseg.runs.records import CheckpointHeader
+from clusterseg.runs.records import CheckpointHeader, Epoch
 
 _REMEMBERED = 1000  # skipped steps: a header must stay short
 
@@ -17,8 +18,9 @@ class Progress:
 
     `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
     the epoch in progress. `validated`: the last completed epoch has been. The sums are over the
-    steps of the epoch in progress: of pixel losses, of their weights, of seconds. `skipped` are
-    the newest of the steps (from 1) that were counted and changed nothing.
+    steps of the epoch in progress: of pixel losses, of their weights, of seconds.
+    `learning_rate` is that of the last step whose window was closed. `skipped` are the newest of
+    the steps (from 1) that were counted and changed nothing.
     """
 
     epoch: int = 0
@@ -28,6 +30,7 @@ class Progress:
     loss_sum: float = 0.0
     weight_sum: float = 0.0
     seconds: float = 0.0
+    learning_rate: float | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, float | int | str | None] | None = None
     skipped: list[int] = field(default_factory=list)
@@ -61,9 +64,19 @@ class Progress:
         self.advance(0.0, 0.0, steps_per_epoch=steps_per_epoch)
 
     def complete_epoch(
-        self, val_loss: float | None, val_accuracy: float | None, val_mean_iou: float | None
+        self,
+        val_loss: float | None,
+        val_accuracy: float | None,
+        val_mean_iou: float | None,
+        *,
+        images: int = 0,
+        iou: Mapping[str, float] | None = None,
     ) -> dict[str, float | int | None]:
-        """The epoch's validation is done: adds its entry to the history and returns it."""
+        """The epoch's validation is done: adds its entry to the history and returns it.
+
+        `images`: how many all ranks read in it; `iou`: names `iou/<class>` and values. Both
+        are flat in the entry, so that every clusterseg can read it.
+        """
         entry: dict[str, float | int | None] = {
             "epoch": self.epoch,
             "step": self.step,
@@ -72,6 +85,9 @@ class Progress:
             "val_accuracy": finite(val_accuracy),
             "val_mean_iou": finite(val_mean_iou),
             "seconds": self.seconds,
+            "learning_rate": self.learning_rate,
+            "images_per_second": images / self.seconds if images and self.seconds else None,
+            **{name: finite(value) for name, value in (iou or {}).items()},
         }
         self.history.append(entry)
         self.validated = True
@@ -97,6 +113,7 @@ class Progress:
             loss_sum=sums.get("loss_sum", 0.0),
             weight_sum=sums.get("weight_sum", 0.0),
             seconds=sums.get("seconds", 0.0),
+            learning_rate=sums.get("learning_rate"),
             history=[dict(entry) for entry in header.history],
             best=dict(header.best) if header.best else None,
             skipped=list(header.skipped),
@@ -127,16 +144,23 @@ class Progress:
             world_size=world_size,
             identity=identity,
             schedule=schedule,
-            history=self.history,
+            history=list(self.history),  # the header is written while the training goes on
             best=self.best,
             epoch_sums={
                 "loss_sum": self.loss_sum,
                 "weight_sum": self.weight_sum,
                 "seconds": self.seconds,
+                **({} if self.learning_rate is None else {"learning_rate": self.learning_rate}),
             },
             skipped=self.skipped,
             times=times,
         )
+
+
+def epoch_event(entry: Mapping[str, float | int | None], t: float) -> Epoch:
+    """The event that says the same as an entry of the history, but for what curves.csv adds."""
+    names = ("epoch", "step", "loss", "val_loss", "val_accuracy", "val_mean_iou", "seconds")
+    return Epoch(t=t, rank=0, **{name: entry[name] for name in names})  # type: ignore[arg-type]
 
 
 def finite(value: float | None) -> float | None:

@@ -23,6 +23,7 @@ from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line
 from clusterseg.train.job import RankJob, read_job
 from clusterseg.train.stopping import StopSources
+from clusterseg.train.watchdog import WatchedEvents
 
 if TYPE_CHECKING:
     from clusterseg.train.communicator import Communicator
@@ -42,7 +43,7 @@ def run(run_dir: Path) -> int:
     faulthandler.register(signal.SIGQUIT, all_threads=True)  # a look into a rank that hangs
     stops = StopSources(job.stop_file)
     stops.install()
-    with EventWriter(job.attempt.events(job.place.rank)) as events:
+    with WatchedEvents(job.attempt.events(job.place.rank)) as events:
         return train(job, events, stops)
 
 
@@ -65,6 +66,8 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         events.write(RankEnd(t=time.time(), rank=job.place.rank, status=status, step=step))
     except BaseException as error:
         _report(error)
+        if loop is not None:
+            loop.settle()
         with suppress(OSError):  # a full disk: the log may have more luck
             events.write(
                 RankEnd(
@@ -78,9 +81,11 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
         if communicator is not None:
             if not (isinstance(error, TrainingError) and error.agreed):
                 communicator.abort(ExitCode.FAILED)  # the others wait for this rank in vain
+            _finish_curves(loop)
             communicator.close()
         return ExitCode.FAILED
     # Together: the launcher ends the other ranks as soon as one ends with a code that is not 0.
+    _finish_curves(loop)
     stops.ignore()
     communicator.close()
     return ExitCode.OK if reason is None else ExitCode.STOPPED
@@ -91,6 +96,7 @@ def _prepare(
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
+    from clusterseg.train.board.scribe import start_scribe
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
     from clusterseg.train.not_finite import left_out
@@ -113,6 +119,7 @@ def _prepare(
         communicator,
         identity=assembly.identity,
         global_batch=global_batch,
+        force=job.force,
     )
     events.write(
         Phase(t=time.time(), rank=rank, name="restore", seconds=time.perf_counter() - began)
@@ -146,7 +153,15 @@ def _prepare(
         left_out=left_out(job.paths, job.claim, communicator)
         if job.train.on_nan == "rollback"
         else frozenset(),
+        scribe=(
+            start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
+        ),
     )
+
+
+def _finish_curves(loop: Loop | None) -> None:
+    if loop is not None and loop.scribe is not None:
+        loop.scribe.close()
 
 
 def _rank_start(job: RankJob) -> RankStart:

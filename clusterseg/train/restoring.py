@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
 from clusterseg.runs.checkpoint_file import read_verified
@@ -31,23 +33,33 @@ def restore(
     *,
     identity: dict[str, str],
     global_batch: int,
+    force: bool = False,
 ) -> Progress:
     """Loads the claimed checkpoint on rank 0 and gives its state to all; without one the fresh
     weights of rank 0.
 
     Rank 0 alone reads, so that a thousand ranks don't. Raises TrainingError on all ranks if the
-    file is damaged or does not fit the job; every difference is named.
+    file is damaged or does not fit the job; every difference is named. With `force`, those with
+    which it makes sense to go on are warnings in rank 0's log.
     """
     answer = _Answer()
     if communicator.rank == 0 and claim.resume_from is not None:
         try:
             answer = _Answer(
                 header=_load(
-                    paths, claim, claim.resume_from, state, identity, global_batch=global_batch
+                    paths,
+                    claim,
+                    claim.resume_from,
+                    state,
+                    identity,
+                    global_batch=global_batch,
+                    force=force,
                 )
             )
         except CheckpointError as error:
             answer = _Answer(error=error.message, help=error.help)
+            for line in error.details:  # the message of a large model shows some of them
+                sys.stderr.write(f"{claim.resume_from}: {line}\n")
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
     answer = msgspec.json.decode(text, type=_Answer)
     if answer.error:
@@ -66,12 +78,15 @@ def _load(
     identity: dict[str, str],
     *,
     global_batch: int,
+    force: bool,
 ) -> CheckpointHeader:
     layout, data = read_verified(paths.checkpoints / name, claim.accepted.get(name))
     if layout.header.step != claim.resume_step:
         raise CheckpointError(
             f"{name} is of step {layout.header.step}, the claim says {claim.resume_step}"
         )
-    check_fits(name, layout.header, identity, global_batch=global_batch)
+    passed = check_fits(name, layout.header, identity, global_batch=global_batch, force=force)
+    for one in passed:
+        sys.stderr.write(f"warning: --force: {one} ({name})\n")
     state.load(name, layout, data)
     return layout.header

@@ -62,3 +62,12 @@ def validation_indices(*, count: int, batch: int, rank: int, world_size: int) ->
         rank=rank,
         world_size=world_size,
     )
+
+
+def images_in_steps(
+    first: int, last: int, *, steps_per_epoch: int, count: int, global_batch: int
+) -> int:
+    """Images, without padding, that all ranks read in the steps `first` to `last` (from 1, over
+    the whole run)."""
+    in_epoch = ((step - 1) % steps_per_epoch for step in range(first, last + 1))
+    return sum(max(0, min(global_batch, count - global_batch * step)) for step in in_epoch)

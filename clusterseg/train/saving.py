@@ -1,36 +1,52 @@
-"""Saves checkpoints: rank 0 writes and prunes, all ranks learn how it went."""
+"""Saves checkpoints while the training goes on: rank 0 copies, and a thread of it writes.
+
+Only the copy is in the way of a step. What becomes of the file shows later: rank 0 looks after
+each step (`poll`), and what the others must know travels as a wish of it in the next reduction,
+or is told by `save`, which all ranks call at the same place.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
+import traceback
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
 
-from clusterseg.runs.checkpoints import (
-    CheckpointError,
-    commit_checkpoint,
-    counting_checkpoints,
-    superseded,
-)
-from clusterseg.runs.claims import is_superseded, may_prune
+from clusterseg.runs.checkpoint_file import Tensor
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.files import make_private_dir
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Checkpoint, Claim, Phase
+from clusterseg.runs.records import Checkpoint, CheckpointHeader, Claim, Phase
 from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError, describe_os_error
-from clusterseg.train.keep import to_delete
+from clusterseg.train.failures import FailureKind, SaveFailure, TrainingError, save_failure, warn
 from clusterseg.train.progress import Progress
-from clusterseg.train.state import TrainState, not_finite
+from clusterseg.train.snapshot import Snapshot
+from clusterseg.train.state import TrainState
+from clusterseg.train.store import CheckpointStore, Written
+from clusterseg.train.writer import Writer
 
-_CAUSES = ("disk full:", "i/o error:", "nan:")
+_CAUSES = ("disk full:", "i/o error:", "nan:", "out of memory:")
+_LAST_WRITE = 120.0  # seconds for the write under way when the attempt fails
+
+
+@dataclass
+class _Save:
+    """One save on its way: `place` in the run, what is written, seconds it held a step up."""
+
+    place: tuple[int, bool]
+    name: str
+    header: CheckpointHeader
+    tensors: list[Tensor]
+    blocked: float
 
 
 class Saver:
-    """`save` is called by all ranks at the same step; it returns when the file is durable.
+    """All ranks call `begin`, `save` and `give_up` at the same steps; only rank 0 writes.
 
-    `fixed` are the parts of the header that are the same in all checkpoints of the attempt.
+    The other parameters are the parts of the header that are the same in all checkpoints of the
+    attempt.
     """
 
     def __init__(
@@ -47,61 +63,78 @@ class Saver:
         identity: dict[str, str],
         schedule: dict[str, float | int | str],
     ) -> None:
-        self._paths = paths
         self._claim = claim
-        self._spec = spec
-        self._state = state
         self._communicator = communicator
         self._events = events
         self._seed = seed
         self._global_batch = global_batch
         self._identity = identity
         self._schedule = schedule
-        self._own = set(claim.accepted)
+        self._snapshot = Snapshot(state)
+        self._store = CheckpointStore(paths, claim, spec)
+        self._writer: Writer[Written | None] = Writer()
+        self._save: _Save | None = None
+        self._durable: tuple[int, bool] | None = None
         self._last_write = 0.0
         self._last_time = time.monotonic()
+        self._problem = ""
+        if communicator.rank == 0:
+            self._writer.start(self._snapshot.prepare)
 
     @property
     def seconds_since_save(self) -> float:
-        """On this rank's clock; since the attempt's start if there was none."""
+        """On this rank's clock since the last one was begun, or since the attempt's start."""
         return time.monotonic() - self._last_time
 
-    def save(self, progress: Progress) -> None:
-        """Raises TrainingError on all ranks alike if it could not be saved on rank 0."""
-        begin = time.perf_counter()
-        problem = ""
-        if self._communicator.rank == 0:
-            try:
-                self._write(progress, begin)
-            except OSError as error:
-                problem = describe_os_error(error, f"saving step {progress.step}")
-            except CheckpointError as error:
-                problem = error.message
-        problem = self._communicator.broadcast_text(problem)
-        self._last_time = time.monotonic()
-        if problem:
-            raise TrainingError(
-                problem if problem.startswith(_CAUSES) else f"save: {problem}",
-                code="save-failed",
-                agreed=True,
-                help="the checkpoints saved before are untouched; `resume` goes on from them",
-            )
-        self._events.write(
-            Phase(
-                t=time.time(),
-                rank=self._communicator.rank,
-                name="save",
-                seconds=time.perf_counter() - begin,
-            )
-        )
+    def begin(self, progress: Progress) -> None:
+        """Copies the state and has it written; waits only for the write before, if there is one.
 
-    def _write(self, progress: Progress, begin: float) -> None:
-        if not self._holds():  # before the work; asked again before the file gets its name
-            raise superseded(self._claim.attempt)
-        make_private_dir(self._paths.checkpoints)
-        tensors = self._state.tensors()
-        if bad := not_finite(tensors):
-            raise CheckpointError(f"nan: {bad} is not finite after step {progress.step}")
+        Talks to no other rank.
+        """
+        began = time.perf_counter()
+        if self._communicator.rank == 0:
+            self._take(self._writer.wait())
+            if not self._problem:  # else all ranks end after the next step
+                self._start(self._copy(progress, began))
+        self._last_time = time.monotonic()
+        self._note_phase(began)
+
+    def poll(self) -> bool:
+        """Whether rank 0 gives up; tells what became of the write under way. Never blocks."""
+        if self._communicator.rank != 0:
+            return False
+        self._take(self._writer.result())
+        return bool(self._problem)
+
+    def save(self, progress: Progress) -> None:
+        """Returns when a checkpoint of `progress` is durable, begun before or not.
+
+        Raises TrainingError on all ranks alike if it could not be saved on rank 0.
+        """
+        began = time.perf_counter()
+        if self._communicator.rank == 0:
+            self._take(self._writer.wait())
+            if not self._problem and self._durable != _place(progress):
+                self._start(self._copy(progress, began))
+                self._take(self._writer.wait())
+        self._last_time = time.monotonic()
+        if problem := self._communicator.broadcast_text(self._problem):
+            raise _error(problem)
+        self._note_phase(began)
+
+    def give_up(self) -> NoReturn:
+        """Raises the TrainingError that rank 0 has for all; all ranks call it."""
+        raise _error(self._communicator.broadcast_text(self._problem))
+
+    def settle(self) -> None:
+        """Lets the write under way come to its end: the attempt fails, but not the step saved."""
+        if self._communicator.rank == 0:
+            with suppress(OSError):
+                self._take(self._writer.wait(_LAST_WRITE))
+
+    def _copy(self, progress: Progress, began: float) -> _Save:
+        begin_copy = time.perf_counter()
+        tensors = self._snapshot.take()
         copied = time.perf_counter()
         header = progress.to_header(
             attempt=self._claim.attempt,
@@ -111,48 +144,63 @@ class Saver:
             world_size=self._communicator.size,
             identity=self._identity,
             schedule=self._schedule,
-            times={"copy": copied - begin, "write_before": self._last_write},
+            times={"copy": copied - begin_copy, "write_before": self._last_write},
         )
-        info = commit_checkpoint(
-            self._paths.checkpoints,
-            progress.checkpoint_name,
-            header,
-            tensors,
-            accepted=self._claim.accepted,
-            holds=self._holds,
-        )
-        self._own.add(info.name)
-        end = time.perf_counter()
-        self._last_write = end - copied
+        name = progress.checkpoint_name
+        return _Save(_place(progress), name, header, tensors, blocked=copied - began)
+
+    def _start(self, save: _Save) -> None:
+        self._save = save
+        self._writer.start(partial(self._store.write, save.name, save.header, save.tensors))
+
+    def _take(self, outcome: Written | BaseException | None) -> None:
+        """What the writer came to: the event of a checkpoint, or a problem."""
+        save = self._save
+        if outcome is None or save is None:  # under way, or no save at all
+            return
+        self._save = None
+        if isinstance(outcome, BaseException):
+            self._fail(save_failure(outcome, save.header.step), outcome)
+            return
+        self._durable = save.place
+        self._last_write = outcome.seconds
         self._events.write(
             Checkpoint(
                 t=time.time(),
                 rank=0,
-                epoch=progress.epoch,
-                step=progress.step,
-                file=info.name,
-                bytes=info.bytes,
-                blocked_seconds=end - begin,
-                write_seconds=self._last_write,
+                epoch=save.header.epoch,
+                step=save.header.step,
+                file=outcome.info.name,
+                bytes=outcome.info.bytes,
+                blocked_seconds=save.blocked,
+                write_seconds=outcome.seconds,
             )
         )
-        try:
-            self._prune()
-        except OSError as error:  # the step is saved; a disk that fills up is noticed by a save
-            sys.stderr.write(f"old checkpoints could not be deleted: {error}\n")
 
-    def _holds(self) -> bool:
-        return not is_superseded(self._paths, self._claim)
+    def _fail(self, failure: SaveFailure, error: BaseException) -> None:
+        if failure.kind is FailureKind.OTHER:
+            warn("".join(traceback.format_exception(error)))
+        self._problem = failure.message
 
-    def _prune(self) -> None:
-        """Deletes what the keep rules let go; a file that is gone already is no error.
+    def _note_phase(self, began: float) -> None:
+        self._events.write(
+            Phase(
+                t=time.time(),
+                rank=self._communicator.rank,
+                name="save",
+                seconds=time.perf_counter() - began,
+            )
+        )
 
-        The rules see only what counts: a file that an attempt wrote after it had lost the run
-        must not take the place of a good one.
-        """
-        if not may_prune(self._paths, self._claim):
-            return
-        counting = counting_checkpoints(self._paths, self._claim)
-        for name in to_delete(counting, self._spec, own=frozenset(self._own)):
-            with suppress(FileNotFoundError):
-                (self._paths.checkpoints / name).unlink()
+
+def _place(progress: Progress) -> tuple[int, bool]:
+    return progress.step, progress.validated
+
+
+def _error(problem: str) -> TrainingError:
+    return TrainingError(
+        problem if problem.startswith(_CAUSES) else f"save: {problem}",
+        code="save-failed",
+        agreed=True,
+        help="the checkpoints saved before are untouched; `resume` goes on from them",
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clusterseg.runs.checkpoint_file import Layout, Tensor
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.fingerprint import fingerprint
 from clusterseg.train.optimizers import singles, slots
 
 _DTYPES = {
@@ -29,7 +30,7 @@ class TrainState:
     """The variables of model, optimizer and generators by name.
 
     `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of Keras' seed generators (dropout).
+    ranks average every step. `generators` are the states of seed generators (dropout).
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
@@ -47,19 +48,12 @@ class TrainState:
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")
 
-    def tensors(self) -> list[Tensor]:
-        """Host copies of everything, to be written."""
-        return [
-            Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
-            for name, array in ((name, _host(one)) for name, one in self.variables.items())
-        ]
-
     def load(self, name: str, layout: Layout, data: memoryview) -> None:
         """Sets all variables from a verified file; raises CheckpointError naming every misfit."""
         misfits = self._misfits(layout)
         if misfits:
             shown = "; ".join(misfits[:20]) + (f"; … ({len(misfits)})" if misfits[20:] else "")
-            raise CheckpointError(f"{name} does not fit this model: {shown}")
+            raise CheckpointError(f"{name} does not fit this model: {shown}", details=misfits)
         for key, variable in self.variables.items():
             slot = layout.tensors[key]
             array = _host(variable)
@@ -89,6 +83,14 @@ class TrainState:
                 digest.update(_bytes(_host(variable)))
         return int.from_bytes(digest.digest()[:8], "big") >> 1
 
+    def fingerprint(self) -> int:
+        """As `digest`, several times as quick; values of its own, not to be mixed with it."""
+        return fingerprint(
+            _seen(variable)
+            for name, variable in self.variables.items()
+            if name not in self.generators
+        )
+
     def _misfits(self, layout: Layout) -> list[str]:
         misfits = [f"{key} is not expected" for key in layout.tensors.keys() - self.variables]
         for key, variable in self.variables.items():
@@ -104,14 +106,21 @@ class TrainState:
         return sorted(misfits)
 
 
-def generator_seeds(seed: int, step: int, rank: int, count: int) -> NDArray[np.int64]:
-    """int64 [count, 2]: the states of the seed generators before step `step`.
+def tensor_of(name: str, array: NDArray[Any]) -> Tensor:
+    """A variable's value in C order, to be written; its memory is not copied."""
+    return Tensor(name, _DTYPES[array.dtype.name], array.shape, _bytes(array))
 
-    A function of the position alone: dropout draws the same numbers after a resume, and other
-    ones on each rank. Below 2**31 - 1, as Keras folds states to int32.
+
+def generator_seeds(seed: int, step: int, first: int, count: int) -> NDArray[np.int64]:
+    """int64 [count, 2]: the states of the seed generators before step `step`: (key, first).
+
+    `first` is the place of the rank's first picture in the global batch. A function of the
+    position alone: dropout draws the same numbers after a resume, and for a picture the same
+    whichever rank reads it. Keys are below 2**31 - 1, as Keras folds states to int32.
     """
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(2 * count)
-    return (words % (2**31 - 2)).astype(np.int64).reshape(count, 2)
+    words = np.random.SeedSequence([seed, step]).generate_state(count)
+    keys = (words % (2**31 - 2)).astype(np.int64)
+    return np.stack([keys, np.full(count, first, np.int64)], axis=1)
 
 
 def not_finite(tensors: list[Tensor]) -> str | None:
@@ -125,9 +134,14 @@ def not_finite(tensors: list[Tensor]) -> str | None:
     return None
 
 
-def check_agreement(state: TrainState, communicator: Communicator, when: str) -> str | None:
-    """None if all ranks hold equal weights, else which of them differ from rank 0."""
-    digests = communicator.gather(state.digest())
+def check_agreement(
+    state: TrainState, communicator: Communicator, when: str, *, quick: bool = False
+) -> str | None:
+    """None if all ranks hold equal weights, else which of them differ from rank 0.
+
+    `quick`: by fingerprints instead of whole hashes.
+    """
+    digests = communicator.gather(state.fingerprint() if quick else state.digest())
     odd = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
     if not odd:
         return None
@@ -164,6 +178,15 @@ def _generators(model: keras.Model) -> dict[str, Any]:
 
 def _host(variable: Any) -> NDArray[Any]:
     return np.asarray(variable.numpy(), order="C")
+
+
+def _seen(variable: Any) -> NDArray[np.uint8]:
+    """The bytes of a variable where they are, without a copy if they are the host's: to be looked
+    at before the variable is assigned to."""
+    try:
+        return np.frombuffer(memoryview(variable.value.read_value()).cast("B"), np.uint8)
+    except (AttributeError, BufferError, TypeError, ValueError):  # bfloat16; an accelerator's
+        return _host(variable).reshape(-1).view(np.uint8)
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:

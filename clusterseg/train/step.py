@@ -53,7 +53,7 @@ class TrainStep(Protocol):
     ) -> StepOutcome: ...
 
 
-EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
+EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 def build_train_step(
@@ -172,7 +172,8 @@ def build_evaluation_step(
     classes: int,
     ignore: int | None,
 ) -> EvaluationStep:
-    """step(images, labels) -> (confusion int64 [classes, classes], loss sum, weight sum)."""
+    """step(images, labels) -> (confusion int64 [classes, classes], loss sum, weight sum,
+    predictions int32 [batch, height, width])."""
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
@@ -181,11 +182,14 @@ def build_evaluation_step(
         ],
         autograph=False,
     )
-    def graph(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def graph(
+        images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = model(images, training=False)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
         loss_sum, weight_sum = loss(labels, logits)
-        return confusion_matrix(labels, predictions, classes, ignore), loss_sum, weight_sum
+        confusion = confusion_matrix(labels, predictions, classes, ignore)
+        return confusion, loss_sum, weight_sum, predictions
 
     step: EvaluationStep = graph
     return step

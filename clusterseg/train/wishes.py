@@ -14,25 +14,34 @@ from numpy.typing import NDArray
 from clusterseg.train.stopping import SOURCES
 
 # Behind the stop sources, in this order.
-_NAMES = ("cut", "save")
+_NAMES = ("cut", "save", "check", "give_up")
 COUNT = len(SOURCES) + len(_NAMES)
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here."""
+    """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here, `check`
+    here that all hold equal weights.
+
+    `give_up`: rank 0 can't save, and all ranks end with its reason.
+    """
 
     stops: list[bool]
-    cut: bool
-    save: bool
+    cut: bool = False
+    save: bool = False
+    check: bool = False
+    give_up: bool = False
 
 
-def pack(stops: Sequence[bool], *, cut: bool, save: bool) -> NDArray[np.float32]:
-    """float32 [COUNT]: the wishes of one rank."""
-    return np.asarray([*stops, cut, save], np.float32)
+def pack(stops: Sequence[bool], **wishes: bool) -> NDArray[np.float32]:
+    """float32 [COUNT]: the wishes of one rank, by the names of Agreed; those left out are no."""
+    if unknown := wishes.keys() - set(_NAMES):
+        raise TypeError(f"nobody knows the wish {', '.join(sorted(unknown))}")
+    return np.asarray([*stops, *(wishes.get(name, False) for name in _NAMES)], np.float32)
 
 
 def unpack(sums: NDArray[np.float64]) -> Agreed:
     """`sums`, [COUNT], are those of all ranks' wishes."""
-    *stops, cut, save = (bool(one) for one in sums)
-    return Agreed(stops, cut, save)
+    flags = [bool(one) for one in sums]
+    stops, rest = flags[: len(SOURCES)], flags[len(SOURCES) :]
+    return Agreed(stops, **dict(zip(_NAMES, rest, strict=True)))

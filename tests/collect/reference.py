@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = {"rank_start", "steps", "phase", "epoch", "checkpoint", "stop", "rank_end"}
+KINDS = {"rank_start", "steps", "phase", "epoch", "checkpoint", "stragglers", "stop", "rank_end"}
 
 
 @dataclass

@@ -13,8 +13,9 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS, PAGE = DOCS / "proof.json", DOCS / "proof.md"
 BEGIN, END = "<!-- generated from proof.json -->", "<!-- end -->"
 HEAD = (
-    "| fault | launcher | attempts | steps done twice | claim to first step |\n"
-    "|---|---|---|---|---|\n"
+    "| fault | launcher | attempts | steps done twice | claim to first step "
+    "| final weights bit-equal |\n"
+    "|---|---|---|---|---|---|\n"
 )
 
 
@@ -40,7 +41,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for one in outcomes:
         causes = ", ".join(one.causes)
         first_step = _seconds(one.first_step)
-        cells = [one.fault, one.launcher, causes, str(one.replayed), first_step]
+        equal = {None: "-", True: "yes", False: "**no**"}[one.bit_equal]
+        cells = [one.fault, one.launcher, causes, str(one.replayed), first_step, equal]
         rows.append(f"| {' | '.join(cells)} |\n")
     return HEAD + "".join(rows)
 

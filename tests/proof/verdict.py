@@ -20,7 +20,8 @@ from tests.proof.live import Live
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One cell of the matrix. Seconds are null where there was nothing to measure.
 
-    `first_step`: from the second attempt's claim to its first step.
+    `first_step`: from the second attempt's claim to its first step. `bit_equal`: the last weights
+    against those of the undisturbed run; null for that run itself.
     """
 
     launcher: str
@@ -30,6 +31,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     replayed: int
     first_step: float | None
     wrong: list[str]
+    bit_equal: bool | None = None
 
 
 def measure(

@@ -23,6 +23,7 @@ from clusterseg.runs.checkpoints import (
     verify,
 )
 from clusterseg.runs.choice import newest_acceptable
+from clusterseg.runs.fit import Difference, differences
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 
@@ -38,10 +39,13 @@ def tensors() -> list[Tensor]:
     ]
 
 
-def header(step: int, attempt: int = 0, *, epoch: int = 0, validated: bool = True):
+def header(
+    step: int, attempt: int = 0, *, epoch: int = 0, validated: bool = True, model: str = "unet"
+) -> CheckpointHeader:
     return CheckpointHeader(
-        epoch=epoch, step=step, step_in_epoch=step, attempt=attempt, t=1.0, validated=validated
-    )
+        epoch=epoch, step=step, step_in_epoch=step, attempt=attempt, t=1.0, validated=validated,
+        identity={"model.name": model, "optimizer.name": "sgd"},
+    )  # fmt: skip
 
 
 def claim(attempt: int, accepted: dict[str, str] | None = None) -> Claim:
@@ -59,12 +63,16 @@ def paths(tmp_path: Path) -> RunPaths:
 
 
 def save(
-    paths: RunPaths, step: int, attempt: int = 0, accepted: dict[str, str] | None = None
+    paths: RunPaths,
+    step: int,
+    attempt: int = 0,
+    accepted: dict[str, str] | None = None,
+    model: str = "unet",
 ) -> CheckpointInfo:
     return commit_checkpoint(
         paths.checkpoints,
         checkpoint_name(0, 0.0, step),
-        header(step, attempt),
+        header(step, attempt, model=model),
         tensors(),
         accepted=accepted or {},
     )
@@ -237,6 +245,56 @@ def test_no_good_checkpoint_left_is_a_clear_error(paths: RunPaths) -> None:
     bad.path.write_bytes(bad.path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"no checkpoint .* can be used: .*truncated"):
         newest_acceptable(paths, claim(0))
+
+
+def fits_unet(header: CheckpointHeader) -> list[Difference]:
+    return differences(header, {"model.name": "unet", "optimizer.name": "sgd"})
+
+
+def test_a_newest_of_another_model_is_set_aside_and_the_one_before_taken(paths: RunPaths) -> None:
+    good, strange = save(paths, 10), save(paths, 20, model="fastscnn")
+    choice = newest_acceptable(paths, claim(0), fits_unet)
+    assert choice.newest is not None and choice.newest.name == good.name
+    assert choice.accepted == {good.name: good.sha256}
+    why = "it is of another job: model.name is fastscnn there, unet now"
+    assert any(strange.name in message and why in message for message in choice.messages)
+    assert not strange.path.exists() and (paths.rejected / strange.name).exists()
+    assert (paths.rejected / f"{strange.name}.txt").read_text() == f"{why}\n"
+
+
+def test_twin_without_a_word_on_what_fits_the_other_model_is_taken(paths: RunPaths) -> None:
+    save(paths, 10)
+    strange = save(paths, 20, model="fastscnn")
+    choice = newest_acceptable(paths, claim(0))
+    assert choice.newest is not None and choice.newest.name == strange.name
+
+
+def test_an_older_one_of_another_model_stays_where_it_is(paths: RunPaths) -> None:
+    strange, good = save(paths, 10, model="fastscnn"), save(paths, 20)
+    choice = newest_acceptable(paths, claim(0), fits_unet)
+    assert choice.newest is not None and choice.newest.name == good.name
+    assert choice.messages == [] and strange.path.exists()
+
+
+def test_where_none_fits_the_job_has_changed_and_nothing_is_moved(paths: RunPaths) -> None:
+    saved = [save(paths, 10, model="segnet"), save(paths, 20, model="fastscnn")]
+    with pytest.raises(CheckpointError) as caught:
+        newest_acceptable(paths, claim(0), fits_unet)
+    assert caught.value.code == "checkpoint-mismatch"
+    assert f"{saved[1].name} does not fit this job" in caught.value.message
+    assert "model.name is fastscnn there, unet now" in caught.value.message
+    assert all(one.path.exists() for one in saved) and not paths.rejected.exists()
+
+
+def test_a_damaged_one_is_damaged_before_it_is_anothers(paths: RunPaths) -> None:
+    """Of a damaged file nothing is believed, its model neither."""
+    strange = save(paths, 20, model="fastscnn")
+    content = bytearray(strange.path.read_bytes())
+    content[-1] ^= 1
+    strange.path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        newest_acceptable(paths, claim(0), fits_unet)
+    assert caught.value.code == "no-good-checkpoint"
 
 
 def test_an_accepted_file_that_is_missing_is_named(paths: RunPaths) -> None:

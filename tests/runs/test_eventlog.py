@@ -21,7 +21,17 @@ from clusterseg.runs.eventlog import (
     iter_batches,
     iter_events,
 )
-from clusterseg.runs.records import Checkpoint, Epoch, Event, Phase, RankEnd, RankStart, Steps, Stop
+from clusterseg.runs.records import (
+    Checkpoint,
+    Epoch,
+    Event,
+    Phase,
+    RankEnd,
+    RankStart,
+    Steps,
+    Stop,
+    Stragglers,
+)
 
 
 def steps(step: int) -> Steps:
@@ -34,6 +44,7 @@ EVERY_KIND: list[Event] = [
     steps(1),
     Epoch(t=3.0, rank=0, epoch=1, step=1, val_accuracy=0.5),
     Checkpoint(t=4.0, rank=0, epoch=1, step=1, file="weights-0001-0.5000.safetensors"),
+    Stragglers(t=4.5, rank=0, epoch=1, step=1, seconds_per_step=0.5, scores={"3": 0.6}),
     Stop(t=5.0, rank=3, reason="cancel", step=1),
     RankEnd(t=6.0, rank=3, status="stopped", step=1),
 ]

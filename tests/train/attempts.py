@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Epoch, Event
 from clusterseg.spec.model import JobSpec
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.board.scribe import start_scribe
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.loop import Loop
 from clusterseg.train.restoring import restore
@@ -70,11 +72,13 @@ class Attempts:
         events: Callable[[Path], EventWriter] = EventWriter,
         seed: int = 0,
         left_out: frozenset[int] = frozenset(),
+        board: bool = False,
     ) -> str | None:
         """Claims and runs the next attempt; None if it came to the end, else why it stopped.
 
         Begins with the fresh weights on the first attempt and with rubbish on later ones, so
-        that what a checkpoint does not bring back can't be right by luck.
+        that what a checkpoint does not bring back can't be right by luck. With `board` its curves
+        are written; one that is killed leaves its thread behind, as a process that is not dead yet.
         """
         claim = self.run.claim()
         rubbish = np.random.default_rng(self.run.attempt)
@@ -102,14 +106,27 @@ class Attempts:
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,
                 progress=progress, communicator=communicator, saver=saver, events=writer,
                 stops=stops or StopAt(10**9), left_out=left_out,
+                scribe=(
+                    start_scribe(self.run.paths, claim, spec.train, self.assembly, progress)
+                    if board else None
+                ),
             )  # fmt: skip
-            return loop.run()
+            try:
+                reason = loop.run()
+                if loop.scribe:
+                    loop.scribe.close(60)
+                return reason
+            finally:  # a thread that a kill ends as well can't be ended here: it finishes
+                with suppress(Killed):
+                    saver.settle()
 
     def final(self) -> tuple[bytes, list[dict[str, Any]]]:
         """The newest checkpoint: all its tensors' bytes, and its history without times."""
         newest = list_checkpoints(self.run.paths.checkpoints)[-1]
         layout, data = read_verified(newest.path)
-        history = [dict(entry, seconds=None) for entry in layout.header.history]
+        history = [
+            dict(entry, seconds=None, images_per_second=None) for entry in layout.header.history
+        ]
         return bytes(data), history
 
     def steps(self, attempt: int) -> list[int]:

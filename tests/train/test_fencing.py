@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from clusterseg.runs.checkpoint_file import Tensor
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.claims import claim_next
 from clusterseg.runs.control import StopReason, request_stop
@@ -25,8 +24,10 @@ pytestmark = pytest.mark.slow
 class State:
     """As much of a TrainState as a save asks for."""
 
-    def tensors(self) -> list[Tensor]:
-        return [Tensor("x", "U8", (4,), memoryview(b"1234"))]
+    def __init__(self) -> None:
+        import keras
+
+        self.variables = {"x": keras.Variable([1.0, 2.0], name="x")}
 
 
 @pytest.fixture
@@ -93,13 +94,13 @@ def test_a_late_file_of_a_lost_attempt_takes_no_place(
     run: RunPaths, saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its writer saw the claim too late. Two are to be kept: the last accepted and our own."""
-    from clusterseg.train import saving
+    from clusterseg.train import store
 
     late = saver(claim(run, 1), keep_last=2)
     late(10)
     save = saver(claim(run, 2), keep_last=2)
     with monkeypatch.context() as blind:
-        blind.setattr(saving, "is_superseded", lambda *_: False)
+        blind.setattr(store, "is_superseded", lambda *_: False)
         late(15)
     save(20)
     assert steps(run) == [(0, 10), (0, 15), (1, 20)]
@@ -112,14 +113,14 @@ def test_a_late_file_of_a_lost_attempt_takes_no_place(
 def test_that_nothing_can_be_deleted_is_no_failed_save(
     run: RunPaths, saver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from clusterseg.train import saving
+    from clusterseg.train import store
 
     def no_answer(*_: object) -> bool:
         raise OSError(116, "Stale file handle")
 
     save = saver(claim(run, 1), keep_last=1)
     save(10)
-    monkeypatch.setattr(saving, "may_prune", no_answer)
+    monkeypatch.setattr(store, "may_prune", no_answer)
     save(20)
     assert steps(run) == [(0, 10), (0, 20)]
     assert "Stale file handle" in capsys.readouterr().err

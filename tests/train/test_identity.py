@@ -58,3 +58,14 @@ def test_another_global_batch_fits_at_an_epochs_end_alone() -> None:
     check_fits("w", header(inside=0, global_batch=8), said_by(SPEC), global_batch=16)
     with pytest.raises(CheckpointError, match="global batch is 8 there, 16 now"):
         check_fits("w", header(inside=3, global_batch=8), said_by(SPEC), global_batch=16)
+
+
+def test_force_passes_what_leaves_the_tensors_alone_and_says_so() -> None:
+    grown = said_by(SPEC, samples=40)
+    (passed,) = check_fits("w", header(), grown, global_batch=8, force=True)
+    assert str(passed) == "data samples is 36 there, 40 now"
+    with pytest.raises(CheckpointError, match="36 there, 40 now, in the middle of an epoch"):
+        check_fits("w", header(inside=3), grown, global_batch=8, force=True)
+    with pytest.raises(CheckpointError) as caught:
+        check_fits("w", header(), {**grown, "model.name": "segnet"}, global_batch=8, force=True)
+    assert "data samples" not in caught.value.message  # what was passed is in nobody's way

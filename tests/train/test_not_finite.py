@@ -27,6 +27,7 @@ from tests.train.attempts import Attempts, StopAt
 from tests.train.runs import BIN, Run, job
 
 STEPS = 27  # 3 epochs of 9
+BATCH = 4
 
 
 def test_what_follows_is_what_was_asked_for() -> None:
@@ -48,7 +49,7 @@ def poison(step: Callable[..., Any], steps: set[int], rank: int = 0) -> Callable
 
     def poisoned(images: Any, labels: Any, *, seeds: Any, **others: Any) -> Any:
         for bad in steps:
-            if np.array_equal(seeds, generator_seeds(0, bad - 1, rank, len(seeds))):
+            if np.array_equal(seeds, generator_seeds(0, bad - 1, rank * BATCH, len(seeds))):
                 images = images * float("nan")
         return step(images, labels, seeds=seeds, **others)
 

@@ -25,7 +25,7 @@ def test_the_last_step_completes_an_epoch_that_waits_for_validation() -> None:
     assert progress.validated
     assert entry == {
         "epoch": 1, "step": 3, "loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.75,
-        "val_mean_iou": 0.25, "seconds": 0.0,
+        "val_mean_iou": 0.25, "seconds": 0.0, "learning_rate": None, "images_per_second": None,
     }  # fmt: skip
 
 

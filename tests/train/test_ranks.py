@@ -169,27 +169,45 @@ def test_horovod_stopped_by_a_sigterm_and_resumed_ends_bit_equal_to_mpi(
 
 
 SPOILED = """
-import sys
+import os, sys
 from pathlib import Path
 from clusterseg.train.communicator.mpi import MpiCommunicator
 from clusterseg.train.rank import run
+if "CHECK_SECONDS" in os.environ:
+    from clusterseg.train import loop
+    loop._CHECK_SECONDS = float(os.environ["CHECK_SECONDS"])
 MpiCommunicator._sum_float32 = lambda self, vector: vector.copy()  # every rank trains alone
 sys.exit(run(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.parametrize(
+    ("every", "environment", "when"),
+    [
+        (1000, {}, "after epoch 1"),
+        (2, {}, "after step 2"),  # before the save
+        (1000, {"CHECK_SECONDS": "0"}, "after step 1"),  # by the clock of rank 0
+    ],
+)
 def test_ranks_that_do_not_reduce_are_found_out(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    every: int,
+    environment: dict[str, str],
+    when: str,
 ) -> None:
     """The negative twin of equal weights."""
     run = two_ranks(tmp_path / "run", data, "mpi")
-    run.spec["checkpoint"] = {"every": {"steps": 1000}}
+    run.spec["checkpoint"] = {"every": {"steps": every}}
     monkeypatch.setattr("tests.train.runs.RANK", SPOILED)
-    assert run.run() == 1
+    assert run.run(**environment) == 1
     for rank in (0, 1):
         end = run.events(rank)[-1]
         assert isinstance(end, RankEnd) and end.status == "failed"
-        assert end.error is not None and end.error.startswith("diverged: the weights differ")
+        assert end.error is not None
+        assert end.error.startswith(f"diverged: the weights differ between ranks {when}")
         assert "rank 1 from rank 0" in run.log(rank)
     assert list_checkpoints(run.paths.checkpoints) == []  # nothing of it was saved
 

@@ -137,7 +137,9 @@ def test_killed_at_random_events_it_replays_from_the_last_save(
             resume = newest[-1].header.step if newest else 0
             # The file may be there already when its event is not.
             assert resume >= max([claim.resume_step, *saved])
-            assert max([claim.resume_step, *run.steps(run.run.attempt)]) - resume <= 4
+            assert (
+                max([claim.resume_step, *run.steps(run.run.attempt)]) - resume <= 8
+            )  # one interval, and one write
             continue
         break
     assert run.run.attempt >= 1
@@ -256,7 +258,10 @@ def test_weights_that_are_not_finite_are_never_saved(attempts) -> None:
                 moment = run.assembly.state.variables["optimizer/momentums/classifier_logits/bias"]
                 moment.assign(moment * float("nan"))
 
-    with pytest.raises(TrainingError, match=r"^nan: optimizer/momentums/classifier_logits/bias"):
+    # Told by whichever is quicker: the writer, or the first step that meets it.
+    with pytest.raises(
+        TrainingError, match=r"^nan: (optimizer/momentums/\S+|the (loss|gradients))"
+    ):
         run.attempt(events=Poisoned)
     assert [one.header.step for one in list_checkpoints(run.run.paths.checkpoints)] == [3]
 

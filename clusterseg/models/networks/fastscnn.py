@@ -13,6 +13,7 @@ from keras import layers
 
 from clusterseg.errors import ClustersegError
 from clusterseg.models.layers import (
+    Dropout,
     PyramidPool,
     Tensor,
     Upsample,
@@ -61,7 +62,7 @@ def build(
     x = _separable(x, channels(128), name="classifier_0")
     x = _separable(x, channels(128), name="classifier_1")
     if dropout:
-        x = layers.Dropout(dropout, name="classifier_dropout")(x)
+        x = Dropout(dropout, name="classifier_dropout")(x)
     x = layers.Conv2D(classes, 1, name="classifier_logits")(x)
     logits = Upsample(size, dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="fastscnn")

@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from clusterseg.errors import ClustersegError
-from clusterseg.models.layers import Tensor
+from clusterseg.models.layers import Dropout, Tensor
 
 _LEVELS = 4  # halvings; the input must be divisible by 2 ** _LEVELS
 _DIVISOR = 2**_LEVELS
@@ -38,13 +38,13 @@ def build(
     for level in range(_LEVELS):
         x = _double_conv(x, base_filters * 2**level, f"down_{level}")
         if level == _LEVELS - 1 and dropout:
-            x = layers.Dropout(dropout, name=f"down_{level}_dropout")(x)
+            x = Dropout(dropout, name=f"down_{level}_dropout")(x)
         skips.append(x)
         x = layers.MaxPooling2D(2, name=f"down_{level}_pool")(x)
 
     x = _double_conv(x, base_filters * 2**_LEVELS, "bottom")
     if dropout:
-        x = layers.Dropout(dropout, name="bottom_dropout")(x)
+        x = Dropout(dropout, name="bottom_dropout")(x)
 
     for level in reversed(range(_LEVELS)):
         name, filters = f"up_{level}", base_filters * 2**level

@@ -14,6 +14,8 @@ from clusterseg.train.communicator.base import Communicator
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_PIECE = 1 << 30  # bytes in one message: before MPI 4 its count is a C int
+
 
 class MpiCommunicator(Communicator):
     """MPI_COMM_WORLD. The gradients leave the graph for one Allreduce a step."""
@@ -56,7 +58,9 @@ class MpiCommunicator(Communicator):
     def broadcast(self, array: NDArray[Any]) -> NDArray[Any]:
         # As bytes: MPI knows no bfloat16.
         received = np.array(array, order="C")
-        self._world.Bcast([received.reshape(-1).view(np.uint8), MPI.BYTE], root=0)
+        data = received.reshape(-1).view(np.uint8)
+        for start in range(0, data.nbytes, _PIECE):
+            self._world.Bcast([data[start : start + _PIECE], MPI.BYTE], root=0)
         return received
 
     def broadcast_text(self, text: str) -> str:

@@ -1,0 +1,143 @@
+"""The thread of rank 0 that writes the curves, so that no step ever waits for them.
+
+It calls no communicator and writes no event. Whatever goes wrong in it is said once in the
+rank's log; the training goes on.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import tensorflow as tf
+
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Claim, Steps
+from clusterseg.spec.model import TrainSpec
+from clusterseg.train.assembly import Assembly
+from clusterseg.train.board.board import Board, Subject, Superseded
+from clusterseg.train.board.pictures import Look, Painter
+from clusterseg.train.board.points import Entry, pictures_due
+from clusterseg.train.progress import Progress
+from clusterseg.train.sampling import images_in_steps
+
+_WAITING = 256  # windows and epochs that may wait for the disk: some minutes
+_PATIENCE = 10.0  # seconds that the end of a rank waits for what is not yet written
+_ERRORS = (OSError, tf.errors.OpError)
+
+
+class Scribe:
+    """Starts its thread at once. Every method but `close` returns at once; none raises."""
+
+    def __init__(
+        self, board: Board, history: Sequence[Entry], *, epochs: int, waiting: int = _WAITING
+    ) -> None:
+        self._board = board
+        self._epochs = epochs
+        self._history = list(history)
+        self._look: Look | None = None
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(waiting)
+        self._closing = False
+        self._dropped = 0
+        self._warned = False
+        self._thread = threading.Thread(target=self._work, name="scribe", daemon=True)
+        self._thread.start()
+
+    def window(self, event: Steps) -> None:
+        """A window of steps was closed."""
+        self._put(partial(self._board.window, event))
+
+    def look(self, epoch: int) -> Look | None:
+        """What is to see the batches of the validation of `epoch` (from 1), if anything."""
+        self._look = Look() if pictures_due(epoch, self._epochs) else None
+        return self._look
+
+    def epoch(self, history: Sequence[Entry]) -> None:
+        """The last epoch of `history` was validated."""
+        look, self._look = self._look, None
+        self._history = known = list(history)
+        self._put(partial(self._board.epoch, known, look))
+
+    def close(self, patience: float = _PATIENCE) -> None:
+        """Waits until everything is written, at most `patience` seconds."""
+        self._closing = True
+        with suppress(queue.Full):  # then it works, and sees `_closing` when it is through
+            self._queue.put_nowait(None)
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._say("they are not all written yet, and the rank does not wait longer")
+
+    def _put(self, work: Callable[[], None]) -> None:
+        try:
+            self._queue.put_nowait(work)
+        except queue.Full:
+            self._dropped += 1
+            if self._dropped == 1:
+                self._say("the disk is too slow for them, and points are left out")
+
+    def _work(self) -> None:
+        history = self._history
+        works = self._try(partial(self._board.begin, history))
+        while not (self._closing and self._queue.empty()):
+            work = self._queue.get()
+            if work is None:
+                break
+            if works:
+                works = self._try(work)
+            if history is not self._history:
+                history = self._history
+                # At every epoch, whatever happened to the rest: it is written whole.
+                self._try(partial(self._board.write_table, history))
+        self._try(self._board.close)
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """False if it went wrong, and the event file may be torn: the next attempt mends it."""
+        try:
+            work()
+        except Superseded:
+            return False
+        except _ERRORS as error:
+            message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+            self._say(f"{message}; the next attempt writes what is missing")
+            return False
+        except Exception:
+            self._say(f"an error of ours:\n{traceback.format_exc()}")
+            return False
+        return True
+
+    def _say(self, why: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        with suppress(OSError):
+            sys.stderr.write(f"warning: the training goes on, but not all its curves: {why}\n")
+            sys.stderr.flush()
+
+
+def start_scribe(
+    paths: RunPaths,
+    claim: Claim,
+    spec: TrainSpec,
+    assembly: Assembly,
+    progress: Progress,
+) -> Scribe:
+    """For rank 0 of the attempt that `claim` holds, at the beginning of its training."""
+    dataset = assembly.dataset
+
+    def images(first: int, last: int) -> int:
+        return images_in_steps(
+            first,
+            last,
+            steps_per_epoch=assembly.steps_per_epoch,
+            count=len(dataset.train),
+            global_batch=spec.batch_size * claim.ranks,
+        )
+
+    painter = Painter(dataset.colors, assembly.classes, spec.loss.ignore)
+    board = Board(Subject(paths=paths, claim=claim, painter=painter, images=images))
+    return Scribe(board, progress.history, epochs=spec.epochs)

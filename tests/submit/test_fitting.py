@@ -1,0 +1,140 @@
+"""What `resume` asks of a run's checkpoints before it submits, without a rank and TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.model import Plan
+from clusterseg.runs.attempts import Attempt
+from clusterseg.runs.checkpoint_file import Tensor
+from clusterseg.runs.checkpoints import checkpoint_name, commit_checkpoint
+from clusterseg.runs.fit import spec_identity
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import CheckpointHeader, Claim
+from clusterseg.runs.snapshot import Snapshot
+from clusterseg.spec.model import JobSpec, OptimizerSpec, TrainSpec
+from clusterseg.submit.fitting import with_force
+from clusterseg.submit.request import read_request
+
+JOB = """
+name: fitting
+train:
+  model: {name: unet, classes: 11}
+  data: {format: camvid, root: data, size: [32, 48]}
+resources: {ranks: 1}
+launcher: local
+scheduler: local
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "job.yaml").write_text(JOB)
+    return read_request(tmp_path / "job.yaml")
+
+
+def changed(plan: Plan, **keys: Any) -> Plan:
+    assert plan.spec.train is not None
+    return replace(plan, spec=replace(plan.spec, train=replace(plan.spec.train, **keys)))
+
+
+def save(run: RunPaths, spec: TrainSpec | None, step: int, inside: int = 0) -> None:
+    assert spec is not None
+    commit_checkpoint(
+        run.checkpoints,
+        checkpoint_name(1, 0.5, step),
+        CheckpointHeader(
+            epoch=1, step=step, step_in_epoch=inside, attempt=0, t=1, identity=spec_identity(spec)
+        ),
+        [Tensor("a", "F32", (0,), memoryview(b"").cast("B"))],
+        accepted={},
+    )
+
+
+@pytest.fixture
+def over(tmp_path: Path, plan: Plan) -> Snapshot:
+    """A run with one claimed attempt, which saved at step 9, at its epoch's end."""
+    run = RunPaths(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    submission = run.submission(0)
+    submission.folder.mkdir(parents=True)
+    submission.plan.write_bytes(msgspec.json.encode(plan))
+    save(run, plan.spec.train, 9)
+    claim = Claim(
+        t=time.time(), attempt=0, submission=0, key="k", uid=0, job_id="j", host="h", boot_id="b",
+        pid=1, pid_start=1, nonce="n", hosts={"h": 1}, ranks=1, argv=[],
+    )  # fmt: skip
+    attempt = Attempt(run.attempt(0), packed=False, claim=claim, end=None)
+    return Snapshot(
+        run=run, verdict=None, submission=submission, job_id="j", attempt=attempt  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_what_fits_goes_on_and_only_who_asks_forces(plan: Plan, over: Snapshot) -> None:
+    assert with_force(changed(plan, epochs=9), over, force=False) == changed(plan, epochs=9)
+    assert with_force(plan, over, force=True) == replace(plan, force=True)
+
+
+def test_a_run_without_a_checkpoint_goes_on_as_anything(plan: Plan, over: Snapshot) -> None:
+    other = changed(plan, optimizer=OptimizerSpec(name="adam"))
+    assert with_force(other, replace(over, attempt=None), force=False) == other
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_another_optimizer_is_refused_with_exit_code_2(
+    plan: Plan, over: Snapshot, force: bool
+) -> None:
+    with pytest.raises(ClustersegError) as caught:
+        with_force(changed(plan, optimizer=OptimizerSpec(name="adam")), over, force=force)
+    assert (caught.value.exit_code, caught.value.code) == (2, "checkpoint-mismatch")
+    assert "optimizer.name is sgd there, adam now" in caught.value.message
+
+
+def test_another_seed_is_forced_at_an_epochs_end_alone(plan: Plan, over: Snapshot) -> None:
+    other, said = changed(plan, seed=5), []  # type: tuple[Plan, list[str]]
+    with pytest.raises(ClustersegError, match="seed is 0 there, 5 now"):
+        with_force(other, over, force=False)
+    assert with_force(other, over, force=True, say=said.append).force
+    assert said == ["warning: --force: seed is 0 there, 5 now (weights-0001-0.5000-step-000000009"
+                    ".safetensors)"]  # fmt: skip
+    save(over.run, plan.spec.train, 12, inside=3)
+    with pytest.raises(ClustersegError, match="5 now, in the middle of an epoch"):
+        with_force(other, over, force=True)
+
+
+def test_a_stray_newest_of_another_model_is_left_to_the_supervisor(
+    plan: Plan, over: Snapshot
+) -> None:
+    stray = replace(plan.spec.train, model=replace(plan.spec.train.model, name="fastscnn"))  # type: ignore[union-attr]
+    save(over.run, stray, 99)
+    assert with_force(plan, over, force=False) == plan
+    # What is changed is still compared with the one that the run would go on from.
+    with pytest.raises(ClustersegError, match=r"step-000000009.* seed is 0 there"):
+        with_force(changed(plan, seed=5), over, force=False)
+
+
+def test_going_back_to_older_settings_does_not_cost_the_steps_since(
+    plan: Plan, over: Snapshot
+) -> None:
+    """An older checkpoint fits again: it must not be taken without a word."""
+    forced = replace(changed(plan, seed=5), force=True)
+    assert over.submission is not None
+    over.submission.plan.write_bytes(msgspec.json.encode(forced))
+    save(over.run, forced.spec.train, 18)
+    with pytest.raises(ClustersegError, match="seed is 5 there, 0 now"):
+        with_force(plan, over, force=False)
+
+
+def test_a_command_has_nothing_to_force(plan: Plan, over: Snapshot) -> None:
+    command = replace(plan, spec=JobSpec(name="c", command=(sys.executable,)))
+    assert with_force(command, over, force=False) == command
+    with pytest.raises(ClustersegError, match="checkpoints are its own"):
+        with_force(command, over, force=True)
