@@ -22,7 +22,16 @@ from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.progress import MOST_RANKS, TAIL, Goal, Progress, RankView, read_goal
-from clusterseg.runs.records import Checkpoint, End, Epoch, Event, RankEnd, RankStart, Stop
+from clusterseg.runs.records import (
+    Checkpoint,
+    End,
+    Epoch,
+    Event,
+    NotFinite,
+    RankEnd,
+    RankStart,
+    Stop,
+)
 from clusterseg.runs.snapshot import Snapshot
 
 LOOK = 0.5  # seconds between two looks, at least
@@ -237,13 +246,15 @@ def _view(stream: TextIO) -> View:
     return LiveView(stream)
 
 
-def _told(event: Event) -> list[str]:
+def _told(event: Event) -> list[str]:  # noqa: PLR0911 (one rule a kind)
     """An event as a line, if it is worth one."""
     if isinstance(event, Epoch):
         scores = f"val accuracy {number(event.val_accuracy)}, mean IoU {number(event.val_mean_iou)}"
         return [f"epoch {event.epoch}: step {event.step}, loss {number(event.loss)}, {scores}"]
     if isinstance(event, Checkpoint):
         return [f"saved {event.file}"]
+    if isinstance(event, NotFinite):
+        return [f"step {event.step}: {event.what} not finite ({event.action})"]
     if isinstance(event, Stop) and event.rank == 0:
         return [f"stopping after step {event.step} ({event.reason})"]
     if isinstance(event, RankStart) and event.rank == 0 and event.resumed_from:

@@ -190,6 +190,17 @@ class Checkpoint(_Event, frozen=True, kw_only=True, tag="checkpoint"):
     write_seconds: float = 0.0
 
 
+class NotFinite(_Event, frozen=True, kw_only=True, tag="nan"):
+    """Written by rank 0: loss or gradients of a step were not finite; it has changed nothing.
+
+    `what` is one of loss, gradients; `action` one of skip, rollback, stop.
+    """
+
+    step: int
+    what: str
+    action: str
+
+
 class Stragglers(_Event, frozen=True, kw_only=True, tag="stragglers"):
     """Written by rank 0 after an epoch in which ranks computed slowly: `scores` are theirs, by
     rank; `seconds_per_step` is the quickest rank's median."""
@@ -215,7 +226,7 @@ class RankEnd(_Event, frozen=True, kw_only=True, tag="rank_end"):
     peak_bytes: int | None = None
 
 
-Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stragglers | Stop | RankEnd
+Event = RankStart | Steps | Phase | Epoch | Checkpoint | Stragglers | NotFinite | Stop | RankEnd
 
 
 class CheckpointHeader(_Record, frozen=True, kw_only=True):
@@ -227,7 +238,7 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     was not yet done. `history` holds one entry an epoch, `best` the best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
     `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds; with them the
-    learning_rate of the last step.
+    learning_rate of the last step. `skipped` are the newest of the steps that changed nothing.
     """
 
     format: int = 1
@@ -246,4 +257,5 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     history: list[dict[str, float | int | None]] = []
     best: dict[str, float | int | str | None] | None = None
     epoch_sums: dict[str, float] = {}
+    skipped: list[int] = []
     times: dict[str, float] = field(default_factory=dict)

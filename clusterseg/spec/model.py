@@ -236,7 +236,8 @@ class TrainSpec(Spec, frozen=True, kw_only=True):
     seed: Annotated[NotNegative, about("seed of all random numbers")] = 0
     deterministic: Annotated[bool, about("bit-equal reruns and resumes")] = False
     on_nan: Annotated[
-        Literal["stop", "skip", "rollback"], about("what to do when the loss is not finite")
+        Literal["stop", "skip", "rollback"],
+        about("what to do when loss or gradients are not finite"),
     ] = "stop"
     communicator: Annotated[
         Literal["auto", "horovod", "mpi", "solo"], about("how ranks talk to each other")

@@ -26,7 +26,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
     "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
-    "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {

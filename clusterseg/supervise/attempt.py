@@ -25,7 +25,14 @@ from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
 from clusterseg.supervise.fence import Fence
-from clusterseg.supervise.history import budgets, ended_before, position, saves_before, why_over
+from clusterseg.supervise.history import (
+    budgets,
+    ended_before,
+    position,
+    rolls_back,
+    saves_before,
+    why_over,
+)
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher, end_what_is_left, launch_argv, rank_environment
 from clusterseg.supervise.lease import Lease
@@ -234,6 +241,7 @@ class _Supervisor:
                 position(self._plan, claim, found.last_step),
                 found.error,
                 found.signal,
+                resumed=claim.resume_step,
                 unlaunched=found.unlaunched,
             ),
             ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill),
@@ -244,6 +252,7 @@ class _Supervisor:
             asked=found.stop is not None,
             now=found.stop is not None and found.stop.now,
             superseded=found.stop is not None and found.stop.superseded,
+            rollback=rolls_back(self._plan),
         )
 
     def _end(self, claim: Claim, found: Conclusion, decision: Decision) -> Decision | None:

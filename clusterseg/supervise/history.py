@@ -39,11 +39,21 @@ def ended_before(
             break
         if end is None:
             at = position(plan, earlier, None)
-            found.append(Ended(cause_of_kill(earlier), at, killed=True))
+            cause = cause_of_kill(earlier)
+            found.append(Ended(cause, at, resumed=earlier.resume_step, killed=True))
         else:
             came_to = position(plan, earlier, end.last_step)
             final = not end.will_restart
-            found.append(Ended(end.cause, came_to, end.error, end.signal, final=final))
+            found.append(
+                Ended(
+                    end.cause,
+                    came_to,
+                    end.error,
+                    end.signal,
+                    resumed=earlier.resume_step,
+                    final=final,
+                )
+            )
     return found
 
 
@@ -96,6 +106,11 @@ def budgets(plan: Plan) -> Budgets:
     """The budgets that job.yaml gives."""
     spec = plan.spec.restart
     return Budgets(spec.preemption, spec.time_limit, spec.crash, spec.node)
+
+
+def rolls_back(plan: Plan) -> bool:
+    """Whether an attempt that ended as nan is followed by one without the step that was so."""
+    return plan.spec.train is not None and plan.spec.train.on_nan == "rollback"
 
 
 def why_over(run: RunPaths, opening: Opening) -> str | None:

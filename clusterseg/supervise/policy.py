@@ -21,6 +21,7 @@ Budget = int | Literal["unlimited"]
 
 LONGEST_BACK_OFF = 60.0  # seconds
 NEAR_THE_LIMIT = 180.0  # seconds
+MOST_ROLLBACKS = 3  # of attempts that began at the same step
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ class Action(StrEnum):
 class Ended:
     """An attempt that is over, as far as deciding goes.
 
-    `position` is the last optimizer step of the run that it reached (the one it resumed from
-    if it did none), None if its ranks do not tell. Only attempts of one submission are
+    `position` is the last optimizer step of the run that it reached (the one it resumed from,
+    `resumed`, if it did none), None if its ranks do not tell. Only attempts of one submission are
     compared: `resume` starts with fresh budgets. `signal` is the one that ended a rank.
     `killed`: it has no end record. `final`: its end record says that nothing follows.
     `unlaunched`: no rank was started, or they were not where they should be; known of the last
@@ -168,6 +169,7 @@ class Ended:
     position: int | None = None
     error: str | None = None
     signal: int | None = None
+    resumed: int = 0
     killed: bool = False
     final: bool = False
     unlaunched: bool = False
@@ -195,19 +197,27 @@ def decide(
     asked: bool = False,
     now: bool = False,
     superseded: bool = False,
+    rollback: bool = False,
 ) -> Decision:
     """What follows after `ended`; `history` holds the earlier attempts, oldest first.
 
     `can_requeue`: a scheduler would queue this job again; `requeued`: it has done so already,
     and this life of the job is about to end. `space_seen`: there is room on the disk now.
     `asked`: a stop was asked for, `now` one without a save; `superseded`: the next attempt, which
-    waits for this one, has asked.
+    waits for this one, has asked. `rollback`: the next attempt leaves out the step that was not
+    finite (`train.on_nan`).
     """
     if superseded:
         reason = "the next attempt waits for this one"
         return Decision(Action.YIELD, State.STOPPED, ExitCode.STOPPED, reason)
     decision = _decide(
-        ended, history, budgets, can_requeue=can_requeue, space_seen=space_seen, now=now
+        ended,
+        history,
+        budgets,
+        can_requeue=can_requeue,
+        space_seen=space_seen,
+        now=now,
+        rollback=rollback,
     )
     if decision.action is not Action.RESTART:
         return decision
@@ -252,6 +262,7 @@ def _decide(  # noqa: PLR0911 (one rule a cause)
     can_requeue: bool,
     space_seen: bool,
     now: bool,
+    rollback: bool = False,
 ) -> Decision:
     cause = ended.cause
     if cause is Cause.DONE:
@@ -265,6 +276,8 @@ def _decide(  # noqa: PLR0911 (one rule a cause)
         return _after_stop(ended, history, budgets, can_requeue=can_requeue)
     if cause is Cause.DISK_FULL:
         return _after_disk_full(history, space_seen=space_seen)
+    if cause is Cause.NAN and rollback:
+        return _after_rollback(ended, history)
     if cause in (Cause.OUT_OF_MEMORY, Cause.NAN):
         return Decision(
             Action.END, State.FAILED, ExitCode.FAILED, f"{cause} would come again: not retried"
@@ -298,6 +311,17 @@ def _after_disk_full(history: Sequence[Ended], *, space_seen: bool) -> Decision:
         return Decision(Action.RESTART, State.STOPPED, ExitCode.STOPPED, reason, delay=1.0)
     reason = "the disk was full a second time" if tried else "the disk is full"
     return Decision(Action.END, State.STOPPED, ExitCode.STOPPED, reason)
+
+
+def _after_rollback(ended: Ended, history: Sequence[Ended]) -> Decision:
+    """Each try leaves one more step out, so only those without a save between them are counted."""
+    tried = sum(one.cause is Cause.NAN and one.resumed == ended.resumed for one in history)
+    if tried >= MOST_ROLLBACKS:
+        reason = f"nan in {tried + 1} attempts from step {ended.resumed} on: not retried"
+        return Decision(Action.END, State.FAILED, ExitCode.FAILED, reason)
+    which = f"{tried + 1} of {MOST_ROLLBACKS} from step {ended.resumed} on"
+    reason = f"rolled back to the last checkpoint: {which}"
+    return Decision(Action.RESTART, State.FAILED, ExitCode.FAILED, reason, delay=1.0)
 
 
 _CRASHES = (Cause.CRASH, Cause.HANG, Cause.UNKNOWN)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
-from clusterseg.train import wishes
+from clusterseg.train import not_finite, wishes
 from clusterseg.train.assembly import Assembly
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
@@ -49,7 +49,10 @@ class _Batch:
 
 
 class Loop:
-    """Trains from `progress` on. `run` may be called once."""
+    """Trains from `progress` on. `run` may be called once.
+
+    `left_out` are steps (from 1) whose batch is read and which change nothing.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Loop:
         saver: Saver,
         events: EventWriter,
         stops: StopSources,
+        left_out: frozenset[int] = frozenset(),
         scribe: Scribe | None = None,
     ) -> None:
         self._spec = spec
@@ -72,6 +76,7 @@ class Loop:
         self._saver = saver
         self._events = events
         self._stops = stops
+        self._left_out = left_out
         self.scribe = scribe
         self._windows = Windows(communicator.rank)
         self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
@@ -135,7 +140,7 @@ class Loop:
 
     def _step(self, batch: _Batch) -> bool:
         """One optimizer step; True if a save is due after it."""
-        progress, rank = self.progress, self._communicator.rank
+        progress = self.progress
         rate = learning_rate(
             self._spec.schedule,
             self._base_rate,
@@ -144,37 +149,10 @@ class Loop:
             epochs=self._spec.epochs,
             scale=self._rate_scale,
         )
-        outcome = self._assembly.train_step(
-            batch.images,
-            batch.labels,
-            real=batch.real,
-            learning_rate=rate,
-            seeds=generator_seeds(
-                self._spec.seed,
-                progress.step,
-                rank * self._spec.batch_size,
-                len(self._assembly.state.generators),
-            ),
-            flags=self._wishes(),
-        )
-        if not outcome.finite:
-            raise TrainingError(
-                f"nan: loss or gradients of step {progress.step + 1} are not finite",
-                code="nan",
-                agreed=True,
-                help="lower the learning rate or add warm-up; nothing of this step was saved",
-            )
-        self._windows.add(
-            images=batch.real,
-            wait_data=batch.waited,
-            comm=outcome.comm,
-            loss_sum=outcome.loss_sum,
-            weight_sum=outcome.weight_sum,
-        )
-        progress.advance(
-            outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
-        )
-        agreed = wishes.unpack(outcome.flags)
+        if progress.step + 1 in self._left_out:
+            agreed = self._leave_out(batch)
+        else:
+            agreed = self._train_on(batch, rate)
         self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
@@ -193,6 +171,45 @@ class Loop:
         if agreed.check or (save and not at_end):  # an epoch's end checks by itself
             self._check_agreement(f"after step {progress.step}", quick=True)
         return save
+
+    def _train_on(self, batch: _Batch, rate: float) -> wishes.Agreed:
+        progress, leads = self.progress, self._communicator.rank == 0
+        outcome = self._assembly.train_step(
+            batch.images,
+            batch.labels,
+            real=batch.real,
+            learning_rate=rate,
+            seeds=generator_seeds(
+                self._spec.seed,
+                progress.step,
+                self._communicator.rank * self._spec.batch_size,
+                len(self._assembly.state.generators),
+            ),
+            flags=self._wishes(),
+        )
+        sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
+        if outcome.finite:
+            progress.advance(*sums, steps_per_epoch=self._assembly.steps_per_epoch)
+        else:
+            not_finite.meet(
+                self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads
+            )
+            progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
+        self._windows.add(
+            images=batch.real,
+            wait_data=batch.waited,
+            comm=outcome.comm,
+            loss_sum=sums[0],
+            weight_sum=sums[1],
+        )
+        return wishes.unpack(outcome.flags)
+
+    def _leave_out(self, batch: _Batch) -> wishes.Agreed:
+        """What a step agrees on, asked for outside of one."""
+        self.progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
+        self._windows.add(images=0, wait_data=batch.waited, comm=0.0, loss_sum=0.0, weight_sum=0.0)
+        own = [int(wish) for wish in self._wishes()]
+        return wishes.unpack(np.asarray(self._communicator.agree(own), np.float64))
 
     def _finish_epoch(self) -> bool:
         """Validates and saves; False if the ranks agreed to stop before the end of it."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from clusterseg.runs.checkpoints import checkpoint_name
 from clusterseg.runs.records import CheckpointHeader, Epoch
 
+_REMEMBERED = 1000  # skipped steps: a header must stay short
+
 
 @dataclass
 class Progress:
@@ -17,7 +19,8 @@ class Progress:
     `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
     the epoch in progress. `validated`: the last completed epoch has been. The sums are over the
     steps of the epoch in progress: of pixel losses, of their weights, of seconds.
-    `learning_rate` is that of the last step whose window was closed.
+    `learning_rate` is that of the last step whose window was closed. `skipped` are the newest of
+    the steps (from 1) that were counted and changed nothing.
     """
 
     epoch: int = 0
@@ -30,6 +33,7 @@ class Progress:
     learning_rate: float | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, float | int | str | None] | None = None
+    skipped: list[int] = field(default_factory=list)
 
     @property
     def val_accuracy(self) -> float:
@@ -53,6 +57,11 @@ class Progress:
             self.epoch += 1
             self.step_in_epoch = 0
             self.validated = False
+
+    def skip(self, *, steps_per_epoch: int) -> None:
+        """A step changed nothing: its batch was read, and it counts as one."""
+        self.skipped = [*self.skipped, self.step + 1][-_REMEMBERED:]
+        self.advance(0.0, 0.0, steps_per_epoch=steps_per_epoch)
 
     def complete_epoch(
         self,
@@ -107,6 +116,7 @@ class Progress:
             learning_rate=sums.get("learning_rate"),
             history=[dict(entry) for entry in header.history],
             best=dict(header.best) if header.best else None,
+            skipped=list(header.skipped),
         )
 
     def to_header(
@@ -142,6 +152,7 @@ class Progress:
                 "seconds": self.seconds,
                 **({} if self.learning_rate is None else {"learning_rate": self.learning_rate}),
             },
+            skipped=self.skipped,
             times=times,
         )
 

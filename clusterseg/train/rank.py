@@ -102,6 +102,7 @@ def _prepare(
     from clusterseg.train.board.scribe import start_scribe
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
+    from clusterseg.train.not_finite import left_out
     from clusterseg.train.restoring import restore
     from clusterseg.train.sampling import few_samples
     from clusterseg.train.saving import Saver
@@ -160,6 +161,9 @@ def _prepare(
         saver=saver,
         events=events,
         stops=stops,
+        left_out=left_out(job.paths, job.claim, communicator)
+        if job.train.on_nan == "rollback"
+        else frozenset(),
         scribe=(
             start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
         ),

@@ -102,14 +102,20 @@ def guarded_update(
     tf.cond(finite, apply, undo)
 
 
+_SMALL = 2**16  # elements
+
+
 def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Whether no element is NaN or infinite, as a scalar.
 
     Element by element: a sum may overflow where its parts do not, and in another order on a rank
     with more cores; then the ranks would not decide alike.
     """
-    each = [tf.reduce_all(tf.math.is_finite(one)) for one in tensors]
-    return tf.reduce_all(tf.stack(each))
+    flat = [tf.reshape(one, [-1]) for one in tensors]
+    # Hundreds of small tensors are looked at as one: to start an operation costs more.
+    parts = [one for one in flat if one.shape[0] > _SMALL]
+    parts.append(tf.concat([tf.zeros([0]), *(one for one in flat if one.shape[0] <= _SMALL)], 0))
+    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(one)) for one in parts]))
 
 
 def _assign(state: TrainState, statistics: Sequence[tf.Tensor]) -> None:

@@ -453,3 +453,48 @@ def test_an_mpirun_whose_daemons_were_ended_has_not_succeeded() -> None:
     assert classify(Evidence(0, 2, log_tail=(line,))) is not Cause.DONE
     assert classify(Evidence(0, 2, statuses=("stopped", "stopped"))) is Cause.PREEMPTED
     assert classify(Evidence(0, 2, statuses=("done",))) is Cause.DONE
+
+
+def nan(resumed: int, position: int) -> Ended:
+    return Ended(Cause.NAN, position, f"nan: the loss of step {position + 1}", resumed=resumed)
+
+
+def test_after_a_step_that_was_not_finite_it_ends_unless_told_to_roll_back() -> None:
+    for rollback, action in ((False, Action.END), (True, Action.RESTART)):
+        decision = decide(nan(30, 36), [], Budgets(), rollback=rollback)
+        assert (decision.action, decision.state, decision.exit_code) == (action, State.FAILED, 1)
+    assert decide(Ended(Cause.OUT_OF_MEMORY), [], Budgets(), rollback=True).action is Action.END
+
+
+def test_it_rolls_back_to_one_step_three_times_whatever_was_between() -> None:
+    history: list[Ended] = []
+    for number in range(3):
+        decision = decide(nan(30, 36 + number), history, Budgets(), rollback=True)
+        assert decision.action is Action.RESTART
+        assert (
+            decision.reason
+            == f"rolled back to the last checkpoint: {number + 1} of 3 from step 30 on"
+        )
+        history += [nan(30, 36 + number), Ended(Cause.PREEMPTED, 33)]
+    again = decide(nan(30, 39), history, Budgets(), rollback=True)
+    assert (again.action, again.exit_code) == (Action.END, 1)
+    assert again.reason == "nan in 4 attempts from step 30 on: not retried"
+    # A save in between is progress.
+    assert decide(nan(38, 39), history, Budgets(), rollback=True).action is Action.RESTART
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_rollbacks_end(resumes: list[int]) -> None:
+    """However a run is rolled back: at most four attempts begin at each of its checkpoints."""
+    history: list[Ended] = []
+    for resumed in resumes:
+        ended = nan(resumed, resumed + 1)
+        if decide(ended, history, Budgets(), rollback=True).action is Action.END:
+            assert sum(one.resumed == resumed for one in history) == 3
+            return
+        history.append(ended)
+    assert max(resumes.count(one) for one in resumes) <= 3
+
+
+def test_a_stop_that_was_asked_for_is_not_rolled_back_over() -> None:
+    assert decide(nan(30, 36), [], Budgets(), rollback=True, asked=True).action is Action.END

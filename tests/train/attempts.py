@@ -72,6 +72,7 @@ class Attempts:
         *,
         events: Callable[[Path], EventWriter] = EventWriter,
         seed: int = 0,
+        left_out: frozenset[int] = frozenset(),
         board: bool = False,
         patience: SavingPatience | None = None,
     ) -> str | None:
@@ -107,7 +108,7 @@ class Attempts:
             loop = Loop(
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,
                 progress=progress, communicator=communicator, saver=saver, events=writer,
-                stops=stops or StopAt(10**9),
+                stops=stops or StopAt(10**9), left_out=left_out,
                 scribe=(
                     start_scribe(self.run.paths, claim, spec.train, self.assembly, progress)
                     if board else None

@@ -55,10 +55,22 @@ def test_a_worse_epoch_does_not_replace_the_best_also_after_a_resume() -> None:
     assert resumed.val_accuracy == 0.0
 
 
+def test_a_step_that_changed_nothing_counts_and_is_remembered() -> None:
+    progress = Progress(step=6)
+    progress.skip(steps_per_epoch=2)
+    progress.advance(2.0, 4.0, steps_per_epoch=2)
+    assert (progress.epoch, progress.step, progress.skipped) == (1, 8, [7])
+    assert progress.complete_epoch(None, None, None)["loss"] == 0.5
+    for _ in range(2000):
+        progress.skip(steps_per_epoch=5)
+    assert progress.skipped == list(range(1009, 2009))  # the newest: a header must stay short
+
+
 def test_the_header_brings_everything_back() -> None:
     progress = Progress(epoch=2, step=23, step_in_epoch=3, loss_sum=0.1 + 0.2, weight_sum=1e9 + 1)
     progress.seconds = 12.5
     progress.history = [{"epoch": 1, "val_accuracy": 0.3, "val_loss": None}]
     progress.best = {"epoch": 1, "val_accuracy": 0.3, "file": "weights-0001-0.3000.safetensors"}
+    progress.skipped = [3, 7]
     text = msgspec.json.encode(header(progress))
     assert Progress.from_header(msgspec.json.decode(text, type=CheckpointHeader)) == progress

@@ -1,0 +1,219 @@
+"""A step that is not finite: skipped, left out after a rollback, or the end; and always told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clusterseg.errors import ClustersegError
+from clusterseg.runs.attempts import iter_attempts
+from clusterseg.runs.checkpoints import list_checkpoints
+from clusterseg.runs.eventlog import iter_events
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Cause, NotFinite, RankEnd
+from clusterseg.train.communicator.solo import SoloCommunicator
+from clusterseg.train.failures import TrainingError
+from clusterseg.train.not_finite import MOST_IN_A_ROW, OnNan, decide, left_out
+from clusterseg.train.progress import Progress
+from clusterseg.train.state import generator_seeds
+from tests.train.attempts import Attempts, StopAt
+from tests.train.runs import BIN, Run, job
+
+STEPS = 27  # 3 epochs of 9
+BATCH = 4
+
+
+def test_what_follows_is_what_was_asked_for() -> None:
+    for policy in ("stop", "rollback"):
+        assert decide(policy, 7, []) == policy
+    assert decide("skip", 7, []) is decide("skip", 7, [3, 6]) is OnNan.SKIP
+
+
+def test_so_many_in_a_row_are_no_accident() -> None:
+    row = list(range(20, 20 + MOST_IN_A_ROW))
+    assert decide("skip", row[-1] + 1, row) is OnNan.STOP
+    assert decide("skip", row[-1] + 1, row[1:]) is OnNan.SKIP
+    assert decide("skip", row[-1] + 2, row) is OnNan.SKIP  # one between them was good
+    assert decide("skip", row[-1], row[:-1]) is OnNan.SKIP
+
+
+def poison(step: Callable[..., Any], steps: set[int], rank: int = 0) -> Callable[..., Any]:
+    """A train step whose pictures are NaN at some steps, known by their seeds."""
+
+    def poisoned(images: Any, labels: Any, *, seeds: Any, **others: Any) -> Any:
+        for bad in steps:
+            if np.array_equal(seeds, generator_seeds(0, bad - 1, rank * BATCH, len(seeds))):
+                images = images * float("nan")
+        return step(images, labels, seeds=seeds, **others)
+
+    return poisoned
+
+
+@pytest.fixture(scope="module")
+def fresh(assembly) -> dict[str, Any]:
+    return {name: np.array(one.numpy()) for name, one in assembly.state.variables.items()}
+
+
+@pytest.fixture
+def attempts(data: Path, assembly, fresh, tmp_path: Path) -> Callable[..., Attempts]:
+    def make(name: str, on_nan: str = "stop", steps: set[int] = frozenset()) -> Attempts:  # type: ignore[assignment]
+        spec = job(data, on_nan=on_nan)
+        spec["checkpoint"] = {"every": {"steps": 3}, "keep_last": 2}
+        poisoned = replace(assembly, train_step=poison(assembly.train_step, steps))
+        return Attempts(Run(tmp_path / name, spec), poisoned, fresh)
+
+    return make
+
+
+def told(run: Attempts) -> list[tuple[int, str, str]]:
+    return [
+        (one.step, one.what, one.action) for one in run.run.events() if isinstance(one, NotFinite)
+    ]
+
+
+def newest(run: Attempts) -> Any:
+    return list_checkpoints(run.run.paths.checkpoints)[-1].header
+
+
+@pytest.mark.slow
+def test_skipped_stopped_and_rolled_back_all_end_as_if_the_step_had_been_left_out(
+    attempts,
+) -> None:
+    clean = attempts("clean")
+    assert clean.attempt(left_out=frozenset({7, 8})) is None
+    assert clean.steps(0) == list(range(1, STEPS + 1))
+    assert newest(clean).skipped == [7, 8] and told(clean) == []
+    undisturbed = attempts("undisturbed")
+    assert undisturbed.attempt() is None
+    assert undisturbed.final() != clean.final()
+
+    skips = attempts("skips", "skip", {7, 8})
+    assert skips.attempt(StopAt(8)) == "SIGUSR1"  # after the step 8, which was skipped
+    assert told(skips) == [(7, "loss", "skip"), (8, "loss", "skip")]
+    assert (newest(skips).step, newest(skips).skipped) == (8, [7, 8])
+    assert skips.attempt() is None
+    assert skips.steps(0) + skips.steps(1) == list(range(1, STEPS + 1))
+    assert skips.final() == clean.final()
+    assert newest(skips).skipped == [7, 8]
+
+    back = attempts("back", "rollback", {7, 8})
+    for number, bad in enumerate((7, 8)):
+        with pytest.raises(
+            TrainingError, match=rf"^nan: .* step {bad} .*back to the last"
+        ) as error:
+            back.attempt(left_out=leaves_out(back))
+        assert error.value.agreed
+        assert told(back) == [(bad, "loss", "rollback")]
+        assert newest(back).step == 6 and back.run.attempt == number  # never over a good one
+    assert leaves_out(back) == {7, 8}
+    assert back.attempt(left_out=leaves_out(back)) is None
+    assert back.steps(2) == list(range(7, STEPS + 1))
+    assert back.final() == clean.final()
+
+
+def leaves_out(run: Attempts) -> frozenset[int]:
+    """What the next attempt does: its claim is as the last one's, one later."""
+    if not run.run.claims:
+        return frozenset()
+    from msgspec.structs import replace as changed
+
+    claim = changed(run.run.claims[-1], attempt=run.run.attempt + 1)
+    other = changed(claim, submission=1)
+    assert left_out(run.run.paths, other, SoloCommunicator()) == frozenset()
+    return left_out(run.run.paths, claim, SoloCommunicator())
+
+
+@pytest.mark.slow
+def test_it_stops_by_default_and_so_does_a_row_of_skipped_steps(attempts, monkeypatch) -> None:
+    stops = attempts("stops", "stop", {7})
+    with pytest.raises(TrainingError, match=r"^nan: the loss of step 7 is not finite$") as error:
+        stops.attempt()
+    assert isinstance(error.value, ClustersegError) and error.value.agreed
+    assert told(stops) == [(7, "loss", "stop")] and newest(stops).step == 6
+
+    bad = set(range(5, 5 + MOST_IN_A_ROW + 1))
+    row = attempts("row", "skip", bad)
+    assert row.attempt(StopAt(10)) == "SIGUSR1"
+    with pytest.raises(TrainingError, match=f"step {max(bad)} is not finite$"):
+        row.attempt()  # the row goes on over the resume
+    assert told(row)[-1][2] == "stop"
+
+    # The negative twin: a header that forgets them begins the row anew.
+    again = attempts("again", "skip", bad)
+    assert again.attempt(StopAt(10)) == "SIGUSR1"
+    original = Progress.from_header.__func__  # type: ignore[attr-defined]
+
+    def forgetful(cls: type[Progress], header: Any) -> Progress:
+        return replace(original(cls, header), skipped=[])
+
+    monkeypatch.setattr(Progress, "from_header", classmethod(forgetful))
+    assert again.attempt() is None
+
+
+POISON = """
+import os
+if "CLUSTERSEG_STOP_FILE" in os.environ:
+    import clusterseg.train.rank as rank
+    prepare = rank._prepare
+
+    def poisoned(job, *others):
+        from dataclasses import replace
+        from tests.train.test_not_finite import poison
+        loop = prepare(job, *others)
+        if job.place.rank == 1:
+            step = poison(loop._assembly.train_step, {7}, rank=1)
+            loop._assembly = replace(loop._assembly, train_step=step)
+        return loop
+
+    rank._prepare = poisoned
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nan_on_one_of_two_ranks_is_rolled_back_by_the_supervisor(
+    data: Path, tmp_path: Path
+) -> None:
+    """The real way: submitted, supervised, over MPI; rank 1's pictures of step 7 are NaN."""
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    top = Path(__file__).resolve().parents[2]
+    spec = job(data, on_nan="rollback", epochs=2, communicator="mpi")
+    spec["train"]["model"] = {"name": "fastscnn", "width": 0.25}
+    spec |= {
+        "checkpoint": {"every": "3 steps"},
+        "scheduler": "local",
+        "resources": {"ranks": 2},
+        "placement": {"bind_to": "none", "oversubscribe": True},
+        "environment": {"variables": {"PYTHONPATH": f"{tmp_path}:{top}", "OMP_NUM_THREADS": "1"}},
+    }
+    (tmp_path / "job.yaml").write_text(json.dumps(spec))
+    argv = [str(BIN / "clusterseg"), "submit", "job.yaml", "--wait", "--json"]
+    done = subprocess.run(
+        [*argv, "--runs-dir", "runs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    (folder,) = (tmp_path / "runs").glob("test-*")
+    run = RunPaths(folder)
+    first, second = iter_attempts(run)
+    assert first.end is not None and second.end is not None and second.claim is not None
+    assert [first.end.cause, second.end.cause] == [Cause.NAN, Cause.DONE], first.end.error
+    assert done.returncode == 0 and first.end.will_restart
+    assert (first.end.last_step, second.claim.resume_step) == (6, 6)
+    events = {
+        (attempt.number, rank): list(iter_events(stream))
+        for attempt in (first, second)
+        for rank, stream in attempt.events()
+    }
+    for rank in (0, 1):  # both met it in the same step
+        end = events[0, rank][-1]
+        assert isinstance(end, RankEnd) and (end.step, end.status) == (6, "failed")
+    found = [one for one in events[0, 0] if isinstance(one, NotFinite)]
+    assert [(one.step, one.action) for one in found] == [(7, "rollback")]
+    header = list_checkpoints(run.checkpoints)[-1].header
+    assert (header.step, header.skipped) == (10, [7])
