@@ -19,6 +19,7 @@ from clusterseg.runs.records import CheckpointHeader
 from clusterseg.spec.model import OptimizerSpec
 from clusterseg.spec.tables import OPTIMIZERS
 from clusterseg.train.optimizers import build_optimizer
+from clusterseg.train.snapshot import Snapshot
 from clusterseg.train.state import TrainState
 from clusterseg.train.update import build_update, clipped
 
@@ -133,7 +134,7 @@ def test_all_state_of_all_optimizers_comes_back_in_another_process(tmp_path: Pat
         header = CheckpointHeader(epoch=0, step=3, step_in_epoch=3, attempt=0, t=0)
         file = "weights-0000-0.0000-step-000000003.safetensors"
         (tmp_path / name).mkdir()
-        commit_checkpoint(tmp_path / name, file, header, one.state.tensors(), accepted={})
+        commit_checkpoint(tmp_path / name, file, header, Snapshot(one.state).take(), accepted={})
         names = set(read_verified(tmp_path / name / file)[0].tensors)
         assert not {each for each in names if each.startswith("optimizer/variable")}
         assert ("optimizer/u_product" in names) == (name == "nadam")
