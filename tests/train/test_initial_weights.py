@@ -19,12 +19,12 @@ from clusterseg.errors import ClustersegError
 from clusterseg.models import build_model
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.spec.model import OptimizerSpec, TrainSpec
+from clusterseg.train import wishes
 from clusterseg.train.assembly import assemble
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.initial_weights.load import load_initial_weights
 from clusterseg.train.initial_weights.read import open_source
-from clusterseg.train.loop import FLAGS
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
 from tests.train.attempts import Attempts, StopAt
@@ -60,7 +60,7 @@ def source(data: Path, tmp_path_factory) -> tuple[Path, Values, keras.Model]:
     spec = job(data, seed=7)
     spec["train"]["model"]["classes"] = OTHER
     train = msgspec.convert(spec["train"], TrainSpec)
-    assembly = assemble(train, SoloCommunicator(), flags=FLAGS, threads=1)
+    assembly = assemble(train, SoloCommunicator(), flags=wishes.COUNT, threads=1)
     run = Run(tmp_path_factory.mktemp("source") / "run", spec)
     attempts = Attempts(run, assembly, values(assembly.state))
     assert attempts.attempt(StopAt(4)) == "SIGUSR1"
