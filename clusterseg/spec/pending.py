@@ -25,7 +25,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.precision": (lambda kind: kind == "float32", "reduced precision"),
     "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
-    "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
 }
 # The same, of what is there under Slurm alone.

@@ -73,7 +73,7 @@ def assemble(
     lap("data")
     model = build_model(spec.model.name, classes, size, **spec.model.options)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
-    state = TrainState(model, optimizer)
+    state = TrainState(model, optimizer, ema=spec.ema)
     return Assembly(
         dataset=dataset,
         size=size,
@@ -100,6 +100,7 @@ def assemble(
             size=size,
             classes=classes,
             ignore=spec.loss.ignore,
+            averages=state.averages,
         ),
         identity=identity(spec, classes=classes, size=size, samples=len(dataset.train)),
     )

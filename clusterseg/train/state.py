@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clusterseg.runs.checkpoint_file import Layout, Tensor
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.ema import Averages
 from clusterseg.train.fingerprint import fingerprint
 from clusterseg.train.optimizers import singles, slots
 
@@ -30,10 +31,17 @@ class TrainState:
     """The variables of `model`, optimizer and generators by name.
 
     `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of seed generators (dropout).
+    ranks average every step. `generators` are the states of seed generators (dropout). `averages`
+    follow the trainable variables and the statistics with the decay `ema`, if that is given.
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        ema: float | None = None,
+    ) -> None:
         self.model = model
         self.trainable = list(model.trainable_variables)
         self.generators = _generators(model)
@@ -45,6 +53,11 @@ class TrainState:
         named = [(f"model/{one.path}", one) for one in [*self.trainable, *rest]]
         named += _optimizer_variables(optimizer, self.trainable)
         named += list(self.generators.items())
+        self.averages: Averages | None = None
+        if ema is not None:
+            followed = [*self.trainable, *self.statistics]
+            self.averages = Averages(followed, ema, optimizer.iterations)
+            named += self.averages.named()
         self.variables: dict[str, Any] = dict(named)
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from clusterseg.losses import Loss
 from clusterseg.metrics.confusion import confusion_matrix
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.ema import Averages
 from clusterseg.train.state import TrainState
 from clusterseg.train.update import Update, all_finite, guarded_update
 
@@ -175,9 +177,10 @@ def build_evaluation_step(
     size: tuple[int, int],
     classes: int,
     ignore: int | None,
+    averages: Averages | None = None,
 ) -> EvaluationStep:
     """step(images, labels) -> (confusion int64 [classes, classes], loss sum, weight sum,
-    predictions int32 [batch, height, width])."""
+    predictions int32 [batch, height, width]); with the `averages` as weights, if there are any."""
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
@@ -189,7 +192,8 @@ def build_evaluation_step(
     def graph(
         images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        logits = model(images, training=False)
+        with averages.in_place() if averages is not None else nullcontext():
+            logits = model(images, training=False)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
         loss_sum, weight_sum = loss(labels, logits)
         confusion = confusion_matrix(labels, predictions, classes, ignore)

@@ -83,7 +83,7 @@ def guarded_update(
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
 ) -> None:
-    """Updates weights, slots and statistics if `finite` (a scalar), else changes nothing.
+    """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
 
     `before` are the statistics from before the forward pass, which has moved them already;
     `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
@@ -93,6 +93,8 @@ def guarded_update(
     def apply() -> tf.Tensor:
         update(gradients, learning_rate)
         _assign(state, after)
+        if state.averages is not None:
+            state.averages.follow()
         return tf.constant(True)
 
     def undo() -> tf.Tensor:
