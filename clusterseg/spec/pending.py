@@ -24,7 +24,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
     "train.precision": (lambda kind: kind == "float32", "reduced precision"),
     "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
-    "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
 }
 # The same, of what is there under Slurm alone.

@@ -13,6 +13,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
 from clusterseg.spec.model import TrainSpec
+from clusterseg.train import batch_norm
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
@@ -72,6 +73,8 @@ def assemble(
     loss = _loss(spec, dataset, classes, communicator)
     lap("data")
     model = build_model(spec.model.name, classes, size, **spec.model.options)
+    if spec.freeze_batch_norm:
+        batch_norm.freeze(model)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
     state = TrainState(model, optimizer, ema=spec.ema)
     return Assembly(

@@ -30,8 +30,9 @@ _DTYPES = {
 class TrainState:
     """The variables of `model`, optimizer and generators by name.
 
-    `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of seed generators (dropout). `averages`
+    `statistics` are the non-trainable float variables of layers that train (batch norm's moving
+    ones), which ranks average every step: what a frozen layer has would not come out of a mean
+    bit for bit as it was. `generators` are the states of seed generators (dropout). `averages`
     follow the trainable variables and the statistics with the decay `ema`, if that is given.
     """
 
@@ -47,9 +48,10 @@ class TrainState:
         self.generators = _generators(model)
         drawn = {id(variable) for variable in self.generators.values()}
         rest = [one for one in model.non_trainable_variables if id(one) not in drawn]
-        self.statistics = [one for one in rest if str(one.dtype).startswith(("float", "bfloat"))]
-        if len(self.statistics) != len(rest):
+        if not all(str(one.dtype).startswith(("float", "bfloat")) for one in rest):
             raise ValueError("a non-trainable variable of the model is neither float nor a seed")
+        frozen = _frozen(model)
+        self.statistics = [one for one in rest if id(one) not in frozen]
         named = [(f"model/{one.path}", one) for one in [*self.trainable, *rest]]
         named += _optimizer_variables(optimizer, self.trainable)
         named += list(self.generators.items())
@@ -176,6 +178,16 @@ def _optimizer_variables(
     if missing:
         raise ValueError(f"{missing} variables of the optimizer have no name")
     return named
+
+
+def _frozen(model: keras.Model) -> set[int]:
+    """The variables, by id, of layers that are not trainable."""
+    return {
+        id(variable)
+        for layer in model._flatten_layers()
+        if not layer.trainable
+        for variable in layer.variables
+    }
 
 
 def _generators(model: keras.Model) -> dict[str, Any]:
