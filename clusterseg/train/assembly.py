@@ -18,6 +18,7 @@ from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.phases import ignore
+from clusterseg.train.precision import policy
 from clusterseg.train.sampling import epoch_steps
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import (
@@ -72,11 +73,12 @@ def assemble(
     size = dataset.size
     loss = _loss(spec, dataset, classes, communicator)
     lap("data")
-    model = build_model(spec.model.name, classes, size, **spec.model.options)
+    with policy(spec.precision):
+        model = build_model(spec.model.name, classes, size, **spec.model.options)
     if spec.freeze_batch_norm:
         batch_norm.freeze(model)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
-    state = TrainState(model, optimizer, ema=spec.ema)
+    state = TrainState(model, optimizer, ema=spec.ema, scaled=spec.precision == "float16")
     return Assembly(
         dataset=dataset,
         size=size,

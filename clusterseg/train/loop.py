@@ -157,7 +157,7 @@ class Loop:
             ),
             flags=self._wishes(),
         )
-        if not outcome.finite:
+        if not (outcome.finite or outcome.overflowed):
             raise TrainingError(
                 f"nan: loss or gradients of step {progress.step + 1} are not finite",
                 code="nan",

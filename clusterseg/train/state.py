@@ -19,6 +19,7 @@ from clusterseg.train.communicator import Communicator
 from clusterseg.train.ema import Averages
 from clusterseg.train.fingerprint import fingerprint
 from clusterseg.train.optimizers import singles, slots
+from clusterseg.train.precision import LossScale
 
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
@@ -33,7 +34,8 @@ class TrainState:
     `statistics` are the non-trainable float variables of layers that train (batch norm's moving
     ones), which ranks average every step: what a frozen layer has would not come out of a mean
     bit for bit as it was. `generators` are the states of seed generators (dropout). `averages`
-    follow the trainable variables and the statistics with the decay `ema`, if that is given.
+    follow the trainable variables and the statistics with the decay `ema`, if that is given;
+    `scale` is that of the loss, if it is `scaled` (float16).
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TrainState:
         optimizer: keras.optimizers.Optimizer,
         *,
         ema: float | None = None,
+        scaled: bool = False,
     ) -> None:
         self.model = model
         self.trainable = list(model.trainable_variables)
@@ -60,6 +63,9 @@ class TrainState:
             followed = [*self.trainable, *self.statistics]
             self.averages = Averages(followed, ema, optimizer.iterations)
             named += self.averages.named()
+        self.scale = LossScale() if scaled else None
+        if self.scale is not None:
+            named += self.scale.named()
         self.variables: dict[str, Any] = dict(named)
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")

@@ -87,7 +87,8 @@ def guarded_update(
 
     `before` are the statistics from before the forward pass, which has moved them already;
     `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
-    would move the weights all the same, and the iteration would count.
+    would move the weights all the same, and the iteration would count. The scale of float16's loss
+    hears of both.
     """
 
     def apply() -> tf.Tensor:
@@ -95,10 +96,14 @@ def guarded_update(
         _assign(state, after)
         if state.averages is not None:
             state.averages.follow()
+        if state.scale is not None:
+            state.scale.went_well()
         return tf.constant(True)
 
     def undo() -> tf.Tensor:
         _assign(state, before)
+        if state.scale is not None:
+            state.scale.overflowed()
         return tf.constant(False)
 
     tf.cond(finite, apply, undo)
