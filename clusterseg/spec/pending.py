@@ -22,7 +22,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
     "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
-    "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
     "train.on_nan": (lambda what: what == "stop", "going on after a loss that is not finite"),
 }
 # The same, of what is there under Slurm alone.

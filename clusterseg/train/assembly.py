@@ -77,6 +77,8 @@ def assemble(
         model = build_model(spec.model.name, classes, size, **spec.model.options)
     if spec.freeze_batch_norm:
         batch_norm.freeze(model)
+    if spec.sync_batch_norm:
+        batch_norm.synchronise(model, communicator)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
     state = TrainState(model, optimizer, ema=spec.ema, scaled=spec.precision == "float16")
     return Assembly(
