@@ -6,6 +6,7 @@ in the network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -52,7 +53,39 @@ def batch_norm(x: Tensor, *, name: str, momentum: float = 0.9) -> Tensor:
 
     Keras' own .99 needs some hundred steps before its moving statistics are fit to validate with.
     """
-    return layers.BatchNormalization(momentum=momentum, epsilon=1e-5, name=name)(x)
+    return BatchNorm(momentum=momentum, epsilon=1e-5, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("clusterseg")
+class BatchNorm(layers.BatchNormalization):  # type: ignore[misc]
+    """Keras' batch norm over the last axis, whose batch may be that of all ranks.
+
+    `sum_over_ranks`, where it is set, gives the sum of every rank's float32 vector, and in the
+    backward pass that of every rank's gradient. Then one vector a layer tells mean and variance:
+    number of values, sums and sums of squares of their differences from the moving mean, which is
+    the same on all ranks. Without the differences, E[x^2] - E[x]^2 would cancel.
+    """
+
+    sum_over_ranks: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        if self.sum_over_ranks is None:
+            mean, variance = super()._moments(inputs, mask)
+            return mean, variance
+        middle = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean.value))
+        differences = tf.reshape(inputs - middle, [-1, inputs.shape[-1]])
+        total = self.sum_over_ranks(
+            tf.concat(
+                [
+                    tf.cast(tf.shape(differences)[:1], tf.float32),
+                    tf.reduce_sum(differences, axis=0),
+                    tf.reduce_sum(tf.square(differences), axis=0),
+                ],
+                axis=0,
+            )
+        )
+        mean, square = tf.split(total[1:] / total[0], 2)
+        return middle + mean, tf.maximum(square - tf.square(mean), 0.0)
 
 
 @keras.saving.register_keras_serializable("clusterseg")

@@ -22,10 +22,6 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
     "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
-    "train.precision": (lambda kind: kind == "float32", "reduced precision"),
-    "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
-    "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),
-    "train.ema": (lambda decay: decay is None, "a moving average of the weights"),
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -150,6 +150,16 @@ def _whole(spec: JobSpec) -> list[Problem]:
         )
         for key in resizing[1:]
     ]
+    if spec.train.freeze_batch_norm and spec.train.sync_batch_norm:
+        problems.append(
+            Problem(
+                "conflict",
+                "`freeze_batch_norm` and `sync_batch_norm` are both set",
+                note="a frozen batch norm has no batch statistics to share",
+                help="remove one of them",
+                key="train.sync_batch_norm",
+            )
+        )
     weights, classes = spec.train.loss.class_weights, spec.train.model.classes
     if isinstance(weights, tuple) and classes is not None and len(weights) != classes:
         problems.append(

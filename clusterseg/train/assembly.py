@@ -13,10 +13,12 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
 from clusterseg.spec.model import TrainSpec
+from clusterseg.train import batch_norm
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.phases import ignore
+from clusterseg.train.precision import policy
 from clusterseg.train.sampling import epoch_steps
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import (
@@ -71,9 +73,14 @@ def assemble(
     size = dataset.size
     loss = _loss(spec, dataset, classes, communicator)
     lap("data")
-    model = build_model(spec.model.name, classes, size, **spec.model.options)
+    with policy(spec.precision):
+        model = build_model(spec.model.name, classes, size, **spec.model.options)
+    if spec.freeze_batch_norm:
+        batch_norm.freeze(model)
+    if spec.sync_batch_norm:
+        batch_norm.synchronise(model, communicator)
     optimizer = build_optimizer(spec.optimizer, model.trainable_variables)
-    state = TrainState(model, optimizer)
+    state = TrainState(model, optimizer, ema=spec.ema, scaled=spec.precision == "float16")
     return Assembly(
         dataset=dataset,
         size=size,
@@ -100,6 +107,7 @@ def assemble(
             size=size,
             classes=classes,
             ignore=spec.loss.ignore,
+            averages=state.averages,
         ),
         identity=identity(spec, classes=classes, size=size, samples=len(dataset.train)),
     )

@@ -188,7 +188,7 @@ class Loop:
             flags=self._wishes(),
         )
         sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
-        if outcome.finite:
+        if outcome.finite or outcome.overflowed:  # an overflow of float16 is part of its scaling
             progress.advance(*sums, steps_per_epoch=self._assembly.steps_per_epoch)
         else:
             not_finite.meet(

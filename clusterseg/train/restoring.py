@@ -67,6 +67,8 @@ def restore(
                 )
             elif initial_weights is not None:
                 load_initial_weights(Path(initial_weights).expanduser(), state)
+                if state.averages is not None:
+                    state.averages.start()
         except ClustersegError as error:
             answer = _Answer(error=error.message, help=error.help)
             # The message of a large model shows some of them.

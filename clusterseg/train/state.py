@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from clusterseg.runs.checkpoint_file import Layout, Tensor
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.ema import Averages
 from clusterseg.train.fingerprint import fingerprint
 from clusterseg.train.optimizers import singles, slots
+from clusterseg.train.precision import LossScale
 
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
@@ -29,22 +31,41 @@ _DTYPES = {
 class TrainState:
     """The variables of `model`, optimizer and generators by name.
 
-    `statistics` are the model's non-trainable float variables (batch norm's moving ones), which
-    ranks average every step. `generators` are the states of seed generators (dropout).
+    `statistics` are the non-trainable float variables of layers that train (batch norm's moving
+    ones), which ranks average every step: what a frozen layer has would not come out of a mean
+    bit for bit as it was. `generators` are the states of seed generators (dropout). `averages`
+    follow the trainable variables and the statistics with the decay `ema`, if that is given;
+    `scale` is that of the loss, if it is `scaled` (float16).
     """
 
-    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        ema: float | None = None,
+        scaled: bool = False,
+    ) -> None:
         self.model = model
         self.trainable = list(model.trainable_variables)
         self.generators = _generators(model)
         drawn = {id(variable) for variable in self.generators.values()}
         rest = [one for one in model.non_trainable_variables if id(one) not in drawn]
-        self.statistics = [one for one in rest if str(one.dtype).startswith(("float", "bfloat"))]
-        if len(self.statistics) != len(rest):
+        if not all(str(one.dtype).startswith(("float", "bfloat")) for one in rest):
             raise ValueError("a non-trainable variable of the model is neither float nor a seed")
+        frozen = _frozen(model)
+        self.statistics = [one for one in rest if id(one) not in frozen]
         named = [(f"model/{one.path}", one) for one in [*self.trainable, *rest]]
         named += _optimizer_variables(optimizer, self.trainable)
         named += list(self.generators.items())
+        self.averages: Averages | None = None
+        if ema is not None:
+            followed = [*self.trainable, *self.statistics]
+            self.averages = Averages(followed, ema, optimizer.iterations)
+            named += self.averages.named()
+        self.scale = LossScale() if scaled else None
+        if self.scale is not None:
+            named += self.scale.named()
         self.variables: dict[str, Any] = dict(named)
         if len(self.variables) != len(named):
             raise ValueError("two variables have the same name: layer names must be unique")
@@ -163,6 +184,16 @@ def _optimizer_variables(
     if missing:
         raise ValueError(f"{missing} variables of the optimizer have no name")
     return named
+
+
+def _frozen(model: keras.Model) -> set[int]:
+    """The variables, by id, of layers that are not trainable."""
+    return {
+        id(variable)
+        for layer in model._flatten_layers()
+        if not layer.trainable
+        for variable in layer.variables
+    }
 
 
 def _generators(model: keras.Model) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from clusterseg.losses import Loss
 from clusterseg.metrics.confusion import confusion_matrix
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.ema import Averages
+from clusterseg.train.precision import share
 from clusterseg.train.state import TrainState
 from clusterseg.train.update import Update, all_finite, guarded_update
 
@@ -24,7 +28,9 @@ class StepOutcome:
 
     `loss_sum` and `weight_sum` are over the global batch, `flags` sums over the ranks, `comm`
     seconds of this rank in the reduction. `finite`: no NaN or infinity in loss, gradients and
-    statistics of any rank; if there is, the step has changed no variable but the generators.
+    statistics of any rank; if there is, the step has changed no variable but the generators and the
+    scale of the loss. `overflowed`: it is not finite, and float16 may be the reason: the loss was
+    scaled, and the next one will be by less. Such a step has the sums of no pixel, 0.
     """
 
     loss_sum: float
@@ -32,6 +38,7 @@ class StepOutcome:
     finite: bool
     comm: float
     flags: NDArray[np.float64]
+    overflowed: bool = False
 
 
 class TrainStep(Protocol):
@@ -71,7 +78,9 @@ def build_train_step(
 
     After it all variables but the generators' are equal on all ranks, bit for bit.
     """
-    forward_backward = _build_forward_backward(model, loss, state, mean=communicator.size == 1)
+    forward_backward = _build_forward_backward(
+        model, loss, state, mean=communicator.size == 1, pixels=batch * math.prod(size)
+    )
     generators = list(state.generators.values())
     signature = [
         tf.TensorSpec([batch, *size, 3], tf.float32),
@@ -94,6 +103,8 @@ def build_train_step(
         for number, generator in enumerate(generators):
             generator.assign(seeds[number])
         before = _statistics(state)  # the forward pass moves them
+        # Before it is changed; 1: without a scale there is nothing to lower.
+        scale = tf.constant(1.0) if state.scale is None else tf.identity(state.scale.value.value)
         gradients, loss_sum, weight_sum = forward_backward(images, labels)
         after = _statistics(state)
         if communicator.size == 1:
@@ -119,7 +130,8 @@ def build_train_step(
             update, state, gradients, learning_rate, finite=finite, before=before, after=after
         )
         # One vector, so that the host waits for the device once.
-        scalars = [loss_sum, weight_sum, finite, seconds]
+        overflowed = tf.logical_and(tf.logical_not(finite), scale > 1)
+        scalars = [loss_sum, weight_sum, finite, seconds, overflowed]
         return tf.concat(
             [tf.stack([tf.cast(one, tf.float64) for one in scalars]), tf.cast(sums, tf.float64)],
             0,
@@ -136,20 +148,26 @@ def build_train_step(
     ) -> StepOutcome:
         scalars = (np.float32(real), np.float32(learning_rate))
         values: Any = graph(images, labels, *scalars, seeds, flags).numpy()
-        loss_sum, weight_sum, finite, comm = (float(one) for one in values[:4])
-        return StepOutcome(loss_sum, weight_sum, bool(finite), comm, values[4:])
+        loss_sum, weight_sum, finite, comm, overflowed = (float(one) for one in values[:5])
+        if overflowed:
+            loss_sum = weight_sum = 0.0
+        return StepOutcome(
+            loss_sum, weight_sum, bool(finite), comm, values[5:], overflowed=bool(overflowed)
+        )
 
     return step
 
 
 def _build_forward_backward(
-    model: keras.Model, loss: Loss, state: TrainState, *, mean: bool
+    model: keras.Model, loss: Loss, state: TrainState, *, mean: bool, pixels: int
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
     """forward_backward(images, labels) -> (gradients, loss sum, weight sum) of one batch.
 
-    The gradients are those of the mean of the pixel losses if `mean`, else of their sum.
+    The gradients are those of the mean of the pixel losses if `mean`, else of their sum, of
+    `pixels` at most. They are computed scaled, if the state has a scale.
     """
     variables = [variable.value for variable in state.trainable]
+    part = 1.0 if mean else share(pixels)
 
     def forward_backward(
         images: tf.Tensor, labels: tf.Tensor
@@ -157,7 +175,13 @@ def _build_forward_backward(
         with tf.GradientTape() as tape:
             loss_sum, weight_sum = loss(labels, model(images, training=True))
             target = tf.math.divide_no_nan(loss_sum, weight_sum) if mean else loss_sum
-        return tape.gradient(target, variables), loss_sum, weight_sum
+            if state.scale is not None:
+                factor = tf.stop_gradient(state.scale.value.value * part)
+                target *= factor
+        gradients = tape.gradient(target, variables)
+        if state.scale is not None:
+            gradients = [one / factor for one in gradients]
+        return gradients, loss_sum, weight_sum
 
     return forward_backward
 
@@ -175,9 +199,10 @@ def build_evaluation_step(
     size: tuple[int, int],
     classes: int,
     ignore: int | None,
+    averages: Averages | None = None,
 ) -> EvaluationStep:
     """step(images, labels) -> (confusion int64 [classes, classes], loss sum, weight sum,
-    predictions int32 [batch, height, width])."""
+    predictions int32 [batch, height, width]); with the `averages` as weights, if there are any."""
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
@@ -189,7 +214,8 @@ def build_evaluation_step(
     def graph(
         images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        logits = model(images, training=False)
+        with averages.in_place() if averages is not None else nullcontext():
+            logits = model(images, training=False)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
         loss_sum, weight_sum = loss(labels, logits)
         confusion = confusion_matrix(labels, predictions, classes, ignore)

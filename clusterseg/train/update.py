@@ -83,20 +83,27 @@ def guarded_update(
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
 ) -> None:
-    """Updates weights, slots and statistics if `finite` (a scalar), else changes nothing.
+    """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
 
     `before` are the statistics from before the forward pass, which has moved them already;
     `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
-    would move the weights all the same, and the iteration would count.
+    would move the weights all the same, and the iteration would count. The scale of float16's loss
+    hears of both.
     """
 
     def apply() -> tf.Tensor:
         update(gradients, learning_rate)
         _assign(state, after)
+        if state.averages is not None:
+            state.averages.follow()
+        if state.scale is not None:
+            state.scale.went_well()
         return tf.constant(True)
 
     def undo() -> tf.Tensor:
         _assign(state, before)
+        if state.scale is not None:
+            state.scale.overflowed()
         return tf.constant(False)
 
     tf.cond(finite, apply, undo)

@@ -264,6 +264,12 @@ def test_a_wrong_name_does_not_make_its_options_wrong() -> None:
             "conflict",
             "a second augmentation that changes the size",
         ),
+        (TRAIN + "  freeze_batch_norm: true\n", None, ""),
+        (
+            TRAIN + "  freeze_batch_norm: true\n  sync_batch_norm: true\n",
+            "conflict",
+            "`freeze_batch_norm` and `sync_batch_norm` are both set",
+        ),
         (TRAIN.replace("root: d", "root: d, size: [96, 128]"), None, ""),
         (
             TRAIN

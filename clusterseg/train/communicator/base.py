@@ -38,14 +38,15 @@ class Reduced:
 class Communicator(ABC):
     """`rank` of `size` ranks in all, `local_rank` on this host; all from 0.
 
-    `mean_gradients` is for inside a tf.function, where `size` is above 1; everything else is for
-    the host, between steps, and is called by all ranks in the same order.
+    `mean_gradients` and `sum_with_gradient` are for inside a tf.function, where `size` is above
+    1; everything else is for the host, between steps, and is called by all ranks in the same order.
     """
 
     name: str
     rank: int
     size: int
     local_rank: int
+    _turn: tuple[int, tf.Tensor] | None = None  # of the last small sum: its number, its result
 
     def mean_gradients(
         self,
@@ -102,9 +103,39 @@ class Communicator(ABC):
             seconds=tf.ensure_shape(end - begin, []),
         )
 
+    def sum_with_gradient(self, vector: tf.Tensor) -> tf.Tensor:
+        """The sum over all ranks of a small float32 vector, in the middle of a forward pass.
+
+        Every rank's loss depends on every rank's vector, so the gradient is the sum over all
+        ranks, too: that of the sum of the ranks' losses.
+        """
+        import tensorflow as tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def summed(own: tf.Tensor) -> Any:
+            return self._sum_in_turn(own), self._sum_in_turn
+
+        return summed(vector)
+
+    def _sum_in_turn(self, vector: tf.Tensor) -> tf.Tensor:
+        """One sum after the other, in the order in which the graph was built: the same on all
+        ranks, where the order in which independent operations get ready is not. Two at once could
+        also travel as one message, or as two, by chance."""
+        import tensorflow as tf
+
+        number, before = 0, []
+        if self._turn is not None and self._turn[1].graph is tf.compat.v1.get_default_graph():
+            number, before = self._turn[0] + 1, [self._turn[1]]
+        with tf.control_dependencies(before):
+            total = self._sum_in_graph(tf.identity(vector), name=f"part-{number}")
+        total = tf.ensure_shape(total, vector.shape)
+        self._turn = number, total
+        return total
+
     @abstractmethod
-    def _sum_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
-        """The sum of a float32 vector over all ranks, as an operation of the graph."""
+    def _sum_in_graph(self, vector: tf.Tensor, name: str = "step") -> tf.Tensor:
+        """The sum of a float32 vector over all ranks, as an operation of the graph. `name`: no
+        two that may be under way at once have the same."""
 
     @abstractmethod
     def sum(self, array: NDArray[Any]) -> NDArray[Any]:

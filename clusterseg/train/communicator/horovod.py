@@ -33,8 +33,8 @@ class HorovodCommunicator(MpiCommunicator):
             )
         self._hvd = hvd
 
-    def _sum_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
-        return self._hvd.allreduce(vector, op=self._hvd.Sum, name="step")
+    def _sum_in_graph(self, vector: tf.Tensor, name: str = "step") -> tf.Tensor:
+        return self._hvd.allreduce(vector, op=self._hvd.Sum, name=name)
 
     def close(self) -> None:
         self._world.Barrier()

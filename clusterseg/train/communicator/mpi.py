@@ -28,7 +28,7 @@ class MpiCommunicator(Communicator):
         self.size = self._world.Get_size()
         self.local_rank = local_rank
 
-    def _sum_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
+    def _sum_in_graph(self, vector: tf.Tensor, name: str = "step") -> tf.Tensor:
         import tensorflow as tf
 
         # numpy_function hands the tensor's own memory over and takes the result without a copy.

@@ -21,7 +21,7 @@ class SoloCommunicator(Communicator):
     size = 1
     local_rank = 0
 
-    def _sum_in_graph(self, vector: tf.Tensor) -> tf.Tensor:
+    def _sum_in_graph(self, vector: tf.Tensor, name: str = "step") -> tf.Tensor:
         return vector
 
     def sum(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -79,7 +79,14 @@ def _open_safetensors(path: Path) -> Iterator[Source]:
     if len(names) > MAX_TENSORS:
         raise bad_weights(path, f"holds {len(names)} tensors, more than {MAX_TENSORS}")
     if own:  # the optimizer's and the generators' belong to another run
-        names = [name for name in names if name.startswith("model/")]
+        # What was validated: the averages, where there are any.
+        averaged = {name.removeprefix("ema/") for name in names if name.startswith("ema/")}
+        names = [
+            name
+            for name in names
+            if name.startswith("ema/")
+            or (name.startswith("model/") and name.removeprefix("model/") not in averaged)
+        ]
 
     def read(name: str) -> NDArray[Any]:
         kind = file.get_slice(name).get_dtype()
@@ -95,7 +102,9 @@ def _open_safetensors(path: Path) -> Iterator[Source]:
             Item(
                 name,
                 tuple(file.get_slice(name).get_shape()),
-                path=name.removeprefix("model/").removesuffix(":0"),
+                path=name.removeprefix("ema/" if own else "")
+                .removeprefix("model/")
+                .removesuffix(":0"),
             )
             for name in names
         )
