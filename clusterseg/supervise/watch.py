@@ -24,7 +24,8 @@ FILES_A_ROUND = 64
 
 @dataclass
 class RankWatch:
-    """One rank. `grew` is when its file was last seen to have grown, by the watcher's clock."""
+    """One rank. `grew` is when its file was last seen to have grown, or to have been touched by a
+    rank that a full disk keeps from writing; by the watcher's clock."""
 
     rank: int
     tail: EventTail
@@ -90,7 +91,11 @@ class Watch:
 
     def _read(self, ranks: Iterable[RankWatch], now: float) -> None:
         for rank in ranks:
-            for event in rank.tail.read():
+            touched = rank.tail.touched
+            events = rank.tail.read()
+            if rank.tail.touched != touched:
+                rank.grew = now
+            for event in events:
                 rank.grew = now
                 rank.last_t = event.t
                 self._note(rank, event)
