@@ -13,6 +13,7 @@ import faulthandler
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -105,9 +106,10 @@ class Watchdog:
         now = self._clock()
         late = now - self._armed
         if late > self._limit:
-            self._log.write(f"the stacks above are from {self._limit:.0f} s without an event; ")
-            self._log.write(f"after {late:.0f} s this rank goes on\n")
-            self._log.flush()
+            with suppress(OSError):  # the log may stand on a disk that is full
+                self._log.write(f"the stacks above are from {self._limit:.0f} s without an event; ")
+                self._log.write(f"after {late:.0f} s this rank goes on\n")
+                self._log.flush()
         if late >= min(_REARM, self._limit / 10) or self._pace.allowed() != self._limit:
             self._arm(now)
 
