@@ -97,6 +97,7 @@ class HangWatch:
             step=rank.step,
             last_t=rank.last_t,
             at_epoch_end=rank.at_epoch_end,
+            starting=rank.starting,
             ended=rank.end is not None,
             process=state,
         )

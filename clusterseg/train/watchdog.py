@@ -44,7 +44,7 @@ class Pace:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._epoch = 0
-        self._stepped = self._validates = self._ended = False
+        self._stepped = self._validates = self._starts = self._ended = False
         self._window = self._save = 0.0
         self._validation: float | None = None
 
@@ -53,9 +53,9 @@ class Pace:
         if isinstance(event, Steps):
             # A window that completes an epoch is followed by validation.
             self._validates, self._epoch = event.epoch > self._epoch, event.epoch
-            if self._stepped:  # the first one holds the compilation
+            if self._stepped and not self._starts:  # such a one holds the compilation
                 self._window = max(self._window, event.seconds)
-            self._stepped = True
+            self._stepped, self._starts = True, False
         elif isinstance(event, RankStart):
             self._epoch = event.epoch
         elif isinstance(event, RankEnd):
@@ -64,6 +64,8 @@ class Pace:
             self._save = max(self._save, event.blocked_seconds + event.write_seconds)
         elif isinstance(event, Phase) and event.name == "validate":
             self._validation = max(self._validation or 0.0, event.seconds)
+        elif isinstance(event, Phase) and event.name == "startup":
+            self._starts = True
         if isinstance(event, Epoch | Phase):
             self._validates = False
 
@@ -75,6 +77,8 @@ class Pace:
         stepping = limits.base + limits.factor * max(self._window, self._save)
         if not self._stepped:
             return max(limits.startup, limits.base)
+        if self._starts:
+            return max(limits.startup, stepping)
         if not self._validates:
             return stepping
         if self._validation is None:

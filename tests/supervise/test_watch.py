@@ -94,6 +94,22 @@ def test_validation_follows_the_window_that_completes_an_epoch(run: RunPaths) ->
     assert watch.longest_validation == 4.0
 
 
+def test_each_sweep_of_an_lr_find_may_compile(run: RunPaths) -> None:
+    write(run, 0, started(0), steps(0, 1, count=1), steps(0, 10))
+    watch = Watch(run.attempt(0), 1, begun=0.0)
+    watch.look(0.0)
+    hangs = HangWatch(run, 0, watch, LIMITS, train=True)
+    write(run, 0, Phase(t=1.0, rank=0, name="startup", seconds=9.0))
+    watch.look(1.0)
+    assert hangs.find(1.0 + 299) is None
+    assert hangs.find(1.0 + 301) is not None
+    write(run, 0, steps(0, 11, count=1, seconds=200.0))
+    watch.look(201.0)
+    assert watch.window == 1.0  # and a hang after it is not seen minutes late
+    assert hangs.find(201.0 + 64) is None
+    assert hangs.find(201.0 + 66) is not None
+
+
 def test_many_ranks_take_turns(run: RunPaths) -> None:
     count = 2 * FILES_A_ROUND + 10
     watch = Watch(run.attempt(0), count, begun=0.0)

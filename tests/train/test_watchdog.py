@@ -73,7 +73,7 @@ class Ranks:
             allowed_silence(
                 Silence(
                     one.rank, 0.0, one.step, at_epoch_end=one.at_epoch_end,
-                    ended=one.end is not None,
+                    starting=one.starting, ended=one.end is not None,
                 ),
                 Hang(),
                 window=max(watch.window, watch.longest_save or 0.0),
