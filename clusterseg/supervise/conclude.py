@@ -116,7 +116,8 @@ def conclude(
     failed = cause in _FAILED
     unsaid = None
     if cause is Cause.DISK_FULL and no_room and failure.error is None:
-        unsaid = f"disk full: {watch.paths.folder} takes not even why the ranks ended"
+        what = f"disk full: {watch.paths.folder} takes no more, not even all that ranks say"
+        unsaid = _with_lines(what, failure, own, lines)
     return Conclusion(
         cause=cause,
         error=unsaid

@@ -419,6 +419,7 @@ def test_a_disk_that_takes_nothing_is_named_and_the_end_recorded(
     end = end_of(run, 0)
     assert end["cause"] == "disk_full"
     assert end["error"].startswith("disk full: ")
+    assert "rank 0 of attempt 0 starts" in end["error"]  # what it could still print
     assert "disk full: " in said
     assert not run.attempt(0).ballast.exists()
     assert attempts(run) == ["000"]
