@@ -144,6 +144,10 @@ class ByteFile:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
+    def touched(self) -> int:
+        """The time of its last change, nanoseconds by the file system's clock."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def __enter__(self) -> ByteFile:
         return self
 
@@ -159,13 +163,16 @@ class ByteFile:
 class EventTail:
     """Follows a growing event file: `read` gives what was added since the last call.
 
-    A file that is not there (yet, or packed away meanwhile) has nothing new.
+    A file that is not there (yet, or packed away meanwhile) has nothing new. `touched` is when the
+    file was last changed, as of the last `read` (nanoseconds by the file system's clock): a writer
+    that a full disk takes nothing of still touches it.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:
         """With `keep`, the first read takes the first event and the last `keep` bytes only."""
         self.path = path
         self.tally = Tally()
+        self.touched: int | None = None
         self._decoder = EventDecoder(self.tally)
         self._offset = 0
         self._keep = keep
@@ -176,6 +183,7 @@ class EventTail:
         try:
             # A fresh open: network file systems show a writer's data at open.
             with open_regular(self.path) as stream:
+                self.touched = stream.touched()
                 if self._keep is not None:
                     events += self._skip(stream, self._keep)
                     self._keep = None

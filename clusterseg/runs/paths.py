@@ -101,6 +101,11 @@ class AttemptPaths:
         return self.folder / "supervisor.log"
 
     @property
+    def ballast(self) -> Path:
+        """Room on the disk that is given away for the attempt's last word."""
+        return self.folder / "ballast"
+
+    @property
     def hostfile(self) -> Path:
         return self.folder / "hostfile"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 # Kept free for logs and events: what tells a person that the disk is full must not fail of it.
 RESERVE = 16 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_SMALL = 4096
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,20 @@ class Space:
 
     bytes: int | None
     inodes: int | None
+
+
+def is_full(folder: Path) -> bool:
+    """Whether `folder` takes not even a small file: no room, no inode, no quota.
+
+    Tried, since a quota does not show. Any other error says nothing: False.
+    """
+    try:
+        with TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(_SMALL))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in FULL
+    return False
 
 
 def space_in(folder: Path) -> Space:

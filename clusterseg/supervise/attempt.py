@@ -21,6 +21,7 @@ from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
 from clusterseg.runs.fit import fits_of
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, State
+from clusterseg.supervise.ballast import Ballast
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
 from clusterseg.supervise.departure import Departure
@@ -147,6 +148,8 @@ class _Supervisor:
         """Runs a claimed attempt and writes its end; None if it lost the run meanwhile."""
         own = self._run.attempt(claim.attempt)
         self._journal.open(own.supervisor_log)
+        ballast = Ballast(own.ballast)
+        ballast.load()
         resumed = f"from {claim.resume_from}" if claim.resume_from else "from the start"
         self._journal.say(
             f"attempt {claim.attempt} of {self._run.run_id}: {claim.ranks} "
@@ -165,9 +168,11 @@ class _Supervisor:
                 conclusion = self._launch_and_watch(claim, lease)
             if conclusion is None:
                 return None
+            ballast.drop()
             decision = self._end(claim, conclusion, refusal or self._decide(claim, conclusion))
             return None if decision is None else (conclusion, decision)
         finally:
+            ballast.drop()
             self._journal.close()
 
     def _launch_and_watch(self, claim: Claim, lease: Lease) -> Conclusion | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clusterseg.plan.model import Plan
 from clusterseg.runs.records import Cause, End
+from clusterseg.runs.space import is_full
 from clusterseg.runs.text import last_lines
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
@@ -93,6 +94,8 @@ def conclude(
     own = []
     if failure.rank is not None and failure.rank < len(facts):
         own = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
+    # One that was killed had nothing to say.
+    no_room = failure.signal is None and is_full(watch.paths.folder)
     shown = classify(
         Evidence(
             exit_code=launcher.exit_code,
@@ -104,15 +107,21 @@ def conclude(
             error=failure.error,
             log_tail=(*own, *lines),
             killed_for_memory=killed_for_memory,
+            no_room=no_room,
         )
     )
     word, lost = _ask(scheduler, shown, session, lines)
     unasked = session.stop is None and not train
     cause = true_cause(shown, word, lost, cause_printed(lines), unasked=unasked)
     failed = cause in _FAILED
+    unsaid = None
+    if cause is Cause.DISK_FULL and no_room and failure.error is None:
+        what = f"disk full: {watch.paths.folder} takes no more, not even all that ranks say"
+        unsaid = _with_lines(what, failure, own, lines)
     return Conclusion(
         cause=cause,
-        error=_error(session, launcher, failure, own, cause=cause, lost=lost, train=train),
+        error=unsaid
+        or _error(session, launcher, failure, own, cause=cause, lost=lost, train=train),
         exit_code=launcher.exit_code,
         signal=(failure.signal if failed else None) or launcher.signal,
         failed_rank=failure.rank if failed and not lost else None,

@@ -1,6 +1,6 @@
 """Finds the rank that hangs: the edge around `limits.find_hang`.
 
-No launcher sees a rank that is stopped or stuck; it shows only in event files that do not grow.
+No launcher sees a rank that is stopped or stuck; it shows only in event files that do not change.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class HangWatch:
             step=rank.step,
             last_t=rank.last_t,
             at_epoch_end=rank.at_epoch_end,
+            starting=rank.starting,
             ended=rank.end is not None,
             process=state,
         )

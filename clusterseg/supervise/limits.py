@@ -93,7 +93,8 @@ class Overdue:
 class Silence:
     """A rank for the question of hanging. `process`: its state letter in /proc, None elsewhere.
 
-    `at_epoch_end`: its last window completed an epoch, so that it validates.
+    `at_epoch_end`: its last window completed an epoch, so that it validates. `starting`: it has
+    just built a model, and its next step holds the compilation.
     """
 
     rank: int
@@ -101,6 +102,7 @@ class Silence:
     step: int | None = None
     last_t: float | None = None
     at_epoch_end: bool = False
+    starting: bool = False
     ended: bool = False
     process: str | None = None
 
@@ -126,8 +128,8 @@ def allowed_silence(
     stepping = limits.base + limits.factor * window
     if rank.is_stopped:  # neither compiling nor validating
         return stepping
-    if rank.step is None:
-        return max(limits.startup, limits.base)
+    if rank.step is None or rank.starting:
+        return max(limits.startup, limits.base if rank.step is None else stepping)
     if not rank.at_epoch_end:
         return stepping
     if validation is None:

@@ -42,6 +42,7 @@ class Evidence:
     for, `forced` what the supervisor itself found (a hang, a wrong placement). `reports_ends`:
     these ranks write rank_end events. `statuses` are those of the ranks that did; `error` is
     what the first failed rank said of itself, `log_tail` its and the launcher's last lines.
+    `no_room`: the disk is full, and may not have taken what the ranks had to say.
     """
 
     exit_code: int | None
@@ -53,6 +54,7 @@ class Evidence:
     error: str | None = None
     log_tail: tuple[str, ...] = ()
     killed_for_memory: bool = False
+    no_room: bool = False
 
 
 # The memory of a host or a cgroup, of Python, of C++, of TensorFlow, as Slurm says it.
@@ -96,7 +98,8 @@ def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
         return evidence.asked or Cause.PREEMPTED
     if evidence.exit_code == ExitCode.STOPPED and "failed" not in evidence.statuses:
         return evidence.asked or Cause.PREEMPTED
-    return _named_failure(evidence) or evidence.asked or _lost_node(evidence) or Cause.CRASH
+    named = _named_failure(evidence) or _unsaid(evidence)
+    return named or evidence.asked or _lost_node(evidence) or Cause.CRASH
 
 
 def _went_well(evidence: Evidence) -> bool:
@@ -115,6 +118,12 @@ def _named_failure(evidence: Evidence) -> Cause | None:
     if _NO_SPACE.search(lines):
         return Cause.DISK_FULL
     return Cause.NAN if _NOT_FINITE.search(own) else None
+
+
+def _unsaid(evidence: Evidence) -> Cause | None:
+    """A full disk, which takes neither the event nor the line that would name it."""
+    said = evidence.error or _lost_node(evidence)  # the launcher's lines come by a pipe
+    return Cause.DISK_FULL if evidence.no_room and not said else None
 
 
 def _lost_node(evidence: Evidence) -> Cause | None:

@@ -24,7 +24,8 @@ FILES_A_ROUND = 64
 
 @dataclass
 class RankWatch:
-    """One rank. `grew` is when its file was last seen to have grown, by the watcher's clock."""
+    """One rank. `grew` is when its file was last seen to have grown, or to have been touched by a
+    rank that a full disk keeps from writing; by the watcher's clock."""
 
     rank: int
     tail: EventTail
@@ -35,6 +36,7 @@ class RankWatch:
     step: int | None = None
     epoch: int = 0
     at_epoch_end: bool = False
+    starting: bool = False  # a startup phase is over, and the step after it holds a compilation
     first_window: float | None = None  # seconds; the first step, compilation included
     window: float | None = None  # the longest one after it
 
@@ -90,7 +92,11 @@ class Watch:
 
     def _read(self, ranks: Iterable[RankWatch], now: float) -> None:
         for rank in ranks:
-            for event in rank.tail.read():
+            touched = rank.tail.touched
+            events = rank.tail.read()
+            if rank.tail.touched != touched:
+                rank.grew = now
+            for event in events:
                 rank.grew = now
                 rank.last_t = event.t
                 self._note(rank, event)
@@ -109,6 +115,8 @@ class Watch:
             self.longest_save = max(self.longest_save or 0.0, seconds)
         elif isinstance(event, Phase) and event.name == "validate":
             self.longest_validation = max(self.longest_validation or 0.0, event.seconds)
+        elif isinstance(event, Phase) and event.name == "startup":
+            rank.starting = True  # of an lr-find each sweep has one
         if isinstance(event, Epoch | Phase):
             rank.at_epoch_end = False
 
@@ -118,8 +126,9 @@ class Watch:
         rank.epoch, rank.step = event.epoch, event.step
         if rank.first_window is None:
             rank.first_window = event.seconds
-        else:
+        elif not rank.starting:
             rank.window = max(rank.window or 0.0, event.seconds)
+        rank.starting = False
         first = event.step - event.count + 1
         self.first_step = first if self.first_step is None else min(self.first_step, first)
         self.last_step = event.step if self.last_step is None else max(self.last_step, event.step)

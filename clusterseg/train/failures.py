@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,8 +9,7 @@ from enum import Enum, auto
 
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.checkpoint_file import CheckpointError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+from clusterseg.runs.space import FULL
 
 
 class TrainingError(ClustersegError):
@@ -46,7 +44,7 @@ class SaveFailure:
 def save_failure(error: BaseException, step: int) -> SaveFailure:
     """What kept the state after `step` from being saved."""
     if isinstance(error, OSError):
-        kind = FailureKind.DISK_FULL if error.errno in _FULL else FailureKind.IO
+        kind = FailureKind.DISK_FULL if error.errno in FULL else FailureKind.IO
         return SaveFailure(kind, describe_os_error(error, f"saving step {step}"))
     kinds = {"not-finite": FailureKind.NOT_FINITE, "superseded": FailureKind.SUPERSEDED}
     code = error.code if isinstance(error, CheckpointError) else ""
@@ -67,14 +65,14 @@ def warn(text: str) -> None:
 
 def describe_os_error(error: OSError, doing: str) -> str:
     """`disk full: …` where that is it, else `i/o error: …`; one line."""
-    kind = "disk full" if error.errno in _FULL else "i/o error"
+    kind = "disk full" if error.errno in FULL else "i/o error"
     where = f": {error.filename}" if error.filename else ""
     return f"{kind}: {doing}: {error.strerror or error}{where}"
 
 
 def one_line(error: BaseException) -> str:
     """An error for the `error` field of an event: its first line, capped."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return describe_os_error(error, "writing")
     if isinstance(error, ClustersegError):
         text = error.message

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from clusterseg.runs.attempts import iter_attempts
+import math
+from contextlib import suppress
+
+from clusterseg.runs.attempts import Attempt, iter_attempts
 from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
+from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Claim, End
+from clusterseg.runs.records import Cause, Claim
 from clusterseg.train.interval import Life
 
 _FAILURES = (Cause.CRASH, Cause.HANG, Cause.NODE_FAIL, Cause.OUT_OF_MEMORY, Cause.UNKNOWN)
@@ -19,7 +23,7 @@ def earlier_lives(paths: RunPaths, claim: Claim) -> list[Life]:
     attempts = [one for one in iter_attempts(paths) if one.number < claim.attempt and one.claim]
     following = [*(one.claim for one in attempts[1:]), claim]
     return [
-        _life(one.claim, one.end, after)
+        _life(one, one.claim, after)
         for one, after in zip(attempts, following, strict=bool(attempts))
         if one.claim is not None and after is not None
     ]
@@ -35,9 +39,18 @@ def cost_before(paths: RunPaths, claim: Claim) -> float | None:
         return None
 
 
-def _life(claim: Claim, end: End | None, after: Claim) -> Life:
-    seconds = max(0.0, (end.t if end else after.t) - claim.t)
-    if end is None:
-        return Life(seconds, failed=True)
+def _life(attempt: Attempt, claim: Claim, after: Claim) -> Life:
+    end = attempt.end
+    if end is None:  # killed; it may have been resumed days later
+        return Life(max(0.0, min(_last_beat(attempt), after.t) - claim.t), failed=True)
+    seconds = max(0.0, end.t - claim.t)
     lost = end.last_step is not None and end.last_step > after.resume_step
     return Life(seconds, failed=lost or end.cause in _FAILURES)
+
+
+def _last_beat(attempt: Attempt) -> float:
+    """When the supervisor last showed life; infinity if that is not known."""
+    with suppress(OSError):
+        if beat := read_heartbeat(attempt.paths.heartbeat):
+            return beat.t
+    return math.inf

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from clusterseg.runs.eventlog import EventWriter
@@ -20,9 +21,10 @@ class PatientEvents(EventWriter):
     """An EventWriter whose `write` raises nothing: a rank must not end for its log.
 
     What can't be written waits, in order, and is tried with a later event, no more than once a
-    second; the last event of a rank is always tried. A line that the disk took a part of is gone
-    on with where it was cut, so that it is neither torn nor there twice. Beyond `most` waiting
-    events the oldest are lost, and counted in `lost`.
+    second; the last event of a rank is always tried. The file is touched then, so that whoever
+    watches it sees that this rank lives, though it can't grow. A line that the disk took a part
+    of is gone on with where it was cut, so that it is neither torn nor there twice. Beyond `most`
+    waiting events the oldest are lost, and counted in `lost`.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class PatientEvents(EventWriter):
             if self._failed is None:
                 warn(f"events can't be written and wait: {error.strerror or error}")
             self._failed = self._clock()
+            with suppress(OSError):  # needs no room
+                os.utime(self._descriptor)
         else:
             if self._failed is not None:
                 warn(f"events are written again; {self.lost} were lost")

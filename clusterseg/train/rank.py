@@ -20,7 +20,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
-from clusterseg.train.failures import TrainingError, one_line
+from clusterseg.train.failures import TrainingError, one_line, warn
 from clusterseg.train.job import RankJob, read_job
 from clusterseg.train.phases import Laps, peak_bytes
 from clusterseg.train.stopping import StopSources
@@ -117,7 +117,7 @@ def _prepare(
     events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=seconds, parts=laps.parts))
     few = few_samples(len(assembly.dataset.train), job.train.batch_size, communicator.size)
     if few is not None and rank == 0:
-        sys.stderr.write(f"warning: {few}\n")
+        warn(few)
     began = time.perf_counter()
     laps = Laps()
     global_batch = job.train.batch_size * communicator.size

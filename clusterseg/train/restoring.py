@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError
+from clusterseg.train.failures import TrainingError, say, warn
 from clusterseg.train.identity import check_fits
 from clusterseg.train.initial_weights.load import load_initial_weights
 from clusterseg.train.phases import ignore
@@ -73,7 +72,7 @@ def restore(
             answer = _Answer(error=error.message, help=error.help)
             # The message of a large model shows some of them.
             for line in error.details if isinstance(error, CheckpointError) else ():
-                sys.stderr.write(f"{claim.resume_from}: {line}\n")
+                say(f"{claim.resume_from}: {line}")
     text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
     lap("wait")
     answer = msgspec.json.decode(text, type=_Answer)
@@ -105,7 +104,7 @@ def _load(
         )
     passed = check_fits(name, layout.header, identity, global_batch=global_batch, force=force)
     for one in passed:
-        sys.stderr.write(f"warning: --force: {one} ({name})\n")
+        warn(f"--force: {one} ({name})")
     state.load(name, layout, data)
     lap("load")
     return layout.header

@@ -7,14 +7,13 @@ found, by which rank, or on which side of a resume.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 from numpy.typing import NDArray
 
 from clusterseg.data.dataset import Part
 from clusterseg.data.order import PADDING
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.train.failures import warn
 
 _FEW = 10  # may always be bad; of a large set
 _SHARE = 100  # one in so many
@@ -44,8 +43,7 @@ class Unreadable:
         if index in found:
             raise why  # it was left out already, and stands in for itself: nothing else is left
         found.add(index)
-        sys.stderr.write(f"warning: {why.message}: left out (train.data.on_unreadable: skip)\n")
-        sys.stderr.flush()
+        warn(f"{why.message}: left out (train.data.on_unreadable: skip)")
         most = min(max(_FEW, len(part) // _SHARE), len(part) - 1)
         if len(found) > most:
             raise ClustersegError(

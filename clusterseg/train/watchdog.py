@@ -13,6 +13,7 @@ import faulthandler
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -43,7 +44,7 @@ class Pace:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._epoch = 0
-        self._stepped = self._validates = self._ended = False
+        self._stepped = self._validates = self._starts = self._ended = False
         self._window = self._save = 0.0
         self._validation: float | None = None
 
@@ -52,9 +53,9 @@ class Pace:
         if isinstance(event, Steps):
             # A window that completes an epoch is followed by validation.
             self._validates, self._epoch = event.epoch > self._epoch, event.epoch
-            if self._stepped:  # the first one holds the compilation
+            if self._stepped and not self._starts:  # such a one holds the compilation
                 self._window = max(self._window, event.seconds)
-            self._stepped = True
+            self._stepped, self._starts = True, False
         elif isinstance(event, RankStart):
             self._epoch = event.epoch
         elif isinstance(event, RankEnd):
@@ -63,6 +64,8 @@ class Pace:
             self._save = max(self._save, event.blocked_seconds + event.write_seconds)
         elif isinstance(event, Phase) and event.name == "validate":
             self._validation = max(self._validation or 0.0, event.seconds)
+        elif isinstance(event, Phase) and event.name == "startup":
+            self._starts = True
         if isinstance(event, Epoch | Phase):
             self._validates = False
 
@@ -74,6 +77,8 @@ class Pace:
         stepping = limits.base + limits.factor * max(self._window, self._save)
         if not self._stepped:
             return max(limits.startup, limits.base)
+        if self._starts:
+            return max(limits.startup, stepping)
         if not self._validates:
             return stepping
         if self._validation is None:
@@ -105,9 +110,10 @@ class Watchdog:
         now = self._clock()
         late = now - self._armed
         if late > self._limit:
-            self._log.write(f"the stacks above are from {self._limit:.0f} s without an event; ")
-            self._log.write(f"after {late:.0f} s this rank goes on\n")
-            self._log.flush()
+            with suppress(OSError):  # the log may stand on a disk that is full
+                self._log.write(f"the stacks above are from {self._limit:.0f} s without an event; ")
+                self._log.write(f"after {late:.0f} s this rank goes on\n")
+                self._log.flush()
         if late >= min(_REARM, self._limit / 10) or self._pace.allowed() != self._limit:
             self._arm(now)
 

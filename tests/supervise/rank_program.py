@@ -1,8 +1,9 @@
 """A rank that only writes events: steps of 50 ms, with faults where it is told to.
 
-`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, kill, freeze; only in the first
-ATTEMPTS attempts); `--deaf` ignores the stop file and TERM; `--mute` writes no events at all;
-`--resume` saves every tenth step and at a stop, and goes on from there; `--quiet` touches no file.
+`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, brimful, kill, freeze; only in
+the first ATTEMPTS attempts); `--deaf` ignores the stop file and TERM; `--mute` writes no events at
+all; `--resume` saves every tenth step and at a stop, and goes on from there; `--quiet` touches no
+file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -44,6 +46,15 @@ def saved() -> int:
     return min(int(file.read_text()) if file.exists() else 0 for file in files)
 
 
+def fill() -> None:
+    """The disk of the run, to the last byte."""
+    with (ROOT.parent / "filler").open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+
+
 def fail(kind: str) -> None:
     if kind == "exit3":
         sys.exit(3)
@@ -51,6 +62,9 @@ def fail(kind: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+    if kind == "brimful":
+        fill()
+        sys.exit(1)  # nothing of it could be written
     if kind == "full":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise ValueError("the moon is full")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -405,6 +406,23 @@ def test_a_full_disk_is_tried_once_more(tmp_path: Path) -> None:
     assert code == 75, said
     assert [end_of(run, number)["cause"] for number in (0, 1)] == ["disk_full", "disk_full"]
     assert attempts(run) == ["000", "001"]
+
+
+def test_a_disk_that_takes_nothing_is_named_and_the_end_recorded(
+    small_disk: Callable[..., Path],
+) -> None:
+    """Neither an event nor a line of a log could say it, and no room is left for end.json."""
+    disk = small_disk(8 << 20)
+    run = make_run(disk / "of", "--fail", "brimful:0:2", ranks=1)
+    code, said = supervise(run)
+    assert code == 75, said
+    end = end_of(run, 0)
+    assert end["cause"] == "disk_full"
+    assert end["error"].startswith("disk full: ")
+    assert "rank 0 of attempt 0 starts" in end["error"]  # what it could still print
+    assert "disk full: " in said
+    assert not run.attempt(0).ballast.exists()
+    assert attempts(run) == ["000"]
 
 
 def test_the_next_attempt_waits_for_the_save_of_one_that_lives(tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ CASES: list[tuple[str, Evidence, Cause]] = [
         Cause.CRASH,
     ),
     ("stopped on TERM at a rank", Evidence(75, statuses=STOPPED, **TRAIN), Cause.PREEMPTED),
+    ("nothing said, on a full disk", Evidence(1, no_room=True, **TRAIN), Cause.DISK_FULL),
+    (
+        "another reason said, on a full disk",
+        Evidence(1, statuses=FAILED, error="ValueError: moon", no_room=True, **TRAIN),
+        Cause.CRASH,
+    ),
     ("a program that exits 75", Evidence(75, 2), Cause.PREEMPTED),
     (
         "stopped as asked",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from clusterseg.runs.records import Checkpoint, Phase, RankEnd, RankStart, Steps
 from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.limits import Hang
 from clusterseg.supervise.watch import FILES_A_ROUND, Watch
+from clusterseg.train.patient_events import PatientEvents
 from tests.supervise.runs import wait_until
 
 LIMITS = Hang(startup=300, base=60, factor=5, validation=1800)
@@ -92,6 +94,22 @@ def test_validation_follows_the_window_that_completes_an_epoch(run: RunPaths) ->
     assert watch.longest_validation == 4.0
 
 
+def test_each_sweep_of_an_lr_find_may_compile(run: RunPaths) -> None:
+    write(run, 0, started(0), steps(0, 1, count=1), steps(0, 10))
+    watch = Watch(run.attempt(0), 1, begun=0.0)
+    watch.look(0.0)
+    hangs = HangWatch(run, 0, watch, LIMITS, train=True)
+    write(run, 0, Phase(t=1.0, rank=0, name="startup", seconds=9.0))
+    watch.look(1.0)
+    assert hangs.find(1.0 + 299) is None
+    assert hangs.find(1.0 + 301) is not None
+    write(run, 0, steps(0, 11, count=1, seconds=200.0))
+    watch.look(201.0)
+    assert watch.window == 1.0  # and a hang after it is not seen minutes late
+    assert hangs.find(201.0 + 64) is None
+    assert hangs.find(201.0 + 66) is not None
+
+
 def test_many_ranks_take_turns(run: RunPaths) -> None:
     count = 2 * FILES_A_ROUND + 10
     watch = Watch(run.attempt(0), count, begun=0.0)
@@ -153,6 +171,30 @@ def test_a_last_look_clears_who_has_written_meanwhile(run: RunPaths) -> None:
     write(run, 1, steps(1, 11))
     assert hangs.find(66.0) is None
     assert hangs.find(132.0) is not None
+
+
+def test_a_file_that_cannot_grow_but_is_touched_is_life(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a full disk the ranks go on, and their events wait in memory."""
+    watch, hangs = hanging(run)
+    clock, sizes = [0.0], [run.attempt(0).events(rank).stat().st_size for rank in range(2)]
+    logs = [PatientEvents(run.attempt(0).events(rank), clock=lambda: clock[0]) for rank in range(2)]
+    with logs[0], logs[1], monkeypatch.context() as patch:
+
+        def full(descriptor: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "write", full)
+        for second in range(10, 400, 30):
+            clock[0] = float(second)
+            for rank, log in enumerate(logs):
+                log.write(steps(rank, 10 + second))
+            watch.look(clock[0])
+            assert hangs.find(clock[0]) is None
+        assert [run.attempt(0).events(rank).stat().st_size for rank in range(2)] == sizes
+        assert hangs.find(clock[0] + 64.0) is None
+        assert hangs.find(clock[0] + 66.0) is not None  # now they are silent
 
 
 def test_a_save_that_grows_is_no_hang(run: RunPaths) -> None:

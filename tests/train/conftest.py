@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +41,3 @@ def assembly(data: Path):
 def fresh(assembly) -> dict[str, Any]:
     """The weights that a run of `job(data)` begins with."""
     return {name: np.array(variable.numpy()) for name, variable in assembly.state.variables.items()}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """small_disk(size, inodes): a folder that is a real file system of so many bytes."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    mounted: list[Path] = []
-
-    def make(size: int, inodes: int | None = None) -> Path:
-        folder = tmp_path / f"disk-{len(mounted)}"
-        folder.mkdir()
-        options = f"size={size}" + (f",nr_inodes={inodes}" if inodes else "")
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    try:
-        yield make
-    finally:
-        for folder in mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)

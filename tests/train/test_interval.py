@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End
 from clusterseg.spec.model import Every
@@ -165,6 +167,16 @@ def claimed(paths: RunPaths, attempt: int, t: float, resume_step: int, end: End 
     if end is not None:
         own.end.write_bytes(msgspec.json.encode(end))
     return claim
+
+
+def test_a_killed_attempt_lived_until_its_last_beat(tmp_path: Path) -> None:
+    """Not until somebody resumed it: M would be the longer the later that is."""
+    paths = RunPaths(tmp_path)
+    claimed(paths, 0, time.time() - 30.0, 0, None)
+    HeartbeatWriter(paths.attempt(0).heartbeat).beat()
+    now = claimed(paths, 1, time.time() + 86_400.0, 0, None)
+    (life,) = earlier_lives(paths, now)
+    assert life.failed and 30.0 <= life.seconds < 60.0
 
 
 def test_the_lives_of_attempts(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from clusterseg.data import class_counts, open_dataset
 from clusterseg.data.files import is_of_the_file, picture_size
 from clusterseg.data.order import PADDING, epoch_order
 from clusterseg.data.pipeline import batches
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.spec.model import DataSpec, TrainSpec
 from clusterseg.train.assembly import Assembly
@@ -148,6 +150,20 @@ def test_masks_and_the_validation_part_count_too(assembly: Assembly, copy: Path)
     spoil(copy, 3, part="val")
     seen = list(validation_batches(spec(copy), used, rank=0, world_size=1))
     assert sum(int(valid.numpy().sum()) for _, _, valid in seen) == 8
+
+
+def test_a_log_on_a_full_disk_ends_nothing(
+    assembly: Assembly, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, why = Unreadable(), ClustersegError("bad", code="c", exit_code=ExitCode.FAILED)
+    went_on = False
+    with suppress(OSError), Path("/dev/full").open("w", buffering=1) as full:  # as it is closed
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", full)
+            found.leave_out(assembly.dataset.train, 3, why)
+        went_on = True
+    assert went_on
+    assert found.without(assembly.dataset.train, np.array([2, 3])).tolist() == [2, PADDING]
 
 
 def test_the_size_is_that_of_the_first_picture_that_can_be_read(copy: Path) -> None:

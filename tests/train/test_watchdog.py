@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Checkpoint, Epoch, Event, Phase, RankEnd, RankStart, Steps
 from clusterseg.supervise.limits import Hang, Silence, allowed_silence
@@ -72,7 +73,7 @@ class Ranks:
             allowed_silence(
                 Silence(
                     one.rank, 0.0, one.step, at_epoch_end=one.at_epoch_end,
-                    ended=one.end is not None,
+                    starting=one.starting, ended=one.end is not None,
                 ),
                 Hang(),
                 window=max(watch.window, watch.longest_save or 0.0),
@@ -171,6 +172,21 @@ def test_a_silent_rank_writes_the_stacks_of_its_threads_and_says_so_when_it_goes
     assert "goes on" in on and "goes on" not in silent
     assert closed == on  # the watchdog ends with the log
     assert said == ""
+
+
+def test_a_log_on_a_full_disk_ends_no_rank(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    quick = Limits(startup=0.2, base=0.2)
+    with (
+        Path("/dev/full").open("w", buffering=1) as full,
+        WatchedEvents(path, Watchdog(full, quick)) as events,
+    ):
+        time.sleep(0.5)
+        events.write(Phase(t=1.0, rank=0, name="startup", seconds=1.0))  # goes on, and says so
+        events.write(RankEnd(t=2.0, rank=0, status="done"))
+        with suppress(OSError):  # what it holds back
+            full.close()
+    assert [one.t for one in iter_events(path)] == [1.0, 2.0]
 
 
 def test_a_hang_at_the_end_is_seen_too(tmp_path: Path) -> None:

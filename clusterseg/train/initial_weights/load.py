@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from clusterseg.spec.errors import clip, visible
+from clusterseg.train.failures import say
 from clusterseg.train.initial_weights.match import Item, Member, match
 from clusterseg.train.initial_weights.read import open_source
 from clusterseg.train.initial_weights.source import bad_weights
@@ -47,8 +47,7 @@ def load_initial_weights(path: Path, state: TrainState) -> None:
     mood = "" if report.whole else "warning: "
     where = visible(str(path))
     lines.append(f"{mood}initial weights: {where} ({source.kind}) gave {report.counts()}")
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-    sys.stderr.flush()
+    say("\n".join(lines))
 
 
 def _targets(state: TrainState) -> list[Item]:
