@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -188,3 +189,19 @@ def test_two_ranks_stop_together_and_find_what_one_does(
     sgd = [result.sweeps[0].suggestion for result in (one, two)]
     assert sgd[0] is not None and sgd[1] is not None
     assert sgd[1].learning_rate == pytest.approx(sgd[0].learning_rate, rel=1e-2)
+
+
+def test_a_sample_that_is_left_out_counts_in_no_sweep_and_no_class_weight(
+    data: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    masks = sorted((root / "trainannot").iterdir())
+    masks[3].write_bytes(b"no picture")
+    run = range_test(tmp_path / "run", root)
+    run.spec["train"]["data"]["on_unreadable"] = "skip"
+    run.spec["train"]["loss"] = {"class_weights": "balanced"}
+    run.plan["lr_find"] = msgspec.structs.replace(RANGE, highest=1e-3, steps=10)
+    assert attempt(run) is None
+    assert [len(one.rates) for one in found(run).sweeps] == [10, 10]
+    # 36 samples in steps of 8: two epochs of 35, each in 5 steps, the last with padding.
+    assert sum(window.images for window in run.windows()) == 2 * 2 * 35
