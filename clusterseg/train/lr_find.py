@@ -30,6 +30,7 @@ from clusterseg.train.feeding import feed
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
+from clusterseg.train.restoring import restore
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
@@ -92,14 +93,22 @@ class LrFinder:
         """As `Loop.close`: nothing is written in the background."""
 
     def _sweep(self, name: str, spec: TrainSpec) -> str | None:
-        """One optimizer, from the fresh weights of the seed on; why it stopped, if it did."""
+        """One optimizer, from the weights that the job begins with; why it stopped, if it did."""
         began = time.perf_counter()
         # The further options of the job's optimizer mean nothing to another one.
         options = spec.optimizer.options if name == spec.optimizer.name else {}
         optimizer = msgspec.structs.replace(spec.optimizer, name=name, options=options)
         spec = msgspec.structs.replace(spec, optimizer=optimizer)
         assembly = assemble(spec, self._communicator, flags=_FLAGS, threads=self._threads)
-        assembly.state.broadcast(self._communicator)
+        restore(
+            self._job.paths,
+            self._job.claim,
+            assembly.state,
+            self._communicator,
+            identity=assembly.identity,
+            global_batch=spec.batch_size * self._communicator.size,
+            initial_weights=spec.initial_weights,
+        )
         self._check_agreement(assembly, f"before the sweep of {name}")
         rank = self._communicator.rank
         self._events.write(
