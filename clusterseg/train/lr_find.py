@@ -151,6 +151,8 @@ class LrFinder:
             )
             if outcome.weight_sum:  # else no pixel of the batch has a label
                 ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)
+            if not outcome.finite:  # the loss may be, and a gradient not: nothing was trained
+                ended = Ending.NOT_FINITE
             stops = [flag > 0 for flag in outcome.flags[: len(SOURCES)]]
             if any(stops):
                 ended, reason = Ending.STOPPED, self._stops.reason(stops)

@@ -229,3 +229,26 @@ def test_each_sweep_begins_with_the_weights_that_the_job_begins_with(
     # All classes are alike to a network of zeros.
     evenly = math.log(state.model.output_shape[-1])
     assert [one.losses[0] for one in found(run).sweeps] == pytest.approx([evenly, evenly], abs=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_sweep_since_nothing_was_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterseg.train import lr_find
+
+    def overflowing(*arguments: Any, **options: Any) -> Any:
+        """From the third step on: the loss is still a number."""
+        whole = assemble(*arguments, **options)
+        taken = iter(range(100))
+
+        def step(*batch: Any, **options: Any) -> Any:
+            return replace(whole.train_step(*batch, **options), finite=next(taken) < 2)
+
+        return replace(whole, train_step=step)
+
+    monkeypatch.setattr(lr_find, "assemble", overflowing)
+    run = range_test(tmp_path / "run", data)
+    run.plan["lr_find"] = LrRange(optimizers=("sgd",), lowest=1e-5, highest=1e-4, steps=5)
+    assert attempt(run) is None
+    (sweep,) = found(run).sweeps
+    assert (sweep.ended, len(sweep.losses)) == (Ending.NOT_FINITE, 3)
