@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clusterseg.cli.output import note
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.store import runs_root
+from clusterseg.runs.store import is_lr_find, runs_root
 
 Hint = tuple[str, str]  # a command line, and what it is for
 
@@ -20,11 +20,12 @@ def reference(run: RunPaths) -> str:
 def live_hints(run: RunPaths) -> list[Hint]:
     """For a run that goes on."""
     name = reference(run)
+    stop = "stop it; what it found stays" if is_lr_find(run) else "stop it, resumably"
     return [
         (f"clusterseg status {name}", "how it stands"),
         (f"clusterseg logs -f {name}", "what the ranks print"),
         (f"clusterseg wait --follow {name}", "watch it again"),
-        (f"clusterseg cancel {name}", "stop it, resumably"),
+        (f"clusterseg cancel {name}", stop),
     ]
 
 

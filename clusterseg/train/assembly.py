@@ -113,12 +113,21 @@ def assemble(
     )
 
 
-def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator) -> Loss:
-    if spec.loss.class_weights != "balanced":
-        return build_loss(spec.loss, classes)
-    # Every mask is read for this: by each rank its share.
+def count_classes(
+    spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator
+) -> list[int]:
+    """Pixels of each class in the training part; all ranks must call this together.
+
+    Every mask is read for this: by each rank its share.
+    """
     share = range(communicator.rank, len(dataset.train), communicator.size)
     skip = spec.data.on_unreadable == "skip"
     own = class_counts(dataset.train, classes, share, skip=skip)
-    counts = communicator.sum(np.asarray(own, np.int64))
-    return build_loss(spec.loss, classes, class_counts=[int(count) for count in counts])
+    return [int(count) for count in communicator.sum(np.asarray(own, np.int64))]
+
+
+def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator) -> Loss:
+    if spec.loss.class_weights != "balanced":
+        return build_loss(spec.loss, classes)
+    counts = count_classes(spec, dataset, classes, communicator)
+    return build_loss(spec.loss, classes, class_counts=counts)

@@ -8,7 +8,6 @@ Nothing is saved but what was found.
 from __future__ import annotations
 
 import gc
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from clusterseg.data import class_counts, open_dataset
-from clusterseg.data.order import epoch_order, rank_slice
+from clusterseg.data import open_dataset
 from clusterseg.losses.build import balanced_weights
 from clusterseg.runs.claims import is_superseded
 from clusterseg.runs.eventlog import EventWriter
@@ -25,13 +23,15 @@ from clusterseg.runs.files import replace as replace_file
 from clusterseg.runs.lr_find import Ending, LrFind, Suggestion, Sweep, read_lr_find, write_lr_find
 from clusterseg.runs.records import Phase
 from clusterseg.spec.model import TrainSpec
-from clusterseg.train.assembly import Assembly, assemble
+from clusterseg.train.assembly import Assembly, assemble, count_classes
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError, describe_os_error
 from clusterseg.train.feeding import feed
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
+from clusterseg.train.restoring import restore
+from clusterseg.train.sampling import training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.windows import Windows
@@ -93,14 +93,22 @@ class LrFinder:
         """As `Loop.close`: nothing is written in the background."""
 
     def _sweep(self, name: str, spec: TrainSpec) -> str | None:
-        """One optimizer, from the fresh weights of the seed on; why it stopped, if it did."""
+        """One optimizer, from the weights that the job begins with; why it stopped, if it did."""
         began = time.perf_counter()
         # The further options of the job's optimizer mean nothing to another one.
         options = spec.optimizer.options if name == spec.optimizer.name else {}
         optimizer = msgspec.structs.replace(spec.optimizer, name=name, options=options)
         spec = msgspec.structs.replace(spec, optimizer=optimizer)
         assembly = assemble(spec, self._communicator, flags=_FLAGS, threads=self._threads)
-        assembly.state.broadcast(self._communicator)
+        restore(
+            self._job.paths,
+            self._job.claim,
+            assembly.state,
+            self._communicator,
+            identity=assembly.identity,
+            global_batch=spec.batch_size * self._communicator.size,
+            initial_weights=spec.initial_weights,
+        )
         self._check_agreement(assembly, f"before the sweep of {name}")
         rank = self._communicator.rank
         self._events.write(
@@ -143,6 +151,8 @@ class LrFinder:
             )
             if outcome.weight_sum:  # else no pixel of the batch has a label
                 ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)
+            if not outcome.finite:  # the loss may be, and a gradient not: nothing was trained
+                ended = Ending.NOT_FINITE
             stops = [flag > 0 for flag in outcome.flags[: len(SOURCES)]]
             if any(stops):
                 ended, reason = Ending.STOPPED, self._stops.reason(stops)
@@ -191,12 +201,9 @@ class LrFinder:
         """`balanced` as numbers: counting reads every mask, which is done once for all sweeps."""
         if spec.loss.class_weights != "balanced" or len(self._range.optimizers) < 2:
             return spec
-        counts: tuple[int, ...] = ()
-        if self._communicator.rank == 0:
-            dataset = open_dataset(spec.data, spec.loss.ignore)
-            classes = max(spec.model.classes or 0, dataset.classes)
-            counts = tuple(class_counts(dataset.train, classes))
-        counts = json.loads(self._communicator.broadcast_text(json.dumps(counts)))
+        dataset = open_dataset(spec.data, spec.loss.ignore)
+        classes = spec.model.classes or dataset.classes
+        counts = count_classes(spec, dataset, classes, self._communicator)
         loss = msgspec.structs.replace(spec.loss, class_weights=balanced_weights(counts))
         return msgspec.structs.replace(spec, loss=loss)
 
@@ -264,17 +271,19 @@ def _batches(
     epoch = 0
     while steps > 0:
         now = min(steps, assembly.steps_per_epoch)
-        indices = rank_slice(
-            epoch_order(spec.seed, epoch, len(part)),
-            global_batch=spec.batch_size * world_size,
+        indices = training_indices(
+            seed=spec.seed,
+            epoch=epoch,
+            count=len(part),
+            batch=spec.batch_size,
             first_step=0,
             steps=now,
             rank=rank,
             world_size=world_size,
         )
         elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
-        for row in indices:
-            images, labels, _ = next(elements)
-            yield images, labels, int((row >= 0).sum())
+        for _ in indices:
+            images, labels, valid = next(elements)
+            yield images, labels, int(np.count_nonzero(valid))  # some may be left out
         steps -= now
         epoch += 1

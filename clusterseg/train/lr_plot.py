@@ -19,7 +19,7 @@ _COLUMNS = 4
 _ENDED = {
     Ending.WHOLE_RANGE: "whole range",
     Ending.DIVERGED: "ended: diverged",
-    Ending.NOT_FINITE: "ended: loss not finite",
+    Ending.NOT_FINITE: "ended: not finite",
     Ending.STOPPED: "ended: asked to stop",
 }
 

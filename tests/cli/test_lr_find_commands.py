@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from clusterseg.cli.hints import live_hints
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Identity
 from clusterseg.runs.store import find_runs, read_identity
 from tests.cli.conftest import Done
 
@@ -93,3 +96,14 @@ def test_mistakes_are_told_and_make_no_run(cli: Cli, tmp_path: Path) -> None:
     command = cli("lr-find", job, "--runs-dir", runs)
     assert command.code == 2 and "`command:`" in command.err
     assert not runs.exists()
+
+
+@pytest.mark.parametrize(("task", "goes_on"), [("train", True), ("lr-find", False)])
+def test_nobody_is_told_that_a_range_test_could_be_stopped_resumably(
+    tmp_path: Path, task: str, goes_on: bool
+) -> None:
+    run = RunPaths(tmp_path)
+    identity = Identity(key="k", uid=os.getuid(), name="searched", created=0.0, task=task)
+    run.identity.write_bytes(msgspec.json.encode(identity))
+    (stop,) = [why for command, why in live_hints(run) if "cancel" in command]
+    assert ("resumably" in stop) is goes_on

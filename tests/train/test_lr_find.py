@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from clusterseg.plan.model import LrRange
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.lr_find import Ending, LrFind, read_lr_find
 from clusterseg.runs.records import RankEnd, RankStart, Steps, Stop
+from clusterseg.spec.model import TrainSpec
+from clusterseg.train.assembly import assemble
+from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.stopping import StopSources
 from tests.train.attempts import StopAt
 from tests.train.runs import Run, job
@@ -41,7 +47,6 @@ def range_test(root: Path, data: Path, *, ranks: int = 1) -> Run:
 
 def attempt(run: Run, stops: StopSources | None = None) -> str | None:
     """Claims and runs the next attempt in this process."""
-    from clusterseg.train.communicator.solo import SoloCommunicator
     from clusterseg.train.job import read_job
     from clusterseg.train.lr_find import LrFinder
 
@@ -188,3 +193,62 @@ def test_two_ranks_stop_together_and_find_what_one_does(
     sgd = [result.sweeps[0].suggestion for result in (one, two)]
     assert sgd[0] is not None and sgd[1] is not None
     assert sgd[1].learning_rate == pytest.approx(sgd[0].learning_rate, rel=1e-2)
+
+
+def test_a_sample_that_is_left_out_counts_in_no_sweep_and_no_class_weight(
+    data: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    masks = sorted((root / "trainannot").iterdir())
+    masks[3].write_bytes(b"no picture")
+    run = range_test(tmp_path / "run", root)
+    run.spec["train"]["data"]["on_unreadable"] = "skip"
+    run.spec["train"]["loss"] = {"class_weights": "balanced"}
+    run.plan["lr_find"] = msgspec.structs.replace(RANGE, highest=1e-3, steps=10)
+    assert attempt(run) is None
+    assert [len(one.rates) for one in found(run).sweeps] == [10, 10]
+    # 36 samples in steps of 8: two epochs of 35, each in 5 steps, the last with padding.
+    assert sum(window.images for window in run.windows()) == 2 * 2 * 35
+
+
+def test_each_sweep_begins_with_the_weights_that_the_job_begins_with(
+    data: Path, tmp_path: Path
+) -> None:
+    run = range_test(tmp_path / "run", data)
+    spec = msgspec.convert(run.spec["train"], TrainSpec)
+    state = assemble(spec, SoloCommunicator(), flags=0, threads=1).state
+    nothing = {
+        name: np.zeros(variable.shape, np.float32)
+        for name, variable in state.variables.items()
+        if name.startswith("model/")
+    }
+    save_file(nothing, tmp_path / "zeros.safetensors")
+    run.spec["train"]["initial_weights"] = str(tmp_path / "zeros.safetensors")
+    run.plan["lr_find"] = msgspec.structs.replace(RANGE, highest=1e-4, steps=2)
+    assert attempt(run) is None
+    # All classes are alike to a network of zeros.
+    evenly = math.log(state.model.output_shape[-1])
+    assert [one.losses[0] for one in found(run).sweeps] == pytest.approx([evenly, evenly], abs=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_sweep_since_nothing_was_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterseg.train import lr_find
+
+    def overflowing(*arguments: Any, **options: Any) -> Any:
+        """From the third step on: the loss is still a number."""
+        whole = assemble(*arguments, **options)
+        taken = iter(range(100))
+
+        def step(*batch: Any, **options: Any) -> Any:
+            return replace(whole.train_step(*batch, **options), finite=next(taken) < 2)
+
+        return replace(whole, train_step=step)
+
+    monkeypatch.setattr(lr_find, "assemble", overflowing)
+    run = range_test(tmp_path / "run", data)
+    run.plan["lr_find"] = LrRange(optimizers=("sgd",), lowest=1e-5, highest=1e-4, steps=5)
+    assert attempt(run) is None
+    (sweep,) = found(run).sweeps
+    assert (sweep.ended, len(sweep.losses)) == (Ending.NOT_FINITE, 3)
