@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image as Pillow
 
 from clusterseg.runs.eventlog import EventWriter
@@ -23,10 +24,11 @@ from clusterseg.runs.records import Claim, Steps
 from clusterseg.train.board import board as board_module
 from clusterseg.train.board.board import Board, Subject
 from clusterseg.train.board.curves import table
-from clusterseg.train.board.event_file import EventFile
+from clusterseg.train.board.event_file import EventFile, trim
 from clusterseg.train.board.pictures import Look, Painter
 from clusterseg.train.board.points import class_labels, iou_by_class, limits, pictures_due
 from clusterseg.train.board.scribe import Scribe
+from tests.train import disks
 from tests.train.records import crc32c, read_board
 
 PAINTER = Painter([(200, 0, 0), (0, 200, 0)], 2, 255)
@@ -461,3 +463,17 @@ def fill(path: Path) -> None:
                 stream.flush()
         except OSError:
             pass
+
+
+def test_a_copy_that_a_full_disk_cuts_leaves_no_half(small_disk: Callable[..., Path]) -> None:
+    disk = small_disk(1 << 20)
+    path, copy = disk / "tfevents", disk / "copy"
+    file = EventFile(path, {}, 0.0)
+    for step in range(3000):
+        file.add(step, 0.0, {"a": 0.5})
+    file.close()
+    disks.fill(disk, left=path.stat().st_size // 2)
+    with pytest.raises((OSError, tf.errors.OpError)):
+        trim(path, 3000, {}, copy)
+    assert not copy.exists()
+    assert path.exists()

@@ -110,8 +110,24 @@ def trim(path: Path, limit: int, last: dict[str, int], temporary: Path) -> Path 
 
     None, with no file left, if nothing does. `last` (as for EventFile) is brought up to date. A
     torn or damaged end is left out. The copy is on the disk, but has yet to be renamed; a process
-    that still writes the original then does so in vain. Raises OSError or tf.errors.OpError.
+    that still writes the original then does so in vain. Raises OSError or tf.errors.OpError, with
+    no copy left: on a full disk half of one would only take room.
     """
+    try:
+        kept = _copy(path, limit, last, temporary)
+        if kept:
+            _sync(temporary)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if not kept:
+        temporary.unlink()
+        return None
+    return temporary
+
+
+def _copy(path: Path, limit: int, last: dict[str, int], temporary: Path) -> int:
+    """How many values of `path` it copied."""
     kept = 0
     writer = _open(temporary)
     for record in _records(path):
@@ -125,11 +141,7 @@ def trim(path: Path, limit: int, last: dict[str, int], temporary: Path) -> Path 
         kept += len(steps)
         writer.write(record)
     writer.close()
-    if not kept:
-        temporary.unlink()
-        return None
-    _sync(temporary)
-    return temporary
+    return kept
 
 
 def _open(path: Path) -> Any:
