@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from clusterseg.train.restoring import restore
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.unreadable import Unreadable
 from clusterseg.train.windows import Windows
 
 _FLAGS = len(SOURCES) + 1  # the stop sources, then rank 0's wish to cut the window
@@ -62,6 +64,7 @@ class LrFinder:
         self._windows = Windows(communicator.rank)
         self.progress = Progress()
         self._sweeps: dict[str, Sweep] = {}
+        self._unreadable = Unreadable()  # of all sweeps: what one found, the next ones know
 
     def run(self) -> str | None:
         """None if every optimizer had its sweep, else why it stopped; what was found is written.
@@ -100,6 +103,7 @@ class LrFinder:
         optimizer = msgspec.structs.replace(spec.optimizer, name=name, options=options)
         spec = msgspec.structs.replace(spec, optimizer=optimizer)
         assembly = assemble(spec, self._communicator, flags=_FLAGS, threads=self._threads)
+        assembly = replace(assembly, unreadable=self._unreadable)
         restore(
             self._job.paths,
             self._job.claim,

@@ -196,7 +196,7 @@ def test_two_ranks_stop_together_and_find_what_one_does(
 
 
 def test_a_sample_that_is_left_out_counts_in_no_sweep_and_no_class_weight(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = Path(shutil.copytree(data, tmp_path / "data"))
     masks = sorted((root / "trainannot").iterdir())
@@ -209,6 +209,7 @@ def test_a_sample_that_is_left_out_counts_in_no_sweep_and_no_class_weight(
     assert [len(one.rates) for one in found(run).sweeps] == [10, 10]
     # 36 samples in steps of 8: two epochs of 35, each in 5 steps, the last with padding.
     assert sum(window.images for window in run.windows()) == 2 * 2 * 35
+    assert capfd.readouterr().err.count("left out") == 1  # not once a sweep
 
 
 def test_each_sweep_begins_with_the_weights_that_the_job_begins_with(
