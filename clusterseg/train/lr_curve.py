@@ -84,8 +84,9 @@ class Curve:
         if not fall > max(spread, _LEAST_FALL * abs(start)):
             return "the loss never fell by more than batches differ"
         # What the loss has come down to so far: after the spike of a single batch it falls steeply,
-        # too, which says nothing about the rate.
-        lows = list(accumulate(self.smooth_losses, min))
+        # too, which says nothing about the rate. Nor does a low first batch, which the average
+        # begins with.
+        lows = list(accumulate([start] * _CALM + self.smooth_losses[_CALM:], min))
         above = start - _BEGUN * fall
         begin = max((point for point in range(lowest) if lows[point] >= above), default=0)
         minimum = self.smooth_rates[lowest]

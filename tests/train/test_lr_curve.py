@@ -104,6 +104,16 @@ def test_a_batch_that_stands_out_moves_nothing_far(
     assert 0.5 < suggested(spiked).begin / suggested(calm).begin < 2
 
 
+@given(st.floats(1e-4, 1e-2), st.floats(0.15, 0.8))
+def test_a_first_batch_with_a_low_loss_is_no_fall(edge: float, dip: float) -> None:
+    """The average begins with it, and would have come down by a tenth of the fall at once."""
+    loss = valley(edge, fall=1.0)
+    calm, _ = swept(loss)
+    low, _ = swept(lambda rate: loss(rate) - (dip if rate == RANGE[0] else 0))
+    assert 0.5 < suggested(low).begin / suggested(calm).begin < 2
+    assert 0.5 < suggested(low).steepest / suggested(calm).steepest < 2
+
+
 @given(st.floats(1e-4, 1e-1), PARTS)
 def test_the_unit_of_the_loss_does_not_matter(edge: float, unit: float) -> None:
     loss = valley(edge)
