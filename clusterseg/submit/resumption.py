@@ -15,6 +15,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import CodeSource, Plan
 from clusterseg.runs import files, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
+from clusterseg.runs.progress import read_goal
 from clusterseg.runs.records import State
 from clusterseg.runs.snapshot import Snapshot, next_attempt_number
 from clusterseg.submit.code import gather_again
@@ -146,10 +147,22 @@ def refuse_lr_find(run: RunPaths) -> None:
             f"{run.run_id} is a learning rate range test (lr-find): it saves no checkpoint that "
             "could be gone on with",
             code="lr-find",
-            help="begin it anew: clusterseg lr-find "
-            f"{shlex.quote(str(run.submission(0).job_yaml))}; what it found so far: "
+            help=f"begin it anew: {_lr_find_again(run)}; what it found so far: "
             f"clusterseg status {run.run_id}",
         )
+
+
+def _lr_find_again(run: RunPaths) -> str:
+    """The command line that asks for the same range test: job.yaml knows neither its `--set`
+    options nor its optimizers."""
+    submission = run.submission(0)
+    intent, goal = store.read_intent(submission), read_goal(submission)
+    argv = ["clusterseg", "lr-find", str(submission.job_yaml)]
+    for name in goal.lr_find.optimizers if goal.lr_find else ():
+        argv += ["--optimizer", name]
+    for override in intent.overrides if intent else ():
+        argv += ["--set", override]
+    return shlex.join(argv)
 
 
 def refuse_unless_own(run: RunPaths) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,11 @@ import msgspec
 import pytest
 
 from clusterseg.cli.hints import live_hints
+from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Identity
+from clusterseg.runs.records import Identity, Intent
 from clusterseg.runs.store import find_runs, read_identity
+from clusterseg.submit.resumption import refuse_lr_find
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -107,3 +110,25 @@ def test_nobody_is_told_that_a_range_test_could_be_stopped_resumably(
     run.identity.write_bytes(msgspec.json.encode(identity))
     (stop,) = [why for command, why in live_hints(run) if "cancel" in command]
     assert ("resumably" in stop) is goes_on
+
+
+def test_the_way_to_begin_anew_asks_for_the_same_test(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    submission = run.submission(0)
+    submission.folder.mkdir(parents=True)
+    identity = Identity(key="k", uid=os.getuid(), name="x", created=0.0, task="lr-find")
+    run.identity.write_bytes(msgspec.json.encode(identity))
+    sets = ["train.batch_size=2", "tags=[a, b]"]
+    intent = Intent(
+        t=0.0, key="k", submission=0, scheduler="local", host="h", uid=os.getuid(), overrides=sets
+    )
+    submission.intent.write_bytes(msgspec.json.encode(intent))
+    plan = {"ranks": 1, "lr_find": {"optimizers": ["adam", "sgd"], "steps": 141}}
+    submission.plan.write_bytes(msgspec.json.encode(plan))
+    with pytest.raises(ClustersegError) as caught:
+        refuse_lr_find(run)
+    command = (caught.value.help or "").removeprefix("begin it anew: ").partition(";")[0]
+    assert shlex.split(command) == [
+        "clusterseg", "lr-find", str(submission.job_yaml),
+        "--optimizer", "adam", "--optimizer", "sgd", "--set", sets[0], "--set", sets[1],
+    ]  # fmt: skip
