@@ -26,7 +26,7 @@ def validation_batches(
     """A rank's share of the validation part, the same in every epoch, without augmentation."""
     part = assembly.dataset.validation
     indices = validation_indices(
-        count=len(part), batch=spec.batch_size, rank=rank, world_size=world_size
+        count=len(part), batch=assembly.batching.batch, rank=rank, world_size=world_size
     )
     return feed(part, indices, spec, assembly, epoch=0, augment=())
 

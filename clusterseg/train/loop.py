@@ -25,7 +25,7 @@ from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.progress import Progress, epoch_event
-from clusterseg.train.sampling import images_in_steps, training_indices
+from clusterseg.train.sampling import training_indices
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
 from clusterseg.train.state import check_agreement, generator_seeds
@@ -74,8 +74,8 @@ class Loop:
         self._stops = stops
         self.scribe = scribe
         self._windows = Windows(communicator.rank)
-        self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
-        self._rate_scale = rate_scale(spec.optimizer, communicator.size)
+        self._base_rate = base_learning_rate(spec.optimizer, assembly.batching.rate_factor)
+        self._rate_scale = rate_scale(spec.optimizer, assembly.batching.rate_factor)
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
@@ -136,10 +136,11 @@ class Loop:
     def _step(self, batch: _Batch) -> bool:
         """One optimizer step; True if a save is due after it."""
         progress, rank = self.progress, self._communicator.rank
+        batching = self._assembly.batching
         rate = learning_rate(
             self._spec.schedule,
             self._base_rate,
-            step=progress.step,
+            step=progress.position(self._assembly.steps_per_epoch, batching.global_batch),
             steps_per_epoch=self._assembly.steps_per_epoch,
             epochs=self._spec.epochs,
             scale=self._rate_scale,
@@ -152,7 +153,7 @@ class Loop:
             seeds=generator_seeds(
                 self._spec.seed,
                 progress.step,
-                rank * self._spec.batch_size,
+                batching.first_of(rank),
                 len(self._assembly.state.generators),
             ),
             flags=self._wishes(),
@@ -172,7 +173,10 @@ class Loop:
             weight_sum=outcome.weight_sum,
         )
         progress.advance(
-            outcome.loss_sum, outcome.weight_sum, steps_per_epoch=self._assembly.steps_per_epoch
+            outcome.loss_sum,
+            outcome.weight_sum,
+            global_batch=batching.global_batch,
+            epoch_samples=self._assembly.epoch_samples,
         )
         agreed = wishes.unpack(outcome.flags)
         self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
@@ -218,7 +222,7 @@ class Loop:
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
             iou = iou_by_class(self._assembly.dataset.class_names, result.iou)
         entry = progress.complete_epoch(
-            val_loss, val_accuracy, val_mean_iou, images=self._images_of_epoch(), iou=iou
+            val_loss, val_accuracy, val_mean_iou, images=self._assembly.epoch_samples, iou=iou
         )
         rested = self._windows.enter()
         rank = self._communicator.rank
@@ -231,17 +235,6 @@ class Loop:
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._saver.begin(progress)
         return True
-
-    def _images_of_epoch(self) -> int:
-        """Read by all ranks in the epoch just completed."""
-        steps = self._assembly.steps_per_epoch
-        return images_in_steps(
-            1,
-            steps,
-            steps_per_epoch=steps,
-            count=len(self._assembly.dataset.train),
-            global_batch=self._spec.batch_size * self._communicator.size,
-        )
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
@@ -275,11 +268,10 @@ class Loop:
             seed=self._spec.seed,
             epoch=epoch,
             count=len(self._assembly.dataset.train),
-            batch=self._spec.batch_size,
-            first_step=self.progress.step_in_epoch,
-            steps=self._assembly.steps_per_epoch,
+            first=self.progress.samples_in_epoch,
+            last=self._assembly.epoch_samples,
+            batching=self._assembly.batching,
             rank=self._communicator.rank,
-            world_size=self._communicator.size,
         )
         elements = feed(
             self._assembly.dataset.train,

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from clusterseg.data import class_counts, open_dataset
-from clusterseg.data.order import epoch_order, rank_slice
 from clusterseg.losses.build import balanced_weights
 from clusterseg.runs.claims import is_superseded
 from clusterseg.runs.eventlog import EventWriter
@@ -26,12 +25,14 @@ from clusterseg.runs.lr_find import Ending, LrFind, Suggestion, Sweep, read_lr_f
 from clusterseg.runs.records import Phase
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.assembly import Assembly, assemble
+from clusterseg.train.batching import fresh
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError, describe_os_error
 from clusterseg.train.feeding import feed
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
+from clusterseg.train.sampling import samples_of_epoch, training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.windows import Windows
@@ -119,7 +120,8 @@ class LrFinder:
         curve, ended, reason = Curve(), None, None
         rank, generators = self._communicator.rank, len(assembly.state.generators)
         steps = rates(self._range.lowest, self._range.highest, self._range.steps)
-        batches = _batches(spec, assembly, len(steps), rank, self._communicator.size)
+        batches = _batches(spec, assembly, len(steps), rank)
+        first = assembly.batching.first_of(rank)
         for step, rate in enumerate(steps):
             waiting = time.perf_counter()
             images, labels, real = next(batches)
@@ -130,7 +132,7 @@ class LrFinder:
                 labels,
                 real=real,
                 learning_rate=rate,
-                seeds=generator_seeds(spec.seed, step, rank * spec.batch_size, generators),
+                seeds=generator_seeds(spec.seed, step, first, generators),
                 flags=np.asarray([*self._stops.flags(), cut], np.float32),
             )
             self.progress.step += 1
@@ -218,7 +220,7 @@ class LrFinder:
             run=self._job.paths.run_id,
             t=time.time(),
             ranks=self._communicator.size,
-            global_batch=spec.batch_size * self._communicator.size,
+            global_batch=fresh(spec, self._communicator.size).global_batch,
             scale_with_ranks=spec.optimizer.scale_with_ranks,
             sweeps=[self._sweeps[name] for name in self._range.optimizers if name in self._sweeps],
         )
@@ -257,20 +259,21 @@ class LrFinder:
 
 
 def _batches(
-    spec: TrainSpec, assembly: Assembly, steps: int, rank: int, world_size: int
+    spec: TrainSpec, assembly: Assembly, steps: int, rank: int
 ) -> Iterator[tuple[Any, Any, int]]:
     """(images, labels, real) of a rank: the training order, over as many epochs as it takes."""
     part = assembly.dataset.train
     epoch = 0
     while steps > 0:
         now = min(steps, assembly.steps_per_epoch)
-        indices = rank_slice(
-            epoch_order(spec.seed, epoch, len(part)),
-            global_batch=spec.batch_size * world_size,
-            first_step=0,
-            steps=now,
+        indices = training_indices(
+            seed=spec.seed,
+            epoch=epoch,
+            count=len(part),
+            first=0,
+            last=samples_of_epoch(now, len(part), assembly.batching.global_batch),
+            batching=assembly.batching,
             rank=rank,
-            world_size=world_size,
         )
         elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
         for row in indices:

@@ -23,7 +23,7 @@ notes: ""
 train:
   model: {name: fastscnn, classes: 19}
   data: {format: cityscapes, root: "${CITYSCAPES_DATASET}", size: [1024, 2048],
-         coarse: false, validation_split: null}
+         coarse: false, validation_split: null, on_unreadable: fail}
   augment: [{flip_horizontal: 0.5}, {scale: [0.5, 2.0]}]
   loss: {name: cross_entropy, class_weights: balanced, ignore: 255}
   optimizer: {name: sgd, momentum: 0.9, learning_rate: 0.045, scale_with_ranks: true,
@@ -33,6 +33,7 @@ train:
   steps_per_epoch: null
   batch_size: 4
   accumulate: 1
+  on_resize: keep
   precision: float32
   sync_batch_norm: false
   freeze_batch_norm: false
