@@ -21,7 +21,6 @@ from clusterseg.spec.units import format_size
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
-    "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
     "train.precision": (lambda kind: kind == "float32", "reduced precision"),
     "train.sync_batch_norm": (lambda on: not on, "synchronised batch norm"),
     "train.freeze_batch_norm": (lambda on: not on, "frozen batch norm"),

@@ -103,6 +103,7 @@ def assemble(
             state,
             communicator,
             batch=batching.batch,
+            shares=batching.shares,
             size=size,
             flags=flags,
         ),

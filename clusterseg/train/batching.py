@@ -16,7 +16,7 @@ _SHOWN = 12  # numbers of ranks that an error names
 
 @dataclass(frozen=True)
 class Batching:
-    """Each of `world_size` ranks reads `batch` images a step.
+    """Each of `world_size` ranks reads `shares` micro-batches of `batch` images a step.
 
     `asked` is what job.yaml asks of a rank and step; `base` what it asked for when the run began:
     the learning rate of job.yaml is that of so many images. `before` is the global batch of the
@@ -24,6 +24,7 @@ class Batching:
     """
 
     batch: int
+    shares: int
     world_size: int
     asked: int
     base: int
@@ -32,7 +33,7 @@ class Batching:
     @property
     def rank_batch(self) -> int:
         """Images of a rank and step."""
-        return self.batch
+        return self.batch * self.shares
 
     @property
     def global_batch(self) -> int:
@@ -55,9 +56,10 @@ class Batching:
 
 def fresh(spec: TrainSpec, world_size: int) -> Batching:
     """That of a run which begins."""
-    asked = spec.batch_size
+    asked = spec.batch_size * spec.accumulate
     return Batching(
         batch=spec.batch_size,
+        shares=spec.accumulate,
         world_size=world_size,
         asked=asked,
         base=asked,
@@ -79,11 +81,12 @@ def choose(spec: TrainSpec, world_size: int, header: CheckpointHeader | None) ->
     of_a_rank = header.global_batch // max(1, header.world_size)
     asked = header.asked_batch or of_a_rank
     keeps = spec.on_resize == "keep" and natural.asked == asked
-    batch = natural.batch
+    batch, shares = natural.batch, natural.shares
     if keeps and natural.global_batch != header.global_batch:
-        batch = _kept(header.global_batch, world_size)
+        batch, shares = _kept(header.global_batch, batch, world_size)
     found = Batching(
         batch=batch,
+        shares=shares,
         world_size=world_size,
         asked=natural.asked,
         base=header.base_batch or of_a_rank,
@@ -113,14 +116,25 @@ def news(batching: Batching, header: CheckpointHeader | None) -> str | None:
     ):
         return None
     became = "stays" if size == header.global_batch else f"was {header.global_batch}, is now"
+    each = f"{batching.batch} images"
+    if batching.shares > 1:
+        each = f"{batching.shares} batches of {each}"
+    if header.micro_batch not in {0, batching.batch}:
+        each += (
+            f", and no more {header.micro_batch} at once: batch norm, if there is any, sees these"
+        )
     return (
         f"{_ranks(ranks)}, there were {header.world_size}: the global batch {became} {size} "
-        f"({_ranks(ranks)} × {batching.batch} images)"
+        f"({_ranks(ranks)} × {each})"
     )
 
 
-def _kept(global_batch: int, world_size: int) -> int:
-    """Images of a rank, where all together are to be `global_batch`."""
+def _kept(global_batch: int, most: int, world_size: int) -> tuple[int, int]:
+    """(images, micro-batches) of a rank, where all together are to be `global_batch`.
+
+    Of `most` images at once if that can be: so much memory there is, and batch norm sees the same
+    pictures together as before.
+    """
     if global_batch % world_size:
         fitting = [ranks for ranks in range(1, global_batch + 1) if global_batch % ranks == 0]
         shown = fitting[:_SHOWN]
@@ -130,7 +144,9 @@ def _kept(global_batch: int, world_size: int) -> int:
             f"resume with {', '.join(map(str, shown))}{more} ranks, or with `train.on_resize: "
             "scale`, which gives each rank what job.yaml says and another global batch",
         )
-    return global_batch // world_size
+    of_a_rank = global_batch // world_size
+    batch = max(size for size in range(1, most + 1) if of_a_rank % size == 0)
+    return batch, of_a_rank // batch
 
 
 def _ranks(number: int) -> str:

@@ -31,6 +31,17 @@ def validation_batches(
     return feed(part, indices, spec, assembly, epoch=0, augment=())
 
 
+def next_step(elements: Iterator[Any], shares: int) -> tuple[tf.Tensor, tf.Tensor, list[int]]:
+    """(images, labels, real): the next `shares` micro-batches, one after the other, and of each the
+    number of pictures that are no padding."""
+    pieces = [next(elements) for _ in range(shares)]
+    real = [int(np.count_nonzero(valid)) for _, _, valid in pieces]  # some may be left out
+    if shares == 1:
+        return *pieces[0][:2], real
+    images, labels = (tf.concat([piece[part] for piece in pieces], 0) for part in (0, 1))
+    return images, labels, real
+
+
 def feed(
     part: Part,
     indices: NDArray[Any],

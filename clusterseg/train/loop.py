@@ -23,7 +23,7 @@ from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
-from clusterseg.train.feeding import feed, validation_batches
+from clusterseg.train.feeding import feed, next_step, validation_batches
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.saving import Saver
@@ -40,11 +40,11 @@ _CHECK_SECONDS = 300.0  # the longest time that ranks may differ unnoticed
 
 @dataclass(frozen=True)
 class _Batch:
-    """What one step reads: its tensors, its real images on this rank, seconds waited for it."""
+    """What one step reads: its tensors, the real images of each micro-batch, seconds waited."""
 
     images: tf.Tensor
     labels: tf.Tensor
-    real: int
+    real: list[int]
     waited: float
 
 
@@ -166,7 +166,7 @@ class Loop:
                 help="lower the learning rate or add warm-up; nothing of this step was saved",
             )
         self._windows.add(
-            images=batch.real,
+            images=sum(batch.real),
             wait_data=batch.waited,
             comm=outcome.comm,
             loss_sum=outcome.loss_sum,
@@ -281,8 +281,8 @@ class Loop:
             epoch=epoch,
             augment=self._spec.augment,
         )
-        for _ in indices:
+        shares = self._assembly.batching.shares
+        for _ in range(len(indices) // shares):
             began = time.perf_counter()
-            images, labels, valid = next(elements)
-            real = int(np.count_nonzero(valid))  # of `indices`, some may be left out
+            images, labels, real = next_step(elements, shares)
             yield _Batch(images, labels, real, time.perf_counter() - began)

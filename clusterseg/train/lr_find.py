@@ -28,7 +28,7 @@ from clusterseg.train.assembly import Assembly, assemble
 from clusterseg.train.batching import fresh
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError, describe_os_error
-from clusterseg.train.feeding import feed
+from clusterseg.train.feeding import feed, next_step
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
@@ -137,7 +137,7 @@ class LrFinder:
             )
             self.progress.step += 1
             self._windows.add(
-                images=real,
+                images=sum(real),
                 wait_data=waited,
                 comm=outcome.comm,
                 loss_sum=outcome.loss_sum,
@@ -260,7 +260,7 @@ class LrFinder:
 
 def _batches(
     spec: TrainSpec, assembly: Assembly, steps: int, rank: int
-) -> Iterator[tuple[Any, Any, int]]:
+) -> Iterator[tuple[Any, Any, list[int]]]:
     """(images, labels, real) of a rank: the training order, over as many epochs as it takes."""
     part = assembly.dataset.train
     epoch = 0
@@ -276,8 +276,7 @@ def _batches(
             rank=rank,
         )
         elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
-        for row in indices:
-            images, labels, _ = next(elements)
-            yield images, labels, int((row >= 0).sum())
+        for _ in range(now):
+            yield next_step(elements, assembly.batching.shares)
         steps -= now
         epoch += 1

@@ -55,7 +55,8 @@ def training_indices(
     batching: Batching,
     rank: int,
 ) -> NDArray[np.int64]:
-    """int64 [steps, batch]: what this rank reads of the epoch's order from `first` on; -1 pads.
+    """int64 [steps × shares, batch]: what this rank reads of the epoch's order from `first` on, a
+    row a micro-batch; -1 pads.
 
     The places up to `last` are cut into global batches from `first` on, so that an epoch goes on
     with batches of another size without reading a sample twice or never. Raises ClustersegError
@@ -76,7 +77,7 @@ def training_indices(
         steps=steps_in_epoch(len(left), batching.global_batch),
         rank=rank,
         world_size=batching.world_size,
-    )
+    ).reshape(-1, batching.batch)
 
 
 def validation_indices(*, count: int, batch: int, rank: int, world_size: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ def shared(global_batch: int, world_size: int) -> Batching:
     """That of a run which always had these."""
     batch = global_batch // world_size
     return Batching(
-        batch=batch, world_size=world_size, asked=batch, base=batch, before=global_batch
+        batch=batch, shares=1, world_size=world_size, asked=batch, base=batch, before=global_batch
     )
 
 

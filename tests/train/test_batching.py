@@ -74,6 +74,43 @@ def test_ranks_that_can_not_share_the_global_batch_are_told_which_could() -> Non
     assert choose(spec(batch_size=3, on_resize="scale"), 5, before).global_batch == 15
 
 
+def test_batches_that_are_accumulated_count_as_one_of_the_rank_and_not_in_the_rate() -> None:
+    batching = fresh(spec(batch_size=4, accumulate=3), 2)
+    assert (batching.batch, batching.shares, batching.rank_batch) == (4, 3, 12)
+    assert (batching.global_batch, batching.rate_factor, batching.first_of(1)) == (24, 2, 12)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"), [(12, (4, 1)), (6, (4, 2)), (4, (4, 3)), (24, (2, 1)), (16, (3, 1))]
+)
+def test_a_kept_global_batch_is_made_of_the_same_batches_if_that_can_be(
+    ranks: int, expected: tuple[int, int]
+) -> None:
+    job = spec(batch_size=4, accumulate=2)
+    before = header(fresh(job, 6))
+    batching = choose(job, ranks, before)
+    assert (batching.batch, batching.shares) == expected
+    said = news(batching, before)
+    assert (said is None) == (ranks == 6)
+    if said is not None:
+        assert "the global batch stays 48" in said
+        assert ("no more 4 at once" in said) == (batching.batch != 4)
+
+
+@given(batch=st.integers(1, 8), accumulate=st.integers(1, 4), ranks=st.integers(1, 8), to=st.data())
+def test_no_rank_computes_more_images_at_once_than_the_job_says(
+    batch: int, accumulate: int, ranks: int, to: st.DataObject
+) -> None:
+    job = spec(batch_size=batch, accumulate=accumulate)
+    before = fresh(job, ranks)
+    size = before.global_batch
+    other = to.draw(st.sampled_from([one for one in range(1, size + 1) if size % one == 0]))
+    now = choose(job, other, header(before))
+    assert now.global_batch == size and 1 <= now.batch <= batch
+    if (size // batch) % other == 0:
+        assert now.batch == batch
+
+
 def test_scaled_by_choice_the_rate_follows_the_global_batch() -> None:
     job = spec(batch_size=4, on_resize="scale")
     before = fresh(job, 2)
@@ -93,7 +130,7 @@ def test_batches_that_the_job_asks_for_anew_are_taken_as_they_are() -> None:
     assert (halved.batch, halved.global_batch, halved.rate_factor) == (8, 16, 4)
     # Asked for once: the next resize keeps what it has become.
     again = choose(spec(batch_size=8), 2, header(doubled))
-    assert (again.batch, again.global_batch, again.rate_factor) == (16, 32, 8)
+    assert (again.batch, again.shares, again.global_batch, again.rate_factor) == (8, 2, 32, 8)
 
 
 def test_steps_that_an_epoch_counts_do_not_change_their_size_in_the_middle() -> None:
@@ -105,9 +142,10 @@ def test_steps_that_an_epoch_counts_do_not_change_their_size_in_the_middle() -> 
     assert choose(msgspec.structs.replace(job, on_resize="keep"), 4, header(before)).batch == 2
 
 
-@pytest.mark.parametrize(("ranks", "batch"), [(4, 4), (2, 8), (8, 2)])
-def test_a_file_from_before_headers_told_goes_on_alike(ranks: int, batch: int) -> None:
+@pytest.mark.parametrize(("ranks", "batch", "shares"), [(4, 4, 1), (2, 4, 2), (1, 4, 4), (8, 2, 1)])
+def test_a_file_from_before_headers_told_goes_on_alike(ranks: int, batch: int, shares: int) -> None:
     batching = choose(spec(batch_size=4), ranks, old_header(16, 4))
+    assert batching.shares == shares
     assert (batching.batch, batching.global_batch, batching.rate_factor) == (batch, 16, 4)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -36,9 +38,11 @@ def read(batching: Batching, *, first: int, last: int, count: int) -> np.ndarray
         )
         for rank in range(batching.world_size)
     ]
-    steps = {len(share) for share in shares}
+    assert all(share.shape[1] == batching.batch for share in shares)
+    by_step = [share.reshape(-1, batching.rank_batch) for share in shares]
+    steps = {len(share) for share in by_step}
     assert len(steps) == 1
-    return np.stack(shares, axis=1).reshape(steps.pop(), batching.global_batch)
+    return np.stack(by_step, axis=1).reshape(steps.pop(), batching.global_batch)
 
 
 @given(
@@ -74,6 +78,25 @@ def test_a_step_reads_the_same_samples_with_any_number_of_ranks(
         for ranks in range(1, global_batch + 1)
         if global_batch % ranks == 0
     ]
+    for row in rows[1:]:
+        assert np.array_equal(row, rows[0])
+
+
+@given(count=st.integers(1, 60), batch=st.integers(1, 4), data=st.data())
+def test_the_same_pictures_are_seen_together_with_any_number_of_ranks(
+    count: int, batch: int, data: st.DataObject
+) -> None:
+    pieces = data.draw(st.sampled_from([1, 2, 4, 6, 12]))
+    rows = [
+        read(
+            dataclasses.replace(
+                shared(pieces * batch, ranks), batch=batch, shares=pieces // ranks
+            ),
+            first=0, last=count, count=count,
+        )
+        for ranks in range(1, pieces + 1)
+        if pieces % ranks == 0
+    ]  # fmt: skip
     for row in rows[1:]:
         assert np.array_equal(row, rows[0])
 

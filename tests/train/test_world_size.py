@@ -104,7 +104,10 @@ def test_two_ranks_stopped_and_gone_on_with_one_end_alike(
 
     run.ranks, run.communicator = 1, "solo"
     assert run.run() == 0, run.log()
-    assert "1 rank, there were 2: the global batch stays 8 (1 rank × 8 images)" in run.log()
+    assert (
+        "1 rank, there were 2: the global batch stays 8 (1 rank × 2 batches of 4 images)"
+        in run.log()
+    )
     header, weights = newest(run)
     assert (header.step, header.global_batch, header.world_size) == (STEPS, 8, 1)
     assert close(weights, newest(whole)[1])
