@@ -162,3 +162,19 @@ def test_an_epoch_goes_on_with_larger_steps_and_reads_every_sample_once(
     assert rates[3:6] == pytest.approx([0.04 * one**0.9 for one in left])
     epochs = [one["step"] for one in newest(run)[0].history]
     assert epochs == [6, 11]
+
+
+def test_a_global_batch_that_can_not_be_kept_ends_the_attempt_in_order(
+    data: Path, tmp_path: Path
+) -> None:
+    """Steps that `steps_per_epoch` counts are not to change their size inside an epoch."""
+    given = values(data, steps_per_epoch=5, on_resize="scale")
+    before = msgspec.convert(given["train"], TrainSpec)
+    run = Run(tmp_path / "run", given)
+    from clusterseg.train.batching import fresh
+
+    assert gone_on(run, before, fresh(before, 1), StopAt(3)) == "SIGUSR1"
+    run.spec = values(data, steps_per_epoch=5, on_resize="scale", batch_size=2)
+    assert run.run() == 1
+    assert "restore: train.steps_per_epoch counts steps of 4 images" in run.log()
+    assert "keep the global batch" in run.log() and "Traceback" not in run.log()
