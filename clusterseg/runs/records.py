@@ -233,10 +233,15 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     """The `clusterseg` entry in the metadata of a checkpoint file.
 
     `epoch` completed epochs and `step` the last optimizer step done (over the whole run) are
-    the data position: sample order follows from (seed, epoch) and the step within the epoch,
-    `step_in_epoch`. `validated` is false if the epoch `epoch` was completed, but its validation
-    was not yet done. `history` holds one entry an epoch, `best` the best so far.
+    the data position: sample order follows from (seed, epoch) and the place in it,
+    `samples_in_epoch`, after `step_in_epoch` steps. `validated` is false if the epoch `epoch` was
+    completed, but its validation was not yet done. `history` holds one entry an epoch, `best` the
+    best so far.
     `identity` says what the tensors fit: model, classes, optimizer, data, ... as text.
+    `samples_in_epoch` is -1 in files from before an epoch's steps could differ in size: they have
+    read `step_in_epoch` x `global_batch`. `base_batch` images of a rank and step are those that
+    the learning rate of job.yaml is for, `asked_batch` those that it asked for last (both 0 in such
+    files: `global_batch` / `world_size`); `micro_batch` those that the network saw together.
     `epoch_sums` are those of the epoch in progress: loss_sum, weight_sum, seconds; with them the
     learning_rate of the last step. `skipped` are the newest of the steps that changed nothing.
     """
@@ -245,12 +250,16 @@ class CheckpointHeader(_Record, frozen=True, kw_only=True):
     epoch: int
     step: int
     step_in_epoch: int
+    samples_in_epoch: int = -1
     attempt: int
     t: float
     val_accuracy: float = 0.0
     validated: bool = True
     seed: int = 0
     global_batch: int = 0
+    micro_batch: int = 0
+    asked_batch: int = 0
+    base_batch: int = 0
     world_size: int = 1
     identity: dict[str, str] = {}
     schedule: dict[str, float | int | str] = {}

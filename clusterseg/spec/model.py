@@ -223,6 +223,10 @@ class TrainSpec(Spec, frozen=True, kw_only=True):
     ] = None
     batch_size: Annotated[Positive, about("images a rank and step")] = 4
     accumulate: Annotated[Positive, about("batches whose gradients make one optimizer step")] = 1
+    on_resize: Annotated[
+        Literal["keep", "scale"],
+        about("what a resume with another number of ranks does to the global batch"),
+    ] = "keep"
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], about("type of the computations")
     ] = "float32"

@@ -21,7 +21,6 @@ from clusterseg.spec.units import format_size
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
     "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
-    "train.accumulate": (lambda batches: batches == 1, "gradient accumulation"),
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {

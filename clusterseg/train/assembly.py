@@ -14,12 +14,13 @@ from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train import batch_norm
+from clusterseg.train.batching import Batching, fresh
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.phases import ignore
 from clusterseg.train.precision import policy
-from clusterseg.train.sampling import epoch_steps
+from clusterseg.train.sampling import epoch_steps, samples_of_epoch
 from clusterseg.train.state import TrainState
 from clusterseg.train.step import (
     EvaluationStep,
@@ -39,12 +40,20 @@ class Assembly:
     size: tuple[int, int]
     classes: int
     steps_per_epoch: int
+    batching: Batching
     threads: int
     state: TrainState
     train_step: TrainStep
     evaluation_step: EvaluationStep
     identity: dict[str, str]
     unreadable: Unreadable = field(default_factory=Unreadable)
+
+    @property
+    def epoch_samples(self) -> int:
+        """How many samples of the training part an epoch reads."""
+        return samples_of_epoch(
+            self.steps_per_epoch, len(self.dataset.train), self.batching.global_batch
+        )
 
 
 def assemble(
@@ -53,12 +62,14 @@ def assemble(
     *,
     flags: int,
     threads: int,
+    batching: Batching | None = None,
     lap: Callable[[str], None] = ignore,
 ) -> Assembly:
     """Builds everything; weights are those of a fresh run with the spec's seed.
 
-    `flags` is the length of the vector that a step agrees on, `threads` decode pictures, `lap`
-    ends the part "data". Raises ClustersegError for what does not fit together.
+    `flags` is the length of the vector that a step agrees on, `threads` decode pictures,
+    `batching` is that of a fresh run if none is given, `lap` ends the part "data". Raises
+    ClustersegError for what does not fit together.
     """
     keras.utils.set_random_seed(spec.seed % 2**32)
     dataset = open_dataset(spec.data, spec.loss.ignore)
@@ -71,6 +82,7 @@ def assemble(
             exit_code=ExitCode.FAILED,
         )
     size = dataset.size
+    batching = batching or fresh(spec, communicator.size)
     loss = _loss(spec, dataset, classes, communicator)
     lap("data")
     with policy(spec.precision):
@@ -86,8 +98,9 @@ def assemble(
         size=size,
         classes=classes,
         steps_per_epoch=epoch_steps(
-            spec.steps_per_epoch, len(dataset.train), spec.batch_size * communicator.size
+            spec.steps_per_epoch, len(dataset.train), batching.global_batch
         ),
+        batching=batching,
         threads=threads,
         state=state,
         train_step=build_train_step(
@@ -96,14 +109,15 @@ def assemble(
             build_update(optimizer, state, spec.optimizer),
             state,
             communicator,
-            batch=spec.batch_size,
+            batch=batching.batch,
+            shares=batching.shares,
             size=size,
             flags=flags,
         ),
         evaluation_step=build_evaluation_step(
             model,
             loss,
-            batch=spec.batch_size,
+            batch=batching.batch,
             size=size,
             classes=classes,
             ignore=spec.loss.ignore,

@@ -45,7 +45,8 @@ def evaluate_checkpoint(
     """
     file = Path(path)
     layout, data = read_verified(file, sha256)  # before TensorFlow's seconds
-    spec, assembly = _assembled(run_dir, submission)
+    header = layout.header
+    spec, assembly = _assembled(run_dir, submission, header.micro_batch)
     from clusterseg.train.communicator.solo import SoloCommunicator
     from clusterseg.train.feeding import validation_batches
     from clusterseg.train.identity import check_fits
@@ -59,8 +60,7 @@ def evaluate_checkpoint(
             help="train.data.validation_split takes one from the training part",
             exit_code=ExitCode.FAILED,
         )
-    header = layout.header
-    check_fits(file.name, header, assembly.identity, global_batch=header.global_batch)
+    check_fits(file.name, header, assembly.identity)
     assembly.state.load(file.name, layout, data)
     result = validate(
         validation_batches(spec, assembly, rank=0, world_size=1),
@@ -86,7 +86,8 @@ def evaluate_checkpoint(
 
 
 @lru_cache(maxsize=1)  # a process evaluates many checkpoints of one run
-def _assembled(run_dir: str, submission: int) -> tuple[TrainSpec, Assembly]:
+def _assembled(run_dir: str, submission: int, batch: int) -> tuple[TrainSpec, Assembly]:
+    """With the batches that the training had: sums of others differ in their last bits."""
     plan = _plan(RunPaths(Path(run_dir)).submission(submission).plan)
     spec = plan.spec.train
     if spec is None:
@@ -98,10 +99,12 @@ def _assembled(run_dir: str, submission: int) -> tuple[TrainSpec, Assembly]:
 
         tf.config.experimental.enable_op_determinism()
     from clusterseg.train.assembly import assemble
+    from clusterseg.train.batching import fresh
     from clusterseg.train.communicator.solo import SoloCommunicator
 
     # No step is trained here: the flags that ranks agree on in it are of no account.
-    return spec, assemble(spec, SoloCommunicator(), flags=0, threads=threads)
+    batching = fresh(msgspec.structs.replace(spec, batch_size=batch or spec.batch_size), 1)
+    return spec, assemble(spec, SoloCommunicator(), flags=0, threads=threads, batching=batching)
 
 
 @lru_cache(maxsize=1)  # TensorFlow's threads can be set once

@@ -26,9 +26,20 @@ def validation_batches(
     """A rank's share of the validation part, the same in every epoch, without augmentation."""
     part = assembly.dataset.validation
     indices = validation_indices(
-        count=len(part), batch=spec.batch_size, rank=rank, world_size=world_size
+        count=len(part), batch=assembly.batching.batch, rank=rank, world_size=world_size
     )
     return feed(part, indices, spec, assembly, epoch=0, augment=())
+
+
+def next_step(elements: Iterator[Any], shares: int) -> tuple[tf.Tensor, tf.Tensor, list[int]]:
+    """(images, labels, real): the next `shares` micro-batches, one after the other, and of each the
+    number of pictures that are no padding."""
+    pieces = [next(elements) for _ in range(shares)]
+    real = [int(np.count_nonzero(valid)) for _, _, valid in pieces]  # some may be left out
+    if shares == 1:
+        return *pieces[0][:2], real
+    images, labels = (tf.concat([piece[part] for piece in pieces], 0) for part in (0, 1))
+    return images, labels, real
 
 
 def feed(

@@ -27,21 +27,15 @@ def check_fits(
     header: CheckpointHeader,
     wanted: dict[str, str],
     *,
-    global_batch: int,
     force: bool = False,
 ) -> list[Difference]:
     """Raises CheckpointError that lists every key in which the checkpoint `name` differs.
 
-    With `force`, those with which it makes sense to go on are returned instead. A global batch
-    of another size fits only at an epoch's end: inside an epoch the position counts steps of the
-    old one.
+    With `force`, those with which it makes sense to go on are returned instead.
     """
     found = differences(header, wanted)
     passed = [one for one in found if force and one.forceable]
     differ = [one for one in found if one not in passed]
-    if header.step_in_epoch > 0 and header.global_batch != global_batch:
-        there, now = str(header.global_batch), str(global_batch)
-        differ.append(Difference("the global batch", there, now, inside=True))
     if differ:
         raise mismatch(name, differ)
     return passed

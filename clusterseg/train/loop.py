@@ -7,11 +7,8 @@ travels as flags in the reduction of a step, and holds for all at the end of tha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.runs.eventlog import EventWriter
@@ -19,13 +16,13 @@ from clusterseg.runs.records import Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
 from clusterseg.train import not_finite, wishes
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.batches import StepBatch, step_batches
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError
-from clusterseg.train.feeding import feed, validation_batches
+from clusterseg.train.feeding import validation_batches
 from clusterseg.train.progress import Progress, epoch_event
-from clusterseg.train.sampling import images_in_steps, training_indices
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
 from clusterseg.train.state import check_agreement, generator_seeds
@@ -36,16 +33,6 @@ from clusterseg.train.windows import Windows
 
 _WINDOW_SECONDS = 1.0
 _CHECK_SECONDS = 300.0  # the longest time that ranks may differ unnoticed
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What one step reads: its tensors, its real images on this rank, seconds waited for it."""
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    real: int
-    waited: float
 
 
 class Loop:
@@ -79,8 +66,12 @@ class Loop:
         self._left_out = left_out
         self.scribe = scribe
         self._windows = Windows(communicator.rank)
-        self._base_rate = base_learning_rate(spec.optimizer, communicator.size)
-        self._rate_scale = rate_scale(spec.optimizer, communicator.size)
+        self._base_rate = base_learning_rate(spec.optimizer, assembly.batching.rate_factor)
+        self._rate_scale = rate_scale(spec.optimizer, assembly.batching.rate_factor)
+        self._sizes = {
+            "global_batch": assembly.batching.global_batch,
+            "epoch_samples": assembly.epoch_samples,
+        }
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
@@ -128,7 +119,14 @@ class Loop:
     def _train_epoch(self) -> bool:
         """From the current step to the epoch's end; False if the ranks agreed to stop."""
         epoch = self.progress.epoch
-        for batch in self._epoch_batches(epoch):
+        batches = step_batches(
+            self._spec,
+            self._assembly,
+            epoch=epoch,
+            first=self.progress.samples_in_epoch,
+            rank=self._communicator.rank,
+        )
+        for batch in batches:
             wants_save = self._step(batch)
             if any(self._agreed_stop):
                 return False
@@ -138,13 +136,13 @@ class Loop:
                 self._saver.begin(self.progress)
         return True
 
-    def _step(self, batch: _Batch) -> bool:
+    def _step(self, batch: StepBatch) -> bool:
         """One optimizer step; True if a save is due after it."""
         progress = self.progress
         rate = learning_rate(
             self._spec.schedule,
             self._base_rate,
-            step=progress.step,
+            step=progress.position(self._assembly.steps_per_epoch, self._sizes["global_batch"]),
             steps_per_epoch=self._assembly.steps_per_epoch,
             epochs=self._spec.epochs,
             scale=self._rate_scale,
@@ -172,7 +170,7 @@ class Loop:
             self._check_agreement(f"after step {progress.step}", quick=True)
         return save
 
-    def _train_on(self, batch: _Batch, rate: float) -> wishes.Agreed:
+    def _train_on(self, batch: StepBatch, rate: float) -> wishes.Agreed:
         progress, leads = self.progress, self._communicator.rank == 0
         outcome = self._assembly.train_step(
             batch.images,
@@ -182,21 +180,21 @@ class Loop:
             seeds=generator_seeds(
                 self._spec.seed,
                 progress.step,
-                self._communicator.rank * self._spec.batch_size,
+                self._assembly.batching.first_of(self._communicator.rank),
                 len(self._assembly.state.generators),
             ),
             flags=self._wishes(),
         )
         sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
         if outcome.finite or outcome.overflowed:  # an overflow of float16 is part of its scaling
-            progress.advance(*sums, steps_per_epoch=self._assembly.steps_per_epoch)
+            progress.advance(*sums, **self._sizes)
         else:
             not_finite.meet(
                 self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads
             )
-            progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
+            progress.skip(**self._sizes)
         self._windows.add(
-            images=batch.real,
+            images=sum(batch.real),
             wait_data=batch.waited,
             comm=outcome.comm,
             loss_sum=sums[0],
@@ -204,9 +202,9 @@ class Loop:
         )
         return wishes.unpack(outcome.flags)
 
-    def _leave_out(self, batch: _Batch) -> wishes.Agreed:
+    def _leave_out(self, batch: StepBatch) -> wishes.Agreed:
         """What a step agrees on, asked for outside of one."""
-        self.progress.skip(steps_per_epoch=self._assembly.steps_per_epoch)
+        self.progress.skip(**self._sizes)
         self._windows.add(images=0, wait_data=batch.waited, comm=0.0, loss_sum=0.0, weight_sum=0.0)
         own = [int(wish) for wish in self._wishes()]
         return wishes.unpack(np.asarray(self._communicator.agree(own), np.float64))
@@ -235,7 +233,7 @@ class Loop:
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
             iou = iou_by_class(self._assembly.dataset.class_names, result.iou)
         entry = progress.complete_epoch(
-            val_loss, val_accuracy, val_mean_iou, images=self._images_of_epoch(), iou=iou
+            val_loss, val_accuracy, val_mean_iou, images=self._assembly.epoch_samples, iou=iou
         )
         rested = self._windows.enter()
         rank = self._communicator.rank
@@ -248,17 +246,6 @@ class Loop:
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._saver.begin(progress)
         return True
-
-    def _images_of_epoch(self) -> int:
-        """Read by all ranks in the epoch just completed."""
-        steps = self._assembly.steps_per_epoch
-        return images_in_steps(
-            1,
-            steps,
-            steps_per_epoch=steps,
-            count=len(self._assembly.dataset.train),
-            global_batch=self._spec.batch_size * self._communicator.size,
-        )
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
@@ -286,28 +273,3 @@ class Loop:
                 agreed=True,
                 help="the ranks' hardware or libraries compute differently; nothing was saved",
             )
-
-    def _epoch_batches(self, epoch: int) -> Iterator[_Batch]:
-        indices = training_indices(
-            seed=self._spec.seed,
-            epoch=epoch,
-            count=len(self._assembly.dataset.train),
-            batch=self._spec.batch_size,
-            first_step=self.progress.step_in_epoch,
-            steps=self._assembly.steps_per_epoch,
-            rank=self._communicator.rank,
-            world_size=self._communicator.size,
-        )
-        elements = feed(
-            self._assembly.dataset.train,
-            indices,
-            self._spec,
-            self._assembly,
-            epoch=epoch,
-            augment=self._spec.augment,
-        )
-        for _ in indices:
-            began = time.perf_counter()
-            images, labels, valid = next(elements)
-            real = int(np.count_nonzero(valid))  # of `indices`, some may be left out
-            yield _Batch(images, labels, real, time.perf_counter() - began)

@@ -25,14 +25,15 @@ from clusterseg.runs.lr_find import Ending, LrFind, Suggestion, Sweep, read_lr_f
 from clusterseg.runs.records import Phase
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.assembly import Assembly, assemble, count_classes
+from clusterseg.train.batching import fresh
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import TrainingError, describe_os_error
-from clusterseg.train.feeding import feed
+from clusterseg.train.feeding import feed, next_step
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
 from clusterseg.train.restoring import restore
-from clusterseg.train.sampling import training_indices
+from clusterseg.train.sampling import samples_of_epoch, training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.unreadable import Unreadable
@@ -110,7 +111,6 @@ class LrFinder:
             assembly.state,
             self._communicator,
             identity=assembly.identity,
-            global_batch=spec.batch_size * self._communicator.size,
             initial_weights=spec.initial_weights,
         )
         self._check_agreement(assembly, f"before the sweep of {name}")
@@ -131,7 +131,8 @@ class LrFinder:
         curve, ended, reason = Curve(), None, None
         rank, generators = self._communicator.rank, len(assembly.state.generators)
         steps = rates(self._range.lowest, self._range.highest, self._range.steps)
-        batches = _batches(spec, assembly, len(steps), rank, self._communicator.size)
+        batches = _batches(spec, assembly, len(steps), rank)
+        first = assembly.batching.first_of(rank)
         for step, rate in enumerate(steps):
             waiting = time.perf_counter()
             images, labels, real = next(batches)
@@ -142,12 +143,12 @@ class LrFinder:
                 labels,
                 real=real,
                 learning_rate=rate,
-                seeds=generator_seeds(spec.seed, step, rank * spec.batch_size, generators),
+                seeds=generator_seeds(spec.seed, step, first, generators),
                 flags=np.asarray([*self._stops.flags(), cut], np.float32),
             )
             self.progress.step += 1
             self._windows.add(
-                images=real,
+                images=sum(real),
                 wait_data=waited,
                 comm=outcome.comm,
                 loss_sum=outcome.loss_sum,
@@ -155,7 +156,9 @@ class LrFinder:
             )
             if outcome.weight_sum:  # else no pixel of the batch has a label
                 ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)
-            if not outcome.finite:  # the loss may be, and a gradient not: nothing was trained
+            # The loss may be finite, and a gradient not: nothing was trained. (An overflow of
+            # float16 lowers the scale, and the sweep goes on.)
+            if not (outcome.finite or outcome.overflowed):
                 ended = Ending.NOT_FINITE
             stops = [flag > 0 for flag in outcome.flags[: len(SOURCES)]]
             if any(stops):
@@ -229,7 +232,7 @@ class LrFinder:
             run=self._job.paths.run_id,
             t=time.time(),
             ranks=self._communicator.size,
-            global_batch=spec.batch_size * self._communicator.size,
+            global_batch=fresh(spec, self._communicator.size).global_batch,
             scale_with_ranks=spec.optimizer.scale_with_ranks,
             sweeps=[self._sweeps[name] for name in self._range.optimizers if name in self._sweeps],
         )
@@ -268,8 +271,8 @@ class LrFinder:
 
 
 def _batches(
-    spec: TrainSpec, assembly: Assembly, steps: int, rank: int, world_size: int
-) -> Iterator[tuple[Any, Any, int]]:
+    spec: TrainSpec, assembly: Assembly, steps: int, rank: int
+) -> Iterator[tuple[Any, Any, list[int]]]:
     """(images, labels, real) of a rank: the training order, over as many epochs as it takes."""
     part = assembly.dataset.train
     epoch = 0
@@ -279,15 +282,13 @@ def _batches(
             seed=spec.seed,
             epoch=epoch,
             count=len(part),
-            batch=spec.batch_size,
-            first_step=0,
-            steps=now,
+            first=0,
+            last=samples_of_epoch(now, len(part), assembly.batching.global_batch),
+            batching=assembly.batching,
             rank=rank,
-            world_size=world_size,
         )
         elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
-        for _ in indices:
-            images, labels, valid = next(elements)
-            yield images, labels, int(np.count_nonzero(valid))  # some may be left out
+        for _ in range(now):
+            yield next_step(elements, assembly.batching.shares)
         steps -= now
         epoch += 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from clusterseg.runs.checkpoints import checkpoint_name
 from clusterseg.runs.records import CheckpointHeader, Epoch
+from clusterseg.train.batching import Batching
 
 _REMEMBERED = 1000  # skipped steps: a header must stay short
 
@@ -17,15 +18,16 @@ class Progress:
     """The position in the data and what was measured on the way; equal on all ranks.
 
     `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
-    the epoch in progress. `validated`: the last completed epoch has been. The sums are over the
-    steps of the epoch in progress: of pixel losses, of their weights, of seconds.
-    `learning_rate` is that of the last step whose window was closed. `skipped` are the newest of
-    the steps (from 1) that were counted and changed nothing.
+    the epoch in progress, which have read `samples_in_epoch` places of its order. `validated`: the
+    last completed epoch has been. The sums are over the steps of the epoch in progress: of pixel
+    losses, of their weights, of seconds. `learning_rate` is that of the last step whose window was
+    closed. `skipped` are the newest of the steps (from 1) that were counted and changed nothing.
     """
 
     epoch: int = 0
     step: int = 0
     step_in_epoch: int = 0
+    samples_in_epoch: int = 0
     validated: bool = True
     loss_sum: float = 0.0
     weight_sum: float = 0.0
@@ -47,21 +49,28 @@ class Progress:
         inside = self.step_in_epoch > 0 or not self.validated
         return checkpoint_name(self.epoch, self.val_accuracy, self.step if inside else None)
 
-    def advance(self, loss_sum: float, weight_sum: float, *, steps_per_epoch: int) -> None:
+    def position(self, steps_per_epoch: int, global_batch: int) -> int:
+        """Steps behind it, if all had been of `global_batch`: what the schedule goes by."""
+        return self.epoch * steps_per_epoch + -(-self.samples_in_epoch // global_batch)
+
+    def advance(
+        self, loss_sum: float, weight_sum: float, *, global_batch: int, epoch_samples: int
+    ) -> None:
         """One optimizer step was done; the last one of an epoch completes it."""
         self.step += 1
         self.step_in_epoch += 1
+        self.samples_in_epoch += global_batch
         self.loss_sum += loss_sum
         self.weight_sum += weight_sum
-        if self.step_in_epoch == steps_per_epoch:
+        if self.samples_in_epoch >= epoch_samples:
             self.epoch += 1
-            self.step_in_epoch = 0
+            self.step_in_epoch = self.samples_in_epoch = 0
             self.validated = False
 
-    def skip(self, *, steps_per_epoch: int) -> None:
+    def skip(self, *, global_batch: int, epoch_samples: int) -> None:
         """A step changed nothing: its batch was read, and it counts as one."""
         self.skipped = [*self.skipped, self.step + 1][-_REMEMBERED:]
-        self.advance(0.0, 0.0, steps_per_epoch=steps_per_epoch)
+        self.advance(0.0, 0.0, global_batch=global_batch, epoch_samples=epoch_samples)
 
     def complete_epoch(
         self,
@@ -104,11 +113,14 @@ class Progress:
 
     @classmethod
     def from_header(cls, header: CheckpointHeader) -> Progress:
-        sums = header.epoch_sums
+        sums, samples = header.epoch_sums, header.samples_in_epoch
         return cls(
             epoch=header.epoch,
             step=header.step,
             step_in_epoch=header.step_in_epoch,
+            samples_in_epoch=(
+                samples if samples >= 0 else header.step_in_epoch * header.global_batch
+            ),
             validated=header.validated,
             loss_sum=sums.get("loss_sum", 0.0),
             weight_sum=sums.get("weight_sum", 0.0),
@@ -125,8 +137,7 @@ class Progress:
         attempt: int,
         t: float,
         seed: int,
-        global_batch: int,
-        world_size: int,
+        batching: Batching,
         identity: dict[str, str],
         schedule: dict[str, float | int | str],
         times: dict[str, float],
@@ -135,13 +146,17 @@ class Progress:
             epoch=self.epoch,
             step=self.step,
             step_in_epoch=self.step_in_epoch,
+            samples_in_epoch=self.samples_in_epoch,
             attempt=attempt,
             t=t,
             val_accuracy=self.val_accuracy,
             validated=self.validated,
             seed=seed,
-            global_batch=global_batch,
-            world_size=world_size,
+            global_batch=batching.global_batch,
+            micro_batch=batching.batch,
+            asked_batch=batching.asked,
+            base_batch=batching.base,
+            world_size=batching.world_size,
             identity=identity,
             schedule=schedule,
             history=list(self.history),  # the header is written while the training goes on

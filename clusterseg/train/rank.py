@@ -20,7 +20,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
-from clusterseg.train.failures import TrainingError, one_line, warn
+from clusterseg.train.failures import TrainingError, one_line, say, warn
 from clusterseg.train.job import RankJob, read_job
 from clusterseg.train.phases import Laps, peak_bytes
 from clusterseg.train.stopping import StopSources
@@ -99,11 +99,12 @@ def _prepare(
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
+    from clusterseg.train.batching import choose, news
     from clusterseg.train.board.scribe import start_scribe
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
     from clusterseg.train.not_finite import left_out
-    from clusterseg.train.restoring import restore
+    from clusterseg.train.restoring import peek, restore
     from clusterseg.train.sampling import few_samples
     from clusterseg.train.saving import Saver
 
@@ -111,23 +112,37 @@ def _prepare(
     threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
     prepare_tensorflow(threads, deterministic=job.train.deterministic)
     laps("tensorflow")
-    assembly = assemble(job.train, communicator, flags=wishes.COUNT, threads=threads, lap=laps)
+    header = peek(job.paths, job.claim, communicator)
+    try:
+        batching = choose(job.train, communicator.size, header)
+    except ClustersegError as error:  # from the same header on all ranks
+        raise TrainingError(
+            f"restore: {error.message}", code=error.code, agreed=True, help=error.help
+        ) from error
+    assembly = assemble(
+        job.train,
+        communicator,
+        flags=wishes.COUNT,
+        threads=threads,
+        batching=batching,
+        lap=laps,
+    )
     laps("model")
     seconds = _seconds_since_process_start()
     events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=seconds, parts=laps.parts))
-    few = few_samples(len(assembly.dataset.train), job.train.batch_size, communicator.size)
+    few = few_samples(len(assembly.dataset.train), batching.rank_batch, communicator.size)
     if few is not None and rank == 0:
         warn(few)
+    if (resized := news(batching, header)) and rank == 0:
+        say(resized)
     began = time.perf_counter()
     laps = Laps()
-    global_batch = job.train.batch_size * communicator.size
     progress = restore(
         job.paths,
         job.claim,
         assembly.state,
         communicator,
         identity=assembly.identity,
-        global_batch=global_batch,
         force=job.force,
         initial_weights=job.train.initial_weights,
         lap=laps,
@@ -147,7 +162,7 @@ def _prepare(
         communicator=communicator,
         events=events,
         seed=job.train.seed,
-        global_batch=global_batch,
+        batching=batching,
         identity=assembly.identity,
         schedule=schedule,
         interval=_interval(job),

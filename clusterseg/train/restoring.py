@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.errors import ClustersegError
-from clusterseg.runs.checkpoint_file import read_verified
+from clusterseg.runs.checkpoint_file import read_layout, read_verified
 from clusterseg.runs.checkpoints import CheckpointError
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
@@ -29,6 +29,27 @@ class _Answer(msgspec.Struct):
     help: str | None = None
 
 
+def peek(paths: RunPaths, claim: Claim, communicator: Communicator) -> CheckpointHeader | None:
+    """The header of the claimed checkpoint, on all ranks: what a step reads depends on it.
+
+    Read by rank 0, and not yet verified: `restore` does that. Raises TrainingError on all ranks
+    if it can't be read.
+    """
+    answer = _Answer()
+    if communicator.rank == 0 and claim.resume_from is not None:
+        try:
+            answer.header = read_layout(paths.checkpoints / claim.resume_from).header
+        except ClustersegError as error:
+            answer = _Answer(error=error.message, help=error.help)
+    text = communicator.broadcast_text(msgspec.json.encode(answer).decode())
+    answer = msgspec.json.decode(text, type=_Answer)
+    if answer.error:
+        raise TrainingError(
+            f"restore: {answer.error}", code="restore", agreed=True, help=answer.help
+        )
+    return answer.header
+
+
 def restore(
     paths: RunPaths,
     claim: Claim,
@@ -36,7 +57,6 @@ def restore(
     communicator: Communicator,
     *,
     identity: dict[str, str],
-    global_batch: int,
     force: bool = False,
     initial_weights: str | None = None,
     lap: Callable[[str], None] = ignore,
@@ -60,7 +80,6 @@ def restore(
                     claim.resume_from,
                     state,
                     identity,
-                    global_batch=global_batch,
                     force=force,
                     lap=lap,
                 )
@@ -93,7 +112,6 @@ def _load(
     state: TrainState,
     identity: dict[str, str],
     *,
-    global_batch: int,
     force: bool,
     lap: Callable[[str], None],
 ) -> CheckpointHeader:
@@ -102,7 +120,7 @@ def _load(
         raise CheckpointError(
             f"{name} is of step {layout.header.step}, the claim says {claim.resume_step}"
         )
-    passed = check_fits(name, layout.header, identity, global_batch=global_batch, force=force)
+    passed = check_fits(name, layout.header, identity, force=force)
     for one in passed:
         warn(f"--force: {one} ({name})")
     state.load(name, layout, data)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from clusterseg.data.order import epoch_order, rank_slice, steps_in_epoch
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.train.batching import Batching
 
 
 def epoch_steps(asked: int | None, count: int, global_batch: int) -> int:
@@ -27,6 +30,11 @@ def epoch_steps(asked: int | None, count: int, global_batch: int) -> int:
     return whole if asked is None else asked
 
 
+def samples_of_epoch(steps_per_epoch: int, count: int, global_batch: int) -> int:
+    """Samples that an epoch of so many whole global batches reads, of `count` that there are."""
+    return min(count, steps_per_epoch * global_batch)
+
+
 def few_samples(count: int, batch: int, world_size: int) -> str | None:
     """What to tell where all samples together make no full global batch."""
     if count >= batch * world_size:
@@ -42,21 +50,34 @@ def training_indices(
     seed: int,
     epoch: int,
     count: int,
-    batch: int,
-    first_step: int,
-    steps: int,
+    first: int,
+    last: int,
+    batching: Batching,
     rank: int,
-    world_size: int,
 ) -> NDArray[np.int64]:
-    """int64 [steps - first_step, batch]: this rank's samples from `first_step` on; -1 pads."""
+    """int64 [steps × shares, batch]: what this rank reads of the epoch's order from `first` on, a
+    row a micro-batch; -1 pads.
+
+    The places up to `last` are cut into global batches from `first` on, so that an epoch goes on
+    with batches of another size without reading a sample twice or never. Raises ClustersegError
+    if nothing is left.
+    """
+    if first >= last:
+        raise ClustersegError(
+            f"{first} samples of epoch {epoch + 1} are read, but it ends after {last}",
+            code="steps-per-epoch",
+            help="resume with train.steps_per_epoch as it was, or from an epoch's end",
+            exit_code=ExitCode.FAILED,
+        )
+    left = epoch_order(seed, epoch, count)[first:last]
     return rank_slice(
-        epoch_order(seed, epoch, count),
-        global_batch=batch * world_size,
-        first_step=first_step,
-        steps=steps - first_step,
+        left,
+        global_batch=batching.global_batch,
+        first_step=0,
+        steps=steps_in_epoch(len(left), batching.global_batch),
         rank=rank,
-        world_size=world_size,
-    )
+        world_size=batching.world_size,
+    ).reshape(-1, batching.batch)
 
 
 def validation_indices(*, count: int, batch: int, rank: int, world_size: int) -> NDArray[np.int64]:
@@ -74,10 +95,34 @@ def validation_indices(*, count: int, batch: int, rank: int, world_size: int) ->
     )
 
 
-def images_in_steps(
-    first: int, last: int, *, steps_per_epoch: int, count: int, global_batch: int
-) -> int:
-    """Images, without padding, that all ranks read in the steps `first` to `last` (from 1, over
-    the whole run)."""
-    in_epoch = ((step - 1) % steps_per_epoch for step in range(first, last + 1))
-    return sum(max(0, min(global_batch, count - global_batch * step)) for step in in_epoch)
+@dataclass(frozen=True)
+class Course:
+    """How many images all ranks read in which step, by where an attempt began.
+
+    It began after `step` steps of the run, with `samples` of the epoch's `epoch_samples` read.
+    From there on a step has `global_batch` images, and had `before` up to there.
+    """
+
+    step: int
+    samples: int
+    epoch_samples: int
+    global_batch: int
+    before: int
+
+    def images(self, first: int, last: int) -> int:
+        """Images, without padding, in the steps `first` to `last` (from 1, over the run)."""
+        return sum(self._of(step) for step in range(first, last + 1))
+
+    def _of(self, step: int) -> int:
+        ahead = step > self.step
+        size = self.global_batch if ahead else self.before
+        # Steps from the attempt's beginning, and how many of those are of the same epoch.
+        away = step - self.step - 1 if ahead else self.step - step
+        near = steps_in_epoch(self.epoch_samples - self.samples if ahead else self.samples, size)
+        whole = steps_in_epoch(self.epoch_samples, size)
+        if away < near:
+            begin = self.samples + away * size if ahead else (near - 1 - away) * size
+        else:
+            in_epoch = (away - near) % whole
+            begin = (in_epoch if ahead else whole - 1 - in_epoch) * size
+        return max(0, min(size, self.epoch_samples - begin))

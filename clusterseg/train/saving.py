@@ -20,6 +20,7 @@ from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Checkpoint, CheckpointHeader, Claim, Phase
 from clusterseg.spec.model import CheckpointSpec
+from clusterseg.train.batching import Batching
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.failures import (
     FailureKind,
@@ -58,7 +59,7 @@ class Saver:
     """All ranks call `begin`, `save` and `give_up` at the same steps; only rank 0 writes.
 
     A save that fails for the disk's sake is tried again later, of the state by then, while the
-    training goes on. `seed`, `global_batch`, `identity` and `schedule` are the parts of the
+    training goes on. `seed`, `batching`, `identity` and `schedule` are the parts of the
     header that are the same in all checkpoints of the attempt.
     """
 
@@ -72,7 +73,7 @@ class Saver:
         communicator: Communicator,
         events: EventWriter,
         seed: int,
-        global_batch: int,
+        batching: Batching,
         identity: dict[str, str],
         schedule: dict[str, float | int | str],
         patience: SavingPatience | None = None,
@@ -82,7 +83,7 @@ class Saver:
         self._communicator = communicator
         self._events = events
         self._seed = seed
-        self._global_batch = global_batch
+        self._batching = batching
         self._identity = identity
         self._schedule = schedule
         self._snapshot = Snapshot(state)
@@ -197,8 +198,7 @@ class Saver:
             attempt=self._claim.attempt,
             t=time.time(),
             seed=self._seed,
-            global_batch=self._global_batch,
-            world_size=self._communicator.size,
+            batching=self._batching,
             identity=self._identity,
             schedule=self._schedule,
             times=self._times(copied - begin_copy),

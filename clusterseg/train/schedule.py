@@ -10,17 +10,14 @@ from types import MappingProxyType
 from clusterseg.spec.model import OptimizerSpec, ScheduleSpec
 
 
-def base_learning_rate(spec: OptimizerSpec, world_size: int) -> float:
-    """The rate before the schedule; times the world size if `scale_with_ranks`."""
-    return spec.learning_rate * rate_scale(spec, world_size)
+def base_learning_rate(spec: OptimizerSpec, factor: float) -> float:
+    """The rate before the schedule; times `factor` if `scale_with_ranks`."""
+    return spec.learning_rate * rate_scale(spec, factor)
 
 
-def rate_scale(spec: OptimizerSpec, world_size: int) -> int:
-    """What the learning rates of job.yaml are multiplied by.
-
-    Linear scaling with the global batch: Goyal et al. 2017, arXiv:1706.02677, section 2.1.
-    """
-    return world_size if spec.scale_with_ranks else 1
+def rate_scale(spec: OptimizerSpec, factor: float) -> float:
+    """What the learning rates of job.yaml are multiplied by: `Batching.rate_factor`, or 1."""
+    return factor if spec.scale_with_ranks else 1
 
 
 def learning_rate(
@@ -32,7 +29,7 @@ def learning_rate(
     epochs: int,
     scale: float = 1.0,
 ) -> float:
-    """The rate of optimizer step `step` (from 0, over the whole run).
+    """The rate of optimizer step `step` (from 0, over the whole run: `Progress.position`).
 
     Warm-up is linear over `warmup_epochs`, to where the schedule begins: its first step has that
     rate / warm-up steps, its last one that rate (Goyal et al. 2017, section 2.2). `scale` is what

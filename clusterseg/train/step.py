@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clusterseg.losses import Loss
 from clusterseg.metrics.confusion import confusion_matrix
+from clusterseg.train.accumulating import accumulated
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.ema import Averages
 from clusterseg.train.precision import share
@@ -42,10 +43,11 @@ class StepOutcome:
 
 
 class TrainStep(Protocol):
-    """One optimizer step on this rank's batch.
+    """One optimizer step on this rank's micro-batches, which stand one after the other.
 
-    `images` float32 [batch, height, width, 3], `labels` int32 [batch, height, width], of which
-    `real` are no padding; `seeds` int64 [generators, 2]; `flags` float32, summed over the ranks.
+    `images` float32 [shares × batch, height, width, 3], `labels` int32 [shares × batch, height,
+    width]; `real`: how many of each micro-batch are no padding; `seeds` int64 [generators, 2];
+    `flags` float32, summed over the ranks.
     """
 
     def __call__(
@@ -53,7 +55,7 @@ class TrainStep(Protocol):
         images: tf.Tensor,
         labels: tf.Tensor,
         *,
-        real: int,
+        real: int | Sequence[int],
         learning_rate: float,
         seeds: NDArray[np.int64],
         flags: NDArray[np.float32],
@@ -73,19 +75,23 @@ def build_train_step(
     batch: int,
     size: tuple[int, int],
     flags: int,
+    shares: int = 1,
 ) -> TrainStep:
-    """The step for batches of `batch` images of `size` (height, width) and `flags` flags.
+    """The step for `shares` micro-batches of `batch` images of `size` (height, width) and `flags`
+    flags.
 
     After it all variables but the generators' are equal on all ranks, bit for bit.
     """
+    mean = communicator.size == 1
     forward_backward = _build_forward_backward(
-        model, loss, state, mean=communicator.size == 1, pixels=batch * math.prod(size)
+        model, loss, state, mean=mean and shares == 1, pixels=batch * math.prod(size)
     )
+    all_shares = accumulated(forward_backward, state, shares=shares, mean=mean)
     generators = list(state.generators.values())
     signature = [
-        tf.TensorSpec([batch, *size, 3], tf.float32),
-        tf.TensorSpec([batch, *size], tf.int32),
-        tf.TensorSpec([], tf.float32),
+        tf.TensorSpec([shares * batch, *size, 3], tf.float32),
+        tf.TensorSpec([shares * batch, *size], tf.int32),
+        tf.TensorSpec([shares], tf.float32),
         tf.TensorSpec([], tf.float32),
         tf.TensorSpec([len(generators), 2], tf.int64),
         tf.TensorSpec([flags], tf.float32),
@@ -105,7 +111,11 @@ def build_train_step(
         before = _statistics(state)  # the forward pass moves them
         # Before it is changed; 1: without a scale there is nothing to lower.
         scale = tf.constant(1.0) if state.scale is None else tf.identity(state.scale.value.value)
-        gradients, loss_sum, weight_sum = forward_backward(images, labels)
+        if shares == 1:
+            gradients, loss_sum, weight_sum = forward_backward(images, labels)
+        else:
+            gradients, loss_sum, weight_sum = all_shares(images, labels, real)
+        real = tf.reduce_sum(real)
         after = _statistics(state)
         if communicator.size == 1:
             finite = all_finite([loss_sum, *gradients, *after])
@@ -141,13 +151,13 @@ def build_train_step(
         images: tf.Tensor,
         labels: tf.Tensor,
         *,
-        real: int,
+        real: int | Sequence[int],
         learning_rate: float,
         seeds: NDArray[np.int64],
         flags: NDArray[np.float32],
     ) -> StepOutcome:
-        scalars = (np.float32(real), np.float32(learning_rate))
-        values: Any = graph(images, labels, *scalars, seeds, flags).numpy()
+        counts = np.asarray(real, np.float32).reshape(shares)
+        values: Any = graph(images, labels, counts, np.float32(learning_rate), seeds, flags).numpy()
         loss_sum, weight_sum, finite, comm, overflowed = (float(one) for one in values[:5])
         if overflowed:
             loss_sum = weight_sum = 0.0

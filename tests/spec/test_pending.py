@@ -28,7 +28,6 @@ def test_what_is_there_is_not_named() -> None:
         ("train.data.format=cityscapes", "train.data.format"),
         ("train.loss.name=dice", "train.loss.name"),
         ("train.augment=[{flip_vertical: 1}, {rotate: 5}]", "train.augment.1.rotate"),
-        ("train.accumulate=2", "train.accumulate"),
         ("resources.accelerator=cuda", "resources.accelerator"),
         ("launcher=mpich", "launcher"),
         ("environment.container=a.sif", "environment.container"),

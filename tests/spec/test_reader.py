@@ -33,6 +33,7 @@ train:
   steps_per_epoch: null
   batch_size: 4
   accumulate: 1
+  on_resize: keep
   precision: float32
   sync_batch_norm: false
   freeze_batch_norm: false

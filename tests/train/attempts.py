@@ -92,18 +92,17 @@ class Attempts:
         spec = msgspec.convert(self.run.spec, JobSpec)
         assert spec.train is not None
         communicator = SoloCommunicator()
-        batch = spec.train.batch_size
         with events(self.run.paths.attempt(claim.attempt).events(0)) as writer:
             progress = restore(
                 self.run.paths, claim, self.assembly.state, communicator,
-                identity=self.assembly.identity, global_batch=batch,
+                identity=self.assembly.identity,
                 initial_weights=spec.train.initial_weights,
             )  # fmt: skip
             saver = Saver(
                 paths=self.run.paths, claim=claim, spec=spec.checkpoint,
                 state=self.assembly.state, communicator=communicator, events=writer,
-                seed=spec.train.seed, global_batch=batch, identity=self.assembly.identity,
-                schedule={}, patience=patience,
+                seed=spec.train.seed, batching=self.assembly.batching,
+                identity=self.assembly.identity, schedule={}, patience=patience,
             )  # fmt: skip
             loop = Loop(
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,

@@ -17,6 +17,7 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
 from clusterseg.spec.model import CheckpointSpec
 from tests.runs.claiming import QUICK, World, wanted
+from tests.train.batchings import ALONE
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def saver(run: RunPaths) -> Callable[..., Callable[[int], None]]:
         one = Saver(
             paths=run, claim=holder, spec=CheckpointSpec(keep_last=keep_last, keep_best=0),
             state=state, communicator=SoloCommunicator(), events=events, seed=0,
-            global_batch=1, identity={}, schedule={},
+            batching=ALONE, identity={}, schedule={},
         )  # fmt: skip
         at = Progress(step_in_epoch=1)
         return lambda step: one.save(dataclasses.replace(at, step=step, step_in_epoch=step))

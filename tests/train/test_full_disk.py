@@ -24,6 +24,7 @@ from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.saving_policy import SavingPatience
 from tests.runs.claiming import QUICK, World, wanted
 from tests.train.attempts import Attempts
+from tests.train.batchings import ALONE
 from tests.train.disks import FILLER, fill
 from tests.train.runs import Run, job
 
@@ -53,7 +54,7 @@ class Training:
         self.saver = Saver(
             paths=self.run, claim=claim, spec=CheckpointSpec(keep_last=keep_last, keep_best=0),
             state=state, communicator=SoloCommunicator(), patience=patience, seed=0,
-            events=EventWriter(self.run.attempt(0).events(0)), global_batch=1, identity={},
+            events=EventWriter(self.run.attempt(0).events(0)), batching=ALONE, identity={},
             schedule={},
         )  # fmt: skip
         self.steps = 0

@@ -201,7 +201,7 @@ def test_state_that_is_left_out_is_noticed(
     assert run.final()[0] != reference[0]
 
 
-@pytest.mark.parametrize("lost", [{"step_in_epoch": 0}, {"step": 0}])
+@pytest.mark.parametrize("lost", [{"samples_in_epoch": 0}, {"step": 0}])
 def test_a_position_that_is_lost_is_noticed(
     attempts, reference, monkeypatch: pytest.MonkeyPatch, lost: dict[str, int]
 ) -> None:

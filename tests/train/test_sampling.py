@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterseg.data.order import epoch_order
 from clusterseg.errors import ClustersegError
+from clusterseg.train.batching import Batching
+from clusterseg.train.progress import Progress
 from clusterseg.train.sampling import (
+    Course,
     epoch_steps,
     few_samples,
     training_indices,
     validation_indices,
 )
+from tests.train.batchings import shared
 
 
 def test_steps_are_the_whole_set_unless_asked_for_fewer() -> None:
@@ -23,29 +30,106 @@ def test_steps_are_the_whole_set_unless_asked_for_fewer() -> None:
         epoch_steps(4, 10, 4)
 
 
+def read(batching: Batching, *, first: int, last: int, count: int) -> np.ndarray:
+    """int64 [steps, global batch]: what all ranks read, a row a step."""
+    shares = [
+        training_indices(
+            seed=1, epoch=2, count=count, first=first, last=last, batching=batching, rank=rank
+        )
+        for rank in range(batching.world_size)
+    ]
+    assert all(share.shape[1] == batching.batch for share in shares)
+    by_step = [share.reshape(-1, batching.rank_batch) for share in shares]
+    steps = {len(share) for share in by_step}
+    assert len(steps) == 1
+    return np.stack(by_step, axis=1).reshape(steps.pop(), batching.global_batch)
+
+
 @given(
     count=st.integers(1, 60),
-    batch=st.integers(1, 4),
-    world_size=st.integers(1, 4),
-    cut=st.integers(0, 60),
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(0, 9)), max_size=4),
 )
-def test_an_epoch_in_two_parts_reads_every_sample_once(
-    count: int, batch: int, world_size: int, cut: int
+def test_an_epoch_with_any_resizes_reads_every_sample_once(
+    count: int, sizes: list[tuple[int, int, int]]
 ) -> None:
-    steps = epoch_steps(None, count, batch * world_size)
-    cut = min(cut, steps)
+    order = epoch_order(1, 2, count)
+    progress, seen = Progress(), []
+    for batch, world_size, steps in [*sizes, (2, 3, count)]:
+        if progress.epoch:
+            break
+        batching = shared(batch * world_size, world_size)
+        for row in read(batching, first=progress.samples_in_epoch, last=count, count=count)[:steps]:
+            seen += [int(index) for index in row if index >= 0]
+            progress.advance(1, 1, global_batch=batching.global_batch, epoch_samples=count)
+    assert progress.epoch == 1 and seen == list(order)
 
-    def read(first: int, rank: int) -> np.ndarray:
-        return training_indices(
-            seed=1, epoch=2, count=count, batch=batch, first_step=first, steps=steps,
-            rank=rank, world_size=world_size,
-        )  # fmt: skip
 
-    ranks = range(world_size)
-    parts = [read(0, rank)[:cut] for rank in ranks] + [read(cut, rank) for rank in ranks]
-    everything = np.concatenate([part.reshape(-1) for part in parts])
-    assert sorted(everything[everything >= 0]) == list(range(count))
-    assert {len(read(cut, rank)) for rank in ranks} == {steps - cut}
+@given(
+    count=st.integers(1, 60),
+    global_batch=st.sampled_from([4, 6, 12]),
+    data=st.data(),
+)
+def test_a_step_reads_the_same_samples_with_any_number_of_ranks(
+    count: int, global_batch: int, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, count - 1))
+    rows = [
+        read(shared(global_batch, ranks), first=first, last=count, count=count)
+        for ranks in range(1, global_batch + 1)
+        if global_batch % ranks == 0
+    ]
+    for row in rows[1:]:
+        assert np.array_equal(row, rows[0])
+
+
+@given(count=st.integers(1, 60), batch=st.integers(1, 4), data=st.data())
+def test_the_same_pictures_are_seen_together_with_any_number_of_ranks(
+    count: int, batch: int, data: st.DataObject
+) -> None:
+    pieces = data.draw(st.sampled_from([1, 2, 4, 6, 12]))
+    rows = [
+        read(
+            dataclasses.replace(
+                shared(pieces * batch, ranks), batch=batch, shares=pieces // ranks
+            ),
+            first=0, last=count, count=count,
+        )
+        for ranks in range(1, pieces + 1)
+        if pieces % ranks == 0
+    ]  # fmt: skip
+    for row in rows[1:]:
+        assert np.array_equal(row, rows[0])
+
+
+def test_an_epoch_that_was_made_shorter_than_what_is_read_is_refused() -> None:
+    with pytest.raises(ClustersegError, match="8 samples of epoch 3 are read, but it ends after 8"):
+        read(shared(4, 2), first=8, last=8, count=20)
+
+
+@given(
+    count=st.integers(1, 60),
+    before=st.integers(1, 12),
+    after=st.integers(1, 12),
+    steps=st.integers(0, 90),
+)
+def test_the_images_of_a_step_are_those_that_were_read_in_it(
+    count: int, before: int, after: int, steps: int
+) -> None:
+    progress, images = Progress(), []
+
+    def go(size: int, steps: int) -> None:
+        for _ in range(steps):
+            images.append(min(size, count - progress.samples_in_epoch))
+            progress.advance(1, 1, global_batch=size, epoch_samples=count)
+
+    go(before, steps)
+    course = Course(
+        step=steps, samples=progress.samples_in_epoch, epoch_samples=count, global_batch=after,
+        before=before,
+    )  # fmt: skip
+    go(after, 90)
+    assert [course.images(step, step) for step in range(1, len(images) + 1)] == images
+    assert course.images(1, len(images)) == sum(images)
 
 
 @given(count=st.integers(1, 60), batch=st.integers(1, 4), world_size=st.integers(1, 4))

@@ -20,6 +20,7 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Checkpoint, Claim
 from clusterseg.spec.model import CheckpointSpec
 from tests.runs.claiming import QUICK, World, wanted
+from tests.train.batchings import ALONE
 
 pytestmark = pytest.mark.slow
 PATIENCE = 60.0
@@ -96,7 +97,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     saver = Saver(
         paths=run, claim=claim, spec=CheckpointSpec(keep_last=5), state=state,
         communicator=SoloCommunicator(), events=EventWriter(run.attempt(0).events(0)), seed=0,
-        global_batch=1, identity={}, schedule={},
+        batching=ALONE, identity={}, schedule={},
     )  # fmt: skip
     return Bench(run, claim, state, saver, gate, reached)
 
@@ -226,7 +227,7 @@ def test_auto_saves_early_and_writes_down_what_that_cost(
     events = EventWriter(bench.run.attempt(0).events(0))
     saver = Saver(
         paths=bench.run, claim=bench.claim, spec=CheckpointSpec(every=Every(auto=True)),
-        state=state, communicator=SoloCommunicator(), events=events, seed=0, global_batch=1,
+        state=state, communicator=SoloCommunicator(), events=events, seed=0, batching=ALONE,
         identity={}, schedule={},
     )  # fmt: skip
     due = []

@@ -114,7 +114,7 @@ def test_a_resume_writes_every_misfit_into_the_log(
         resume_from=info.name, resume_step=1,
     )  # fmt: skip
     with pytest.raises(TrainingError, match=r"does not fit this model: .*; … \(\d+\)$"):
-        restore(run, claim, now, SoloCommunicator(), identity={}, global_batch=0)
+        restore(run, claim, now, SoloCommunicator(), identity={})
     # Besides Adam's two: SGD's momentum has the name of one of them.
     other = {f"{key} is not expected" for key in there.variables if "/velocities/" in key}
     other |= {

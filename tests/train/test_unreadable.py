@@ -27,6 +27,7 @@ from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.unreadable import Unreadable
 from tests.train.attempts import Attempts, StopAt
+from tests.train.batchings import shared
 from tests.train.runs import Run, job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -67,8 +68,8 @@ def fed(assembly: Assembly, root: Path, indices: np.ndarray[Any, Any], **data: A
 
 def rows(rank: int = 0, world_size: int = 1, first: int = 0) -> np.ndarray[Any, Any]:
     return training_indices(
-        seed=0, epoch=0, count=36, batch=4 // world_size, first_step=first, steps=9, rank=rank,
-        world_size=world_size,
+        seed=0, epoch=0, count=36, first=4 * first, last=36, rank=rank,
+        batching=shared(4, world_size),
     )  # fmt: skip
 
 
