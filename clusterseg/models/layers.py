@@ -53,12 +53,14 @@ def batch_norm(x: Tensor, *, name: str, momentum: float = 0.9) -> Tensor:
 
     Keras' own .99 needs some hundred steps before its moving statistics are fit to validate with.
     """
-    return BatchNorm(momentum=momentum, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=momentum, epsilon=1e-5, name=name)(x)
 
 
 @keras.saving.register_keras_serializable("clusterseg")
-class BatchNorm(layers.BatchNormalization):  # type: ignore[misc]
+class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
     """Keras' batch norm over the last axis, whose batch may be that of all ranks.
+
+    It has the name of Keras' class, since Keras' own files of weights tell layers by that.
 
     `sum_over_ranks`, where it is set, gives the sum of every rank's float32 vector, and in the
     backward pass that of every rank's gradient. Then one vector a layer tells mean and variance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.models.layers import BatchNorm
+from clusterseg.models.layers import BatchNormalization
 from clusterseg.train.communicator import Communicator
 
 
@@ -27,7 +27,7 @@ def synchronise(model: keras.Model, communicator: Communicator) -> None:
     is built. Raises ClustersegError if the network has none.
     """
     for layer in _batch_norms(model, "sync_batch_norm"):
-        if not isinstance(layer, BatchNorm):
+        if not isinstance(layer, BatchNormalization):
             raise TypeError(f"{layer.path} can't be synchronised: build it with models.layers")
         if communicator.size > 1:
             layer.sum_over_ranks = communicator.sum_with_gradient
