@@ -40,9 +40,9 @@ def test_every_mask_is_counted_by_one_rank(
     given: list[list[int]] = []
     read: list[int] = []
 
-    def counting(part: Any, classes: int, numbers: Any) -> tuple[int, ...]:
+    def counting(part: Any, classes: int, numbers: Any, *, skip: bool) -> tuple[int, ...]:
         read.extend(numbers)
-        return class_counts(part, classes, numbers)
+        return class_counts(part, classes, numbers, skip=skip)
 
     def building(spec: Any, classes: int, *, class_counts: list[int]) -> Any:
         given.append(class_counts)
