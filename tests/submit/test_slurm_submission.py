@@ -479,7 +479,7 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     login: Login, script: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """As in a container: neither scontrol nor squeue; the id and the script must do."""
-    path = script("echo attempt $CLUSTERSEG_ATTEMPT; sleep $((3 - 3 * CLUSTERSEG_ATTEMPT))")
+    path = script("echo attempt $CLUSTERSEG_ATTEMPT; [ $CLUSTERSEG_ATTEMPT -gt 0 ] || sleep 3")
     bare = tmp_path / "bin"
     bare.mkdir()
     for program in ("bash", "env", "git", "sleep"):
@@ -495,7 +495,8 @@ def test_a_script_without_scontrol_is_known_after_a_requeue(
     (run,) = login.all_runs
     login.until(run, "done", seconds=150)
     assert login.all_runs == [run]
-    assert len(read_claims(run)) == 2
+    # One more where the rank's end was seen before Slurm's TERM: nobody can be asked which it was.
+    assert len(read_claims(run)) in (2, 3)
 
 
 @pytest.mark.parametrize("away", [("squeue",), ("squeue", "scontrol")])
