@@ -1,26 +1,38 @@
 #!/usr/bin/env bash
-# Runs the suite in two sessions side by side; `make test` calls it.
+# Runs the suite in three sessions side by side; `make test` calls it.
 #
-# The tests on a real Slurm mostly wait (for its cycles, leases and graces), the others mostly
-# compute. What the first session prints comes in one piece when it has ended.
+# The tests on a real Slurm mostly wait (for its cycles, leases and graces), those of the trainer
+# mostly compute, so one after the other would leave the machine idle. What the last session says is
+# shown as it comes, that of the others in one piece when they have ended.
 #
-#   tools/run_tests.sh [arguments for both, as --durations=50]
+#   tools/run_tests.sh [arguments for all, as --durations=50]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-output=$(mktemp)
-slurm=
-trap 'kill $slurm 2> /dev/null || true; rm -f "$output"' EXIT
+output=$(mktemp -d)
+running=() names=()
+trap 'kill ${running[@]+"${running[@]}"} 2> /dev/null || true; rm -rf "$output"' EXIT
 
-# Neither may take the other's cache of what failed last for its own.
-pytest -m "slurm and not proof" -o cache_dir=.pytest_cache/slurm "$@" > "$output" 2>&1 &
-slurm=$!
-others=0 waiting=0
-pytest -m "not slurm and not proof" "$@" || others=$?
-wait "$slurm" || waiting=$?
-slurm=
-cat "$output"
-if ((others || waiting)); then
-  echo "failed: the tests without Slurm ended with $others, those on a real Slurm with $waiting" >&2
+# Each has a cache of its own: none may take another's list of what failed last for its own.
+in_background() { # NAME ARGUMENTS…
+  pytest -o cache_dir=".pytest_cache/$1" "${@:2}" > "$output/$1" 2>&1 &
+  running+=($!) names+=("$1")
+}
+
+in_background slurm -m "slurm and not proof" "$@"
+in_background train -m "not slurm and not proof" tests/train "$@"
+code=0
+pytest -m "not slurm and not proof" --ignore=tests/train "$@" || code=$?
+failed=()
+((code == 0)) || failed+=("the rest ($code)")
+for number in 0 1; do
+  name=${names[number]} code=0
+  wait "${running[number]}" || code=$?
+  ((code == 0)) || failed+=("$name ($code)")
+  cat "$output/$name"
+done
+running=()
+if ((${#failed[@]})); then
+  echo "failed: ${failed[*]}" >&2
   exit 1
 fi
