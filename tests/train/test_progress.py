@@ -60,12 +60,12 @@ def test_a_worse_epoch_does_not_replace_the_best_also_after_a_resume() -> None:
 
 def test_a_step_that_changed_nothing_counts_and_is_remembered() -> None:
     progress = Progress(step=6)
-    progress.skip(steps_per_epoch=2)
-    progress.advance(2.0, 4.0, steps_per_epoch=2)
+    progress.skip(global_batch=4, epoch_samples=8)
+    progress.advance(2.0, 4.0, global_batch=4, epoch_samples=8)
     assert (progress.epoch, progress.step, progress.skipped) == (1, 8, [7])
     assert progress.complete_epoch(None, None, None)["loss"] == 0.5
     for _ in range(2000):
-        progress.skip(steps_per_epoch=5)
+        progress.skip(global_batch=4, epoch_samples=20)
     assert progress.skipped == list(range(1009, 2009))  # the newest: a header must stay short
 
 
