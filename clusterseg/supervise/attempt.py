@@ -210,7 +210,7 @@ class _Supervisor:
             if killed and not session.superseded:
                 # A killed launcher ends nothing on other hosts. Steps of a run that is another's
                 # by now may be that one's: this process slept, or was cut off.
-                self._scheduler.end_steps(wait=not session.lost_a_host)
+                self._scheduler.end_steps(wait=not session.lost_a_host, beat=lease.try_beat)
             left = end_what_is_left(
                 self._run,
                 claim.attempt,
@@ -224,6 +224,7 @@ class _Supervisor:
             self._journal.say(f"killed: {what} that outlived the launcher")
         if session.superseded:
             return None
+        lease.try_beat()  # Slurm is asked about lost nodes next, and may be silent
         memory_after = oom_kills()
         grew = None not in (memory_before, memory_after) and memory_after != memory_before
         return conclude(session, self._plan, launcher, self._scheduler, killed_for_memory=grew)

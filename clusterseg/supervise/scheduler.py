@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -88,10 +88,11 @@ class Scheduler(Protocol):
         """Has the job queued again, off the hosts in `avoid`. What follows may kill us."""
         ...
 
-    def end_steps(self, *, wait: bool = True) -> None:
+    def end_steps(self, *, wait: bool = True, beat: Callable[[], None] | None = None) -> None:
         """Ends what a launcher left behind on other hosts of the allocation.
 
-        Without `wait` they are only told to: those on a lost host can't be seen to end.
+        Without `wait` they are only told to: those on a lost host can't be seen to end. `beat` is
+        called where asking took long.
         """
         ...
 
@@ -147,7 +148,7 @@ class NoScheduler:
     def queue_again(self, cause: Cause, word: Word, avoid: Sequence[str]) -> Queued:
         return Queued.REFUSED
 
-    def end_steps(self, *, wait: bool = True) -> None:
+    def end_steps(self, *, wait: bool = True, beat: Callable[[], None] | None = None) -> None:
         pass
 
     def cause_of_kill(self, claim: Claim) -> Cause:

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clusterseg.cluster.slurm import allocation as slurm_allocation
 from clusterseg.cluster.slurm import hostlist
@@ -203,9 +203,11 @@ class SlurmScheduler:
         self._avoid(avoid, word.excluded)
         return Queued.YES
 
-    def end_steps(self, *, wait: bool = True) -> None:
+    def end_steps(self, *, wait: bool = True, beat: Callable[[], None] | None = None) -> None:
         """A killed mpirun or srun may leave ranks on other nodes; its steps tell of them."""
         self.ask()
+        if self._silent and beat is not None:  # two silences in a row could cost the lease
+            beat()
         if self._lost_id or self._runs_elsewhere:
             return  # what runs under our id is not ours to end
         until = time.monotonic() + _STEPS_GONE

@@ -286,6 +286,17 @@ def test_steps_of_a_later_life_are_not_ended(tmp_path: Path, told: str) -> None:
     assert not (tmp_path / "scancel.asked").exists()
 
 
+def test_between_two_silences_of_slurm_there_is_a_beat(tmp_path: Path) -> None:
+    """Each holds the supervisor up for a while, and the lease goes by its heartbeat."""
+    beats: list[None] = []
+    own = scheduler(tmp_path, scontrol="exit 1", squeue='echo "$@" >> "$0.asked"; exit 1')
+    own.end_steps(beat=lambda: beats.append(None))
+    assert len(beats) == 1
+    own = scheduler(tmp_path, scontrol=WELL, squeue="echo 12.0", scancel="exit 0")
+    own.end_steps(wait=False, beat=lambda: beats.append(None))
+    assert len(beats) == 1  # nothing was silent
+
+
 def test_a_count_that_leaked_from_another_job_is_none(tmp_path: Path) -> None:
     """An sbatch inside a job that was queued again hands its variable on."""
     own = scheduler(tmp_path, scontrol=WELL.replace("Restarts=1", "Restarts=0"))
