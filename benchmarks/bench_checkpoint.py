@@ -123,7 +123,9 @@ class Step:
             seeds=self._seeds,
             flags=self._flags,
         )
-        self._trainer.progress.advance(1.0, 1.0, steps_per_epoch=1_000_000)
+        self._trainer.progress.advance(
+            1.0, 1.0, global_batch=BATCH, epoch_samples=1_000_000 * BATCH
+        )
         return time.perf_counter() - begin
 
 

@@ -44,10 +44,10 @@ def main() -> None:
 
 
 def measure(trainer: Trainer, rounds: int) -> None:
-    from clusterseg.train.loop import _Batch
+    from clusterseg.train.batches import StepBatch
 
     images, labels = trainer.batch
-    batch = _Batch(images, labels, BATCH, 0.0)
+    batch = StepBatch(images, labels, [BATCH], 0.0)
     contenders: dict[str, Callable[[], Any]] = {
         "ours": lambda: trainer.loop._step(batch),
         "bare": bare_step(trainer),

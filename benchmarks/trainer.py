@@ -84,7 +84,7 @@ class Trainer:
             communicator=communicator,
             events=self.events,
             seed=0,
-            global_batch=batch,
+            batching=self.assembly.batching,
             identity=self.assembly.identity,
             schedule={},
         )
