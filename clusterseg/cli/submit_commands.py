@@ -117,6 +117,7 @@ def resume(
     from here on; earlier overrides still hold. A run that is done goes on only with a --set, such
     as --set train.epochs=N. A job that the checkpoint does not fit is refused, with every key.
     """
+    from clusterseg.cli.data_seen import identity_of_data
     from clusterseg.cluster.look import look
     from clusterseg.submit.fitting import with_force
     from clusterseg.submit.resumption import (
@@ -162,7 +163,13 @@ def resume(
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():
             code = planned_code(submission)
             plan = read_request(submission.job_yaml, every, os.environ, code=code)
-        plan = with_force(plan, snapshot, force=force, say=note)
+        plan = with_force(
+            plan,
+            snapshot,
+            force=force,
+            data=lambda: identity_of_data(plan, say=note),
+            say=note,
+        )
         for warning in plan.warnings:
             note(f"warning: {warning}")
         text = submission.job_yaml.read_text(encoding="utf-8")

@@ -31,6 +31,14 @@ def this_host(system: Path = _SYSTEM) -> Host:
     )
 
 
+def is_here(name: str, here: str) -> bool:
+    """Whether a host name is this host's, with its domain on either side or on none."""
+    if name in (here, "localhost"):
+        return True
+    short = ("." in name) != ("." in here)
+    return short and name.partition(".")[0] == here.partition(".")[0]
+
+
 def _place(system: Path, cpu: int) -> tuple[int, int]:
     """The (socket, core) of a CPU; core ids are only unique within a socket."""
     topology = system / "cpu" / f"cpu{cpu}" / "topology"

@@ -104,14 +104,15 @@ def differences(header: CheckpointHeader, wanted: Mapping[str, str]) -> list[Dif
     return found
 
 
-def fits_of(spec: TrainSpec | None, *, force: bool) -> Fits:
+def fits_of(spec: TrainSpec | None, *, force: bool, data: Mapping[str, str] | None = None) -> Fits:
     """What a job says of a checkpoint; a `command` (None) says nothing.
 
-    `force`: differences that make sense to who asks for it keep nobody.
+    `force`: differences that make sense to who asks for it keep nobody. `data` is what the opened
+    data set adds, where somebody has seen it.
     """
     if spec is None:
         return fits_all
-    wanted = spec_identity(spec)
+    wanted = {**spec_identity(spec), **(data or {})}
     return lambda header: [
         one for one in differences(header, wanted) if not (force and one.forceable)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from clusterseg.runs import files
 from clusterseg.runs.checkpoints import CheckpointInfo, counting_checkpoints
 from clusterseg.runs.fit import Fits, fits_all, fits_of, mismatch
 from clusterseg.runs.paths import SubmissionPaths
+from clusterseg.runs.resizing import share_of_rank
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.spec.model import JobSpec
 from clusterseg.submit.resumption import LARGEST_PLAN
@@ -23,14 +24,17 @@ def with_force(
     snapshot: Snapshot,
     *,
     force: bool,
+    data: Callable[[], Mapping[str, str]] = dict,
     say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
     """`plan`, to go on in the run of `snapshot`; with `force` where its checkpoint differs from it.
 
     Compares by headers, as the supervisor will (`runs.choice`), so that no job waits in a queue to
-    be told. Raises ClustersegError (exit code 2) that names every key in which the checkpoint
-    differs that the job would go on from, had nothing been changed; and if there is nothing that
-    could be forced.
+    be told. `data` tells what the data set adds to what must be the same, as far as it is seen from
+    here; it is asked only if there is a checkpoint to compare it with. Raises ClustersegError (exit
+    code 2) that names every key in which the checkpoint differs that the job would go on from, had
+    nothing been changed; if the job's ranks can't share its global batch (`runs.resizing`); and if
+    there is nothing that could be forced.
     """
     if plan.spec.train is None:
         if force:
@@ -42,11 +46,13 @@ def with_force(
         return plan
     newest = _would_go_on_from(snapshot)
     if newest is not None:
-        found = fits_of(plan.spec.train, force=force)(newest.header)
+        seen = data()
+        found = fits_of(plan.spec.train, force=force, data=seen)(newest.header)
         if found:
             error = mismatch(newest.name, found)
             raise ClustersegError(error.message, code=error.code, help=error.help)
-        for one in fits_of(plan.spec.train, force=False)(newest.header):
+        share_of_rank(plan.spec.train, plan.ranks, newest.header)
+        for one in fits_of(plan.spec.train, force=False, data=seen)(newest.header):
             say(f"warning: --force: {one} ({newest.name})")
     return replace(plan, force=force)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from clusterseg.cluster.mpi import horovod_fits
 from clusterseg.cluster.slurm.configuration import configuration_file
-from clusterseg.cluster.topology import this_host
+from clusterseg.cluster.topology import is_here, this_host
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import CodeSource, Host, Plan
@@ -198,7 +198,7 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
     if spec.resources.hosts is None:
         return [here]
     names = list(spec.resources.hosts)
-    same = [name for name in names if _is_here(name, here.name)]
+    same = [name for name in names if is_here(name, here.name)]
     if len(same) > 1:
         raise ClustersegError(
             f"resources.hosts: {' and '.join(same)} are the same host, this one",
@@ -218,14 +218,6 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
         else Host(name=name, cores=None)
         for name in names
     ]
-
-
-def _is_here(name: str, here: str) -> bool:
-    """Whether a host name is this host's, with its domain on either side or on none."""
-    if name in (here, "localhost"):
-        return True
-    short = ("." in name) != ("." in here)
-    return short and name.partition(".")[0] == here.partition(".")[0]
 
 
 def _asks_for_horovod(spec: JobSpec) -> bool:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.records import CheckpointHeader
+from clusterseg.runs.resizing import batch_of_rank, share_of_rank
 from clusterseg.spec.model import TrainSpec
-
-_SHOWN = 12  # numbers of ranks that an error names
 
 
 @dataclass(frozen=True)
@@ -77,29 +75,15 @@ def choose(spec: TrainSpec, world_size: int, header: CheckpointHeader | None) ->
     natural = fresh(spec, world_size)
     if header is None or not header.global_batch:
         return natural
-    # Files from before there was a choice: batches of job.yaml, equally many on every rank.
-    of_a_rank = header.global_batch // max(1, header.world_size)
-    asked = header.asked_batch or of_a_rank
-    keeps = spec.on_resize == "keep" and natural.asked == asked
-    batch, shares = natural.batch, natural.shares
-    if keeps and natural.global_batch != header.global_batch:
-        batch, shares = _kept(header.global_batch, batch, world_size)
-    found = Batching(
-        batch=batch,
-        shares=shares,
+    share = share_of_rank(spec, world_size, header)
+    return Batching(
+        batch=share.batch,
+        shares=share.shares,
         world_size=world_size,
         asked=natural.asked,
-        base=header.base_batch or of_a_rank,
+        base=header.base_batch or batch_of_rank(header),
         before=header.global_batch,
     )
-    changed = found.global_batch != header.global_batch
-    if changed and header.step_in_epoch and spec.steps_per_epoch is not None:
-        raise _error(
-            f"train.steps_per_epoch counts steps of {header.global_batch} images in the epoch that "
-            f"is in progress, and now a step would have {found.global_batch}",
-            "keep the global batch (`train.on_resize: keep`), or resume from an epoch's end",
-        )
-    return found
 
 
 def news(batching: Batching, header: CheckpointHeader | None) -> str | None:
@@ -129,29 +113,5 @@ def news(batching: Batching, header: CheckpointHeader | None) -> str | None:
     )
 
 
-def _kept(global_batch: int, most: int, world_size: int) -> tuple[int, int]:
-    """(images, micro-batches) of a rank, where all together are to be `global_batch`.
-
-    Of `most` images at once if that can be: so much memory there is, and batch norm sees the same
-    pictures together as before.
-    """
-    if global_batch % world_size:
-        fitting = [ranks for ranks in range(1, global_batch + 1) if global_batch % ranks == 0]
-        shown = fitting[:_SHOWN]
-        more = ", …" if fitting[_SHOWN:] else ""
-        raise _error(
-            f"{world_size} ranks can't share a global batch of {global_batch} images equally",
-            f"resume with {', '.join(map(str, shown))}{more} ranks, or with `train.on_resize: "
-            "scale`, which gives each rank what job.yaml says and another global batch",
-        )
-    of_a_rank = global_batch // world_size
-    batch = max(size for size in range(1, most + 1) if of_a_rank % size == 0)
-    return batch, of_a_rank // batch
-
-
 def _ranks(number: int) -> str:
     return f"{number} rank{'s' * (number != 1)}"
-
-
-def _error(message: str, help: str) -> ClustersegError:
-    return ClustersegError(message, code="resize", help=help, exit_code=ExitCode.FAILED)

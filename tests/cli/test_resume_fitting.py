@@ -89,6 +89,34 @@ def test_another_seed_wants_force_at_an_epochs_end(cli: Cli, trained: RunPaths) 
     assert len(iter_submissions(trained)) == 1
 
 
+def test_ranks_that_can_not_share_the_global_batch_are_refused(cli: Cli, trained: RunPaths) -> None:
+    three = ("--set", "resources.ranks_per_node=3", "--set", "train.epochs=2")
+    done = cli("resume", trained.root, *three)
+    assert done.code == 2
+    said = "resources make 3 ranks now, 2 there: 3 ranks can't share a global batch of 8 images"
+    assert said in done.err and "1, 2, 4, 8 ranks" in done.err
+    assert len(iter_submissions(trained)) == 1
+
+
+def test_other_data_are_refused_where_they_are_seen(cli: Cli, trained: RunPaths) -> None:
+    file = trained.root.parents[1] / "data" / "train.txt"
+    lines = file.read_text().splitlines(keepends=True)
+    more = ("--set", "train.epochs=2")
+    file.write_text("".join(lines[1:]))
+    try:
+        done = cli("resume", trained.root, *more)
+        assert done.code == 2 and "data samples is 24 there, 23 now" in done.err
+        file.write_text("one two three")
+        done = cli("resume", trained.root, *more)
+        assert done.code == 2 and f"{file}:1: expected `image mask`" in done.err
+        file.unlink()
+        done = cli("resume", trained.root, *more)
+        assert done.code == 2 and f"{file}: no such file" in done.err
+    finally:
+        file.write_text("".join(lines))
+    assert len(iter_submissions(trained)) == 1
+
+
 def test_forced_it_goes_on_and_a_stray_newest_of_another_model_is_set_aside(
     cli: Cli, trained: RunPaths
 ) -> None:

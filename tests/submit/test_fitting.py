@@ -16,7 +16,7 @@ from clusterseg.plan.model import Plan
 from clusterseg.runs.attempts import Attempt
 from clusterseg.runs.checkpoint_file import Tensor
 from clusterseg.runs.checkpoints import checkpoint_name, commit_checkpoint
-from clusterseg.runs.fit import spec_identity
+from clusterseg.runs.fit import SAMPLES, spec_identity
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.runs.snapshot import Snapshot
@@ -46,13 +46,22 @@ def changed(plan: Plan, **keys: Any) -> Plan:
     return replace(plan, spec=replace(plan.spec, train=replace(plan.spec.train, **keys)))
 
 
-def save(run: RunPaths, spec: TrainSpec | None, step: int, inside: int = 0) -> None:
+def save(
+    run: RunPaths, spec: TrainSpec | None, step: int, inside: int = 0, samples: int = 24
+) -> None:
     assert spec is not None
     commit_checkpoint(
         run.checkpoints,
         checkpoint_name(1, 0.5, step),
         CheckpointHeader(
-            epoch=1, step=step, step_in_epoch=inside, attempt=0, t=1, identity=spec_identity(spec)
+            epoch=1,
+            step=step,
+            step_in_epoch=inside,
+            attempt=0,
+            t=1,
+            identity={**spec_identity(spec), SAMPLES: str(samples)},
+            global_batch=8,
+            world_size=2,
         ),
         [Tensor("a", "F32", (0,), memoryview(b"").cast("B"))],
         accepted={},
@@ -138,3 +147,37 @@ def test_a_command_has_nothing_to_force(plan: Plan, over: Snapshot) -> None:
     assert with_force(command, over, force=False) == command
     with pytest.raises(ClustersegError, match="checkpoints are its own"):
         with_force(command, over, force=True)
+
+
+def test_ranks_that_can_not_share_the_global_batch_are_refused(plan: Plan, over: Snapshot) -> None:
+    for ranks in (1, 2, 8):
+        assert with_force(replace(plan, ranks=ranks), over, force=False).ranks == ranks
+    for force in (False, True):
+        with pytest.raises(ClustersegError, match="resources make 3 ranks now, 2 there") as caught:
+            with_force(replace(plan, ranks=3), over, force=force)
+        assert (caught.value.exit_code, caught.value.code) == (2, "resize")
+        assert caught.value.help is not None and "1, 2, 4, 8 ranks" in caught.value.help
+    scaled = replace(changed(plan, on_resize="scale"), ranks=3)
+    assert with_force(scaled, over, force=False) == scaled
+
+
+def test_data_with_another_number_of_samples_are_refused_where_they_are_seen(
+    plan: Plan, over: Snapshot
+) -> None:
+    assert with_force(plan, over, force=False, data=lambda: {SAMPLES: "24"}) == plan
+    more = {SAMPLES: "25", "model.classes": "11"}
+    with pytest.raises(ClustersegError, match="data samples is 24 there, 25 now") as caught:
+        with_force(plan, over, force=False, data=lambda: more)
+    assert (caught.value.exit_code, caught.value.code) == (2, "checkpoint-mismatch")
+    said: list[str] = []
+    assert with_force(plan, over, force=True, data=lambda: more, say=said.append).force
+    assert "data samples is 24 there, 25 now" in said[0]
+
+
+def test_data_are_not_looked_at_where_there_is_nothing_to_compare_them_with(
+    plan: Plan, over: Snapshot
+) -> None:
+    def opened() -> dict[str, str]:
+        raise AssertionError
+
+    assert with_force(plan, replace(over, attempt=None), force=False, data=opened) == plan

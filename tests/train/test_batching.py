@@ -68,7 +68,10 @@ def test_ranks_that_can_not_share_the_global_batch_are_told_which_could() -> Non
     before = header(fresh(spec(batch_size=3), 4))
     with pytest.raises(ClustersegError) as caught:
         choose(spec(batch_size=3), 5, before)
-    assert "5 ranks can't share a global batch of 12 images" in caught.value.message
+    assert caught.value.message == (
+        "resources make 5 ranks now, 4 there: 5 ranks can't share a global batch of 12 images "
+        "equally (train.on_resize is keep)"
+    )
     assert caught.value.help is not None
     assert "1, 2, 3, 4, 6, 12 ranks" in caught.value.help and "scale" in caught.value.help
     assert choose(spec(batch_size=3, on_resize="scale"), 5, before).global_batch == 15

@@ -1,0 +1,23 @@
+"""What this machine sees of the files that a job's ranks will read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clusterseg.cluster.topology import is_here, this_host
+from clusterseg.plan.model import Plan
+
+
+def path_of_ranks(plan: Plan, path: str) -> Path:
+    """Where the ranks of `plan` will look for a `path` of job.yaml.
+
+    A relative one starts where they run; that of a snapshot is absolute by now
+    (`clusterseg.plan.snapshot`).
+    """
+    return Path(plan.directory) / Path(path).expanduser()
+
+
+def run_here(plan: Plan) -> bool:
+    """Whether all ranks run on this machine, so that what is missing here is missing there."""
+    here = this_host().name
+    return plan.scheduler == "local" and all(is_here(name, here) for name in plan.hosts)
