@@ -183,6 +183,18 @@ def _whole(spec: JobSpec) -> list[Problem]:
                 key="train.schedule.min_learning_rate",
             )
         )
+    warmup, epochs = spec.train.schedule.warmup_epochs, spec.train.epochs
+    if warmup > epochs:
+        problems.append(
+            Problem(
+                "conflict",
+                f"`train.schedule.warmup_epochs` is {warmup:g}, `train.epochs` {epochs}: the "
+                "training would end before its warm-up",
+                note=f"expected at most {epochs}",
+                help="train for more epochs, or warm up for fewer (a part of one is 0.5)",
+                key="train.schedule.warmup_epochs",
+            )
+        )
     divisor = MODELS[spec.train.model.name].divides_size
     size = spec.train.data.size
     if size is not None and any(length % divisor for length in size):

@@ -279,6 +279,12 @@ def test_a_wrong_name_does_not_make_its_options_wrong() -> None:
             "conflict",
             "a lowest learning rate of 0.2 and a highest of 0.1",
         ),
+        (TRAIN + "  epochs: 3\n  schedule: {warmup_epochs: 3}\n", None, ""),
+        (
+            TRAIN + "  epochs: 3\n  schedule: {warmup_epochs: 3.5}\n",
+            "conflict",
+            "`train.schedule.warmup_epochs` is 3.5, `train.epochs` 3: the training would end",
+        ),
         (
             TRAIN.replace("root: d", "root: d, size: [96, 100]"),
             "conflict",
