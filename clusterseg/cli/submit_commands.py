@@ -162,7 +162,7 @@ def resume(
         directory = planned_directory(submission)
         with contextlib.chdir(directory) if directory else contextlib.nullcontext():
             code = planned_code(submission)
-            plan = read_request(submission.job_yaml, every, os.environ, code=code)
+            plan = read_request(submission.job_yaml, every, os.environ, begins=False, code=code)
         plan = with_force(
             plan,
             snapshot,

@@ -17,6 +17,7 @@ from clusterseg.runs.resizing import share_of_rank
 from clusterseg.runs.snapshot import Snapshot
 from clusterseg.spec.model import JobSpec
 from clusterseg.submit.resumption import LARGEST_PLAN
+from clusterseg.submit.weights import look_at_weights
 
 
 def with_force(
@@ -33,8 +34,9 @@ def with_force(
     be told. `data` tells what the data set adds to what must be the same, as far as it is seen from
     here; it is asked only if there is a checkpoint to compare it with. Raises ClustersegError (exit
     code 2) that names every key in which the checkpoint differs that the job would go on from, had
-    nothing been changed; if the job's ranks can't share its global batch (`runs.resizing`); and if
-    there is nothing that could be forced.
+    nothing been changed; if the job's ranks can't share its global batch (`runs.resizing`); if the
+    run has no checkpoint and its initial weights can't be used (`submit.weights`); and if there is
+    nothing that could be forced.
     """
     if plan.spec.train is None:
         if force:
@@ -45,7 +47,10 @@ def with_force(
             )
         return plan
     newest = _would_go_on_from(snapshot)
-    if newest is not None:
+    if newest is None:  # it will begin anew
+        for warning in look_at_weights(plan):
+            say(f"warning: {warning}")
+    else:
         seen = data()
         found = fits_of(plan.spec.train, force=force, data=seen)(newest.header)
         if found:

@@ -24,6 +24,7 @@ from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
 from clusterseg.submit.launchers import choose_launcher
 from clusterseg.submit.site_facts import informed
+from clusterseg.submit.weights import look_at_weights
 
 
 def read_request(
@@ -33,22 +34,26 @@ def read_request(
     *,
     text: str | None = None,
     inside: bool = False,
+    begins: bool = True,
     code: CodeSource | None = None,
 ) -> Plan:
     """The plan of the job described by `path`, for this machine as it is now.
 
     `overrides` are `--set` arguments; `text` is the job's text where it was read already; `inside`
-    says that this is a job of Slurm, where sbatch may be missing; `code` is what the snapshot of a
-    run was taken of, where there is one already. Raises SpecError for a job that can't be read or
-    planned, and ClustersegError (exit code 3) where the scheduler or launcher that it needs is
-    missing.
+    says that this is a job of Slurm, where sbatch may be missing; `begins` that the run is a new
+    one, whose ranks will read its initial weights; `code` is what the snapshot of a run was taken
+    of, where there is one already. Raises SpecError for a job that can't be read or planned, and
+    ClustersegError (exit code 3) where the scheduler or launcher that it needs is missing.
     """
     if text is None:
         file = open_job(path, overrides=overrides, environ=environ)
     else:
         file = parse_job(text, str(path), overrides=overrides, environ=environ)
     try:
-        return _planned(file, environ, inside, code)
+        plan = _planned(file, environ, inside, code)
+        if begins and not inside:
+            return replace(plan, warnings=(*plan.warnings, *look_at_weights(plan)))
+        return plan
     except ClustersegError as error:
         raise file.placed(error) from None
 

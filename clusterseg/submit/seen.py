@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from clusterseg.cluster.topology import is_here, this_host
@@ -14,10 +15,13 @@ def path_of_ranks(plan: Plan, path: str) -> Path:
     A relative one starts where they run; that of a snapshot is absolute by now
     (`clusterseg.plan.snapshot`).
     """
-    return Path(plan.directory) / Path(path).expanduser()
+    return Path(plan.directory) / os.path.expanduser(path)  # noqa: PTH111 (never raises)
 
 
 def run_here(plan: Plan) -> bool:
-    """Whether all ranks run on this machine, so that what is missing here is missing there."""
+    """Whether all ranks run on this machine and see its files: what is missing here is missing
+    there."""
+    if plan.scheduler != "local" or plan.spec.environment.container is not None:
+        return False
     here = this_host().name
-    return plan.scheduler == "local" and all(is_here(name, here) for name in plan.hosts)
+    return all(is_here(name, here) for name in plan.hosts)

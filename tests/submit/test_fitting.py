@@ -181,3 +181,12 @@ def test_data_are_not_looked_at_where_there_is_nothing_to_compare_them_with(
         raise AssertionError
 
     assert with_force(plan, replace(over, attempt=None), force=False, data=opened) == plan
+
+
+def test_initial_weights_are_needed_only_where_there_is_no_checkpoint(
+    plan: Plan, over: Snapshot
+) -> None:
+    gone = changed(plan, initial_weights="gone.h5")
+    assert with_force(gone, over, force=False) == gone
+    with pytest.raises(ClustersegError, match=r"train.initial_weights: .*gone.h5 does not exist"):
+        with_force(gone, replace(over, attempt=None), force=False)
