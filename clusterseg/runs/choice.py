@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from clusterseg.runs.attempts import read_attempt
 from clusterseg.runs.checkpoint_file import CheckpointError, Layout, read_layout, verify
 from clusterseg.runs.checkpoints import (
     CheckpointInfo,
@@ -22,9 +23,10 @@ from clusterseg.runs.checkpoints import (
     reject,
     remove_temporaries,
 )
+from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.fit import Difference, Fits, fits_all, mismatch
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Claim
+from clusterseg.runs.records import Checkpoint, Claim
 
 _TRIES = 3  # for what may be a file system's bad moment
 _BETWEEN = 1.0  # seconds between two tries
@@ -61,7 +63,9 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None, fits: Fits = fits
 
     def set_aside(path: Path, why: str, sha256: str | None = None) -> None:
         place = reject(path, why, folder=paths.rejected, sha256=sha256)
-        messages.append(f"{path.name} moved to {place.parent.name}/{place.name}: {why}")
+        as_what = "" if place.name == path.name else place.name
+        why = why.removeprefix(path.name).strip()
+        messages.append(f"{path.name} moved to {place.parent.name}/{as_what}: {why}")
 
     def unreadable(path: Path, error: CheckpointError) -> None:
         nonlocal bad
@@ -97,18 +101,75 @@ def newest_acceptable(paths: RunPaths, previous: Claim | None, fits: Fits = fits
         for stranger, found in strangers:
             why = "it is of another job: " + "; ".join(map(str, found))
             set_aside(stranger.path, why, stranger.sha256)
+        last = saved_last(paths, previous)
+        if last is not None and _is_gone(paths, last) and not _mentions(messages, last):
+            messages.append(f"{_gone(paths, last)}: going on from {newest.name}")
         return Choice(newest, {one.name: one.sha256 for one in candidates}, messages)
     if strangers:
         raise mismatch(strangers[0][0].name, strangers[0][1])
-    missing = sorted(name for name in previous.accepted if not (paths.checkpoints / name).exists())
-    if bad or missing:
-        gone = [f"{name} is missing" for name in missing if not _mentions(messages, name)]
-        raise CheckpointError(
-            f"no checkpoint of {paths.run_id} can be used: " + "; ".join(messages + gone),
-            code="no-good-checkpoint",
-            help="put a good checkpoint back into checkpoints/, or submit the job anew",
-        )
+    gone = [name for name in _missing(paths, previous) if not _mentions(messages, name)]
+    if bad or gone:
+        raise _none_left(paths, [*messages, *(_gone(paths, name) for name in gone)])
     return Choice(None, {}, messages)
+
+
+def refuse_if_lost(paths: RunPaths, claim: Claim) -> None:
+    """Raises CheckpointError if a run whose last claim is `claim` has saved, and no file of it is
+    a checkpoint any more by its header: going on, it would begin anew. Moves nothing."""
+    found: list[str] = []
+
+    def unreadable(path: Path, error: CheckpointError) -> None:
+        if not isinstance(error.__cause__, OSError):  # its bad moment says nothing about the file
+            found.append(error.message)
+
+    if any(counts(one, claim) for one in list_checkpoints(paths.checkpoints, unreadable)):
+        return
+    found += [_gone(paths, name) for name in _missing(paths, claim)]
+    if found:
+        raise _none_left(paths, found)
+
+
+def saved_last(paths: RunPaths, claim: Claim) -> str | None:
+    """The checkpoint that the holder of `claim` saved last, by the events of its rank 0.
+
+    No rule lets it go, so it is there, or was taken away. None if there is none, or if the events
+    can't be read: what a person has tidied away is no loss of a checkpoint.
+    """
+    last = None
+    try:
+        attempt = read_attempt(paths.attempt(claim.attempt))
+        if attempt is not None:
+            with attempt.open("ranks/00000.jsonl") as stream:
+                for event in iter_events(stream):
+                    if isinstance(event, Checkpoint):
+                        last = event.file
+    except OSError:
+        return None
+    return last
+
+
+def _missing(paths: RunPaths, claim: Claim) -> list[str]:
+    """Checkpoints that counted and are not there: that are accepted, and the one saved last."""
+    last = saved_last(paths, claim)
+    names = {*claim.accepted, *([last] if last is not None else [])}
+    return sorted(name for name in names if _is_gone(paths, name))
+
+
+def _is_gone(paths: RunPaths, name: str) -> bool:
+    return not os.path.lexists(paths.checkpoints / name)
+
+
+def _gone(paths: RunPaths, name: str) -> str:
+    where = ", it was moved to rejected/" if os.path.lexists(paths.rejected / name) else ""
+    return f"{name} is missing{where}"
+
+
+def _none_left(paths: RunPaths, why: Iterable[str]) -> CheckpointError:
+    return CheckpointError(
+        f"no checkpoint of {paths.run_id} can be used: " + "; ".join(why),
+        code="no-good-checkpoint",
+        help="put a good checkpoint back into checkpoints/, or submit the job anew",
+    )
 
 
 def _wait_for_names(folder: Path) -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.runs import files
-from clusterseg.runs.checkpoints import CheckpointInfo, counting_checkpoints
+from clusterseg.runs.checkpoints import CheckpointError, CheckpointInfo, counting_checkpoints
+from clusterseg.runs.choice import refuse_if_lost
 from clusterseg.runs.fit import Fits, fits_all, fits_of, mismatch
 from clusterseg.runs.paths import SubmissionPaths
 from clusterseg.runs.resizing import share_of_rank
@@ -35,8 +36,8 @@ def with_force(
     here; it is asked only if there is a checkpoint to compare it with. Raises ClustersegError (exit
     code 2) that names every key in which the checkpoint differs that the job would go on from, had
     nothing been changed; if the job's ranks can't share its global batch (`runs.resizing`); if the
-    run has no checkpoint and its initial weights can't be used (`submit.weights`); and if there is
-    nothing that could be forced.
+    run has lost its checkpoints (`runs.choice`), or has none yet and its initial weights can't be
+    used (`submit.weights`); and if there is nothing that could be forced.
     """
     if plan.spec.train is None:
         if force:
@@ -48,14 +49,14 @@ def with_force(
         return plan
     newest = _would_go_on_from(snapshot)
     if newest is None:  # it will begin anew
+        _refuse_if_lost(snapshot)
         for warning in look_at_weights(plan):
             say(f"warning: {warning}")
     else:
         seen = data()
         found = fits_of(plan.spec.train, force=force, data=seen)(newest.header)
         if found:
-            error = mismatch(newest.name, found)
-            raise ClustersegError(error.message, code=error.code, help=error.help)
+            raise _usage(mismatch(newest.name, found))
         share_of_rank(plan.spec.train, plan.ranks, newest.header)
         for one in fits_of(plan.spec.train, force=False, data=seen)(newest.header):
             say(f"warning: --force: {one} ({newest.name})")
@@ -72,6 +73,20 @@ def _would_go_on_from(snapshot: Snapshot) -> CheckpointInfo | None:
     fits = fits_all if snapshot.submission is None else _submitted(snapshot.submission)
     fitting = [one for one in found if not fits(one.header)]
     return next(reversed(fitting or found), None)
+
+
+def _refuse_if_lost(snapshot: Snapshot) -> None:
+    claim = snapshot.attempt.claim if snapshot.attempt is not None else None
+    if claim is not None:
+        try:
+            refuse_if_lost(snapshot.run, claim)
+        except CheckpointError as error:
+            raise _usage(error) from None
+
+
+def _usage(error: CheckpointError) -> ClustersegError:
+    """The error as one of who asked, of which nothing has come yet (exit code 2)."""
+    return ClustersegError(error.message, code=error.code, help=error.help)
 
 
 class _Submitted(msgspec.Struct):

@@ -9,10 +9,12 @@ import sys
 from array import array
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clusterseg.runs.attempts import pack_attempt
 from clusterseg.runs.checkpoint_file import Tensor, read_layout, read_verified
 from clusterseg.runs.checkpoints import (
     CheckpointError,
@@ -22,10 +24,11 @@ from clusterseg.runs.checkpoints import (
     list_checkpoints,
     verify,
 )
-from clusterseg.runs.choice import newest_acceptable
+from clusterseg.runs.choice import newest_acceptable, refuse_if_lost, saved_last
+from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.fit import Difference, differences
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import CheckpointHeader, Claim
+from clusterseg.runs.records import Cause, Checkpoint, CheckpointHeader, Claim, End
 
 WEIGHTS = array("f", [1.5, -2.0, 0.25, 8.0])
 COUNT = array("q", [42])
@@ -300,6 +303,73 @@ def test_a_damaged_one_is_damaged_before_it_is_anothers(paths: RunPaths) -> None
 def test_an_accepted_file_that_is_missing_is_named(paths: RunPaths) -> None:
     with pytest.raises(CheckpointError, match="weights-gone is missing"):
         newest_acceptable(paths, claim(1, {"weights-gone": "0" * 64}))
+
+
+def tell(paths: RunPaths, *saved: CheckpointInfo, attempt: int = 0) -> None:
+    """What rank 0 says of its saves."""
+    events = paths.attempt(attempt).events(0)
+    events.parent.mkdir(parents=True)
+    with EventWriter(events) as writer:
+        for one in saved:
+            writer.write(Checkpoint(t=1, rank=0, epoch=0, step=one.header.step, file=one.name))
+
+
+def test_checkpoints_that_were_all_taken_away_are_named_and_the_run_does_not_begin_anew(
+    paths: RunPaths,
+) -> None:
+    first, last = save(paths, 10), save(paths, 20)
+    tell(paths, first, last)
+    for one in (first, last):
+        one.path.unlink()
+    for lost in (newest_acceptable, refuse_if_lost):
+        with pytest.raises(CheckpointError, match=f"{last.name} is missing") as caught:
+            lost(paths, claim(0))
+        assert caught.value.code == "no-good-checkpoint"
+
+
+def test_a_run_whose_checkpoints_were_all_set_aside_does_not_begin_anew_at_the_next_try(
+    paths: RunPaths,
+) -> None:
+    bad = save(paths, 20)
+    tell(paths, bad)
+    bad.path.write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match=f"{bad.name} is truncated"):
+        refuse_if_lost(paths, claim(0))
+    assert bad.path.exists()
+    with pytest.raises(CheckpointError, match=f"{bad.name} moved to rejected/: is truncated"):
+        newest_acceptable(paths, claim(0))
+    for lost in (newest_acceptable, refuse_if_lost):
+        with pytest.raises(CheckpointError, match=f"{bad.name} is missing, it was moved to rej"):
+            lost(paths, claim(0))
+
+
+def test_a_newest_that_was_taken_away_is_named_and_the_one_before_taken(paths: RunPaths) -> None:
+    first, last = save(paths, 10), save(paths, 20)
+    tell(paths, first, last)
+    last.path.unlink()
+    choice = newest_acceptable(paths, claim(0))
+    assert choice.newest is not None and choice.newest.name == first.name
+    assert choice.messages == [f"{last.name} is missing: going on from {first.name}"]
+    refuse_if_lost(paths, claim(0))
+
+
+def test_what_the_rules_let_go_is_not_missed(paths: RunPaths) -> None:
+    first, last = save(paths, 10), save(paths, 20)
+    tell(paths, first, last)
+    first.path.unlink()
+    assert newest_acceptable(paths, claim(0)).messages == []
+    assert newest_acceptable(RunPaths(paths.root.with_name("new")), claim(0)) == (None, {}, [])
+
+
+def test_saves_of_a_packed_attempt_are_known_too(paths: RunPaths) -> None:
+    last = save(paths, 20)
+    tell(paths, last)
+    attempt = paths.attempt(0)
+    end = End(t=2, attempt=0, cause=Cause.DONE, exit_code=0, will_restart=False)
+    attempt.claim.write_bytes(msgspec.json.encode(claim(0)))
+    attempt.end.write_bytes(msgspec.json.encode(end))
+    pack_attempt(attempt)
+    assert attempt.packed.exists() and saved_last(paths, claim(0)) == last.name
 
 
 def test_a_late_write_of_a_paused_attempt_does_not_count(paths: RunPaths) -> None:

@@ -190,3 +190,14 @@ def test_initial_weights_are_needed_only_where_there_is_no_checkpoint(
     assert with_force(gone, over, force=False) == gone
     with pytest.raises(ClustersegError, match=r"train.initial_weights: .*gone.h5 does not exist"):
         with_force(gone, replace(over, attempt=None), force=False)
+
+
+def test_a_run_that_lost_its_checkpoints_is_refused_and_nothing_is_moved(
+    plan: Plan, over: Snapshot
+) -> None:
+    (file,) = over.run.checkpoints.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ClustersegError, match=f"can be used: {file.name} is truncated") as caught:
+        with_force(plan, over, force=False)
+    assert (caught.value.exit_code, caught.value.code) == (2, "no-good-checkpoint")
+    assert file.exists()
