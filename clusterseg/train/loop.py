@@ -225,7 +225,7 @@ class Loop:
                 self._assembly.evaluation_step,
                 self._communicator,
                 classes=self._assembly.classes,
-                stop_agreed=self._stop_agreed,
+                stop_agreed=self._stop_in_validation,
                 look=self.scribe.look(progress.epoch) if self.scribe else None,
             )
             if result is None:
@@ -260,6 +260,12 @@ class Loop:
         agreed = self._communicator.agree([int(flag) for flag in self._stops.flags()])
         self._agreed_stop = [bool(flag) for flag in agreed]
         return any(self._agreed_stop)
+
+    def _stop_in_validation(self) -> bool:
+        """As `_stop_agreed`, before each batch; a sign of life of all ranks, too. Of a validation
+        that a resumed attempt begins with, nobody knows that it is one: no window tells it."""
+        self._events.touch()
+        return self._stop_agreed()
 
     def _check_agreement(self, when: str, *, quick: bool = False) -> None:
         self._checked = time.monotonic()
