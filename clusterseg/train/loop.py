@@ -75,7 +75,7 @@ class Loop:
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
-        self._first_step = True
+        self._trained = False
         self._checked = time.monotonic()
         self._stragglers = StragglerWatch(communicator, events)
 
@@ -147,16 +147,16 @@ class Loop:
             epochs=self._spec.epochs,
             scale=self._rate_scale,
         )
-        if progress.step + 1 in self._left_out:
-            agreed = self._leave_out(batch)
-        else:
-            agreed = self._train_on(batch, rate)
+        leaves_out = progress.step + 1 in self._left_out
+        agreed = self._leave_out(batch) if leaves_out else self._train_on(batch, rate)
         self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
         ends = at_end or agreed.give_up or any(agreed.stops)
-        if self._first_step or agreed.cut or save or ends:
+        # The first window is to hold the compilation, which a step that is left out does not need.
+        due = agreed.cut if self._trained else not leaves_out
+        if due or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
             progress.learning_rate = rate
@@ -165,7 +165,10 @@ class Loop:
             self._stragglers.add(event)
             if self.scribe:
                 self.scribe.window(event)
-        self._first_step = False
+            if leaves_out and not self._trained:  # tells who watches that it is yet to come
+                rank = self._communicator.rank
+                self._events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=0.0))
+        self._trained = self._trained or not leaves_out
         if agreed.check or (save and not at_end):  # an epoch's end checks by itself
             self._check_agreement(f"after step {progress.step}", quick=True)
         return save
