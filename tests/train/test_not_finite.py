@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +122,27 @@ def test_skipped_stopped_and_rolled_back_all_end_as_if_the_step_had_been_left_ou
     assert back.attempt(left_out=leaves_out(back)) is None
     assert back.steps(2) == list(range(7, STEPS + 1))
     assert back.final() == clean.final()
+
+
+def test_events_that_cannot_be_read_end_no_rank_though_the_log_is_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 alone would end, while the others wait for what it has to tell them."""
+
+    def unreadable(run: RunPaths) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    claim = Run(tmp_path / "run", job(tmp_path)).claim()
+    monkeypatch.setattr("clusterseg.train.not_finite.iter_attempts", unreadable)
+    found = None
+    with (
+        suppress(OSError),  # as it is closed
+        Path("/dev/full").open("w", buffering=1) as full,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, "stderr", full)
+        found = left_out(RunPaths(tmp_path / "run"), claim, SoloCommunicator())
+    assert found == frozenset()
 
 
 @pytest.mark.slow
