@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +46,18 @@ def format_names() -> list[str]:
 
 
 def class_counts(
-    part: Part, classes: int, numbers: Iterable[int] | None = None, *, skip: bool = False
+    part: Part,
+    classes: int,
+    numbers: Iterable[int] | None = None,
+    *,
+    skip: bool = False,
+    counted: Callable[[], None] = lambda: None,
 ) -> tuple[int, ...]:
     """Pixels of each class in the masks of `part`, at the files' size; ignored ones are left out.
 
     Reads every mask, or those of the samples `numbers` (8 at a time); raises ClustersegError as
-    `read_labels` does. `skip`: masks that can't be used are left out.
+    `read_labels` does. `skip`: masks that can't be used are left out. `counted` is
+    called after each mask.
     """
 
     def count(number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -67,4 +73,5 @@ def class_counts(
     with ThreadPoolExecutor(8) as pool:
         for counts in pool.map(count, range(len(part)) if numbers is None else numbers):
             total += counts
+            counted()
     return tuple(int(n) for n in total)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ from clusterseg.runs.records import Event
 # decoded events stays in the processor's cache; measured, larger chunks are slower.
 CHUNK = 1 << 18
 LONGEST_LINE = CHUNK
+_BETWEEN_TOUCHES = 1.0  # seconds
 # Fields whose defaults would be lies; others may be null or of another type in foreign logs.
 _NEEDED = frozenset(
     {"t", "step", "count", "images", "seconds", "epoch", "file", "name", "status", "reason"}
@@ -66,6 +69,7 @@ class EventWriter:
         size = status.st_size
         self._torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
         self._encoder = msgspec.json.Encoder()
+        self._touched = float("-inf")
 
     def write(self, event: Event) -> None:
         """Appends one event."""
@@ -77,6 +81,15 @@ class EventWriter:
         while written < len(line):  # a nearly full disk takes a part and then says why
             written += os.write(self._descriptor, line[written:])
         self._torn = False
+
+    def touch(self) -> None:
+        """Shows that the rank lives, where it has nothing to tell yet: changes the file's time, no
+        more than once a second. Raises nothing."""
+        now = time.monotonic()
+        if now - self._touched >= _BETWEEN_TOUCHES:
+            self._touched = now
+            with suppress(OSError):
+                os.utime(self._descriptor)
 
     def sync(self) -> None:
         """Returns when everything written is on the disk."""
@@ -165,7 +178,7 @@ class EventTail:
 
     A file that is not there (yet, or packed away meanwhile) has nothing new. `touched` is when the
     file was last changed, as of the last `read` (nanoseconds by the file system's clock): a writer
-    that a full disk takes nothing of still touches it.
+    that has nothing to tell, or of which a full disk takes nothing, still touches it.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:

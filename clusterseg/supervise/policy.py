@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from typing import Literal
 
 from clusterseg.errors import ExitCode
@@ -21,7 +22,7 @@ Budget = int | Literal["unlimited"]
 
 LONGEST_BACK_OFF = 60.0  # seconds
 NEAR_THE_LIMIT = 180.0  # seconds
-MOST_ROLLBACKS = 3  # of attempts that began at the same step
+MOST_ROLLBACKS = 3  # of attempts that began at the same step, and over steps in a row
 
 
 @dataclass(frozen=True)
@@ -323,14 +324,27 @@ def _after_disk_full(history: Sequence[Ended], *, space_seen: bool) -> Decision:
 
 
 def _after_rollback(ended: Ended, history: Sequence[Ended]) -> Decision:
-    """Each try leaves one more step out, so only those without a save between them are counted."""
-    tried = sum(one.cause is Cause.NAN and one.resumed == ended.resumed for one in history)
+    """Each try leaves one more step out, so only those without a save between them are counted; and
+    those with nothing but steps left out between them, which may be saved as well."""
+    failed = [one for one in history if one.cause is Cause.NAN]
+    tried = sum(one.resumed == ended.resumed for one in failed)
     if tried >= MOST_ROLLBACKS:
         reason = f"nan in {tried + 1} attempts from step {ended.resumed} on: not retried"
+        return Decision(Action.END, State.FAILED, ExitCode.FAILED, reason)
+    row = _row(ended.position, {one.position for one in failed})
+    if row >= MOST_ROLLBACKS:
+        reason = f"nan in {row + 1} steps one after the other: not retried"
         return Decision(Action.END, State.FAILED, ExitCode.FAILED, reason)
     which = f"{tried + 1} of {MOST_ROLLBACKS} from step {ended.resumed} on"
     reason = f"rolled back to the last checkpoint: {which}"
     return Decision(Action.RESTART, State.FAILED, ExitCode.FAILED, reason, delay=1.0)
+
+
+def _row(last: int | None, known: Container[int | None]) -> int:
+    """How many of the steps right before `last` are known, without a gap."""
+    if last is None:
+        return 0
+    return next(row for row in count() if last - 1 - row not in known)
 
 
 _CRASHES = (Cause.CRASH, Cause.HANG, Cause.UNKNOWN)

@@ -64,12 +64,14 @@ def assemble(
     threads: int,
     batching: Batching | None = None,
     lap: Callable[[str], None] = ignore,
+    alive: Callable[[], None] = lambda: None,
 ) -> Assembly:
     """Builds everything; weights are those of a fresh run with the spec's seed.
 
     `flags` is the length of the vector that a step agrees on, `threads` decode pictures,
-    `batching` is that of a fresh run if none is given, `lap` ends the part "data". Raises
-    ClustersegError for what does not fit together.
+    `batching` is that of a fresh run if none is given, `lap` ends the part "data",
+    `alive` is called again and again where that may take long. Raises ClustersegError for what
+    does not fit together.
     """
     keras.utils.set_random_seed(spec.seed % 2**32)
     dataset = open_dataset(spec.data, spec.loss.ignore)
@@ -83,7 +85,7 @@ def assemble(
         )
     size = dataset.size
     batching = batching or fresh(spec, communicator.size)
-    loss = _loss(spec, dataset, classes, communicator)
+    loss = _loss(spec, dataset, classes, communicator, alive)
     lap("data")
     with policy(spec.precision):
         model = build_model(spec.model.name, classes, size, **spec.model.options)
@@ -128,20 +130,30 @@ def assemble(
 
 
 def count_classes(
-    spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator
+    spec: TrainSpec,
+    dataset: Dataset,
+    classes: int,
+    communicator: Communicator,
+    alive: Callable[[], None],
 ) -> list[int]:
     """Pixels of each class in the training part; all ranks must call this together.
 
-    Every mask is read for this: by each rank its share.
+    Every mask is read for this: by each rank its share. `alive` is called after each.
     """
     share = range(communicator.rank, len(dataset.train), communicator.size)
     skip = spec.data.on_unreadable == "skip"
-    own = class_counts(dataset.train, classes, share, skip=skip)
+    own = class_counts(dataset.train, classes, share, skip=skip, counted=alive)
     return [int(count) for count in communicator.sum(np.asarray(own, np.int64))]
 
 
-def _loss(spec: TrainSpec, dataset: Dataset, classes: int, communicator: Communicator) -> Loss:
+def _loss(
+    spec: TrainSpec,
+    dataset: Dataset,
+    classes: int,
+    communicator: Communicator,
+    alive: Callable[[], None],
+) -> Loss:
     if spec.loss.class_weights != "balanced":
         return build_loss(spec.loss, classes)
-    counts = count_classes(spec, dataset, classes, communicator)
+    counts = count_classes(spec, dataset, classes, communicator, alive)
     return build_loss(spec.loss, classes, class_counts=counts)

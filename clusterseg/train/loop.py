@@ -75,7 +75,7 @@ class Loop:
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
-        self._first_step = True
+        self._trained = False
         self._checked = time.monotonic()
         self._stragglers = StragglerWatch(communicator, events)
 
@@ -147,16 +147,16 @@ class Loop:
             epochs=self._spec.epochs,
             scale=self._rate_scale,
         )
-        if progress.step + 1 in self._left_out:
-            agreed = self._leave_out(batch)
-        else:
-            agreed = self._train_on(batch, rate)
+        leaves_out = progress.step + 1 in self._left_out
+        agreed = self._leave_out(batch) if leaves_out else self._train_on(batch, rate)
         self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
         ends = at_end or agreed.give_up or any(agreed.stops)
-        if self._first_step or agreed.cut or save or ends:
+        # The first window is to hold the compilation, which a step that is left out does not need.
+        due = agreed.cut if self._trained else not leaves_out
+        if due or save or ends:
             event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
             progress.seconds += event.seconds
             progress.learning_rate = rate
@@ -165,7 +165,10 @@ class Loop:
             self._stragglers.add(event)
             if self.scribe:
                 self.scribe.window(event)
-        self._first_step = False
+            if leaves_out and not self._trained:  # tells who watches that it is yet to come
+                rank = self._communicator.rank
+                self._events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=0.0))
+        self._trained = self._trained or not leaves_out
         if agreed.check or (save and not at_end):  # an epoch's end checks by itself
             self._check_agreement(f"after step {progress.step}", quick=True)
         return save
@@ -225,7 +228,7 @@ class Loop:
                 self._assembly.evaluation_step,
                 self._communicator,
                 classes=self._assembly.classes,
-                stop_agreed=self._stop_agreed,
+                stop_agreed=self._stop_in_validation,
                 look=self.scribe.look(progress.epoch) if self.scribe else None,
             )
             if result is None:
@@ -260,6 +263,12 @@ class Loop:
         agreed = self._communicator.agree([int(flag) for flag in self._stops.flags()])
         self._agreed_stop = [bool(flag) for flag in agreed]
         return any(self._agreed_stop)
+
+    def _stop_in_validation(self) -> bool:
+        """As `_stop_agreed`, before each batch; a sign of life of all ranks, too. Of a validation
+        that a resumed attempt begins with, nobody knows that it is one: no window tells it."""
+        self._events.touch()
+        return self._stop_agreed()
 
     def _check_agreement(self, when: str, *, quick: bool = False) -> None:
         self._checked = time.monotonic()

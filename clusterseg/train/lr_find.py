@@ -103,7 +103,13 @@ class LrFinder:
         options = spec.optimizer.options if name == spec.optimizer.name else {}
         optimizer = msgspec.structs.replace(spec.optimizer, name=name, options=options)
         spec = msgspec.structs.replace(spec, optimizer=optimizer)
-        assembly = assemble(spec, self._communicator, flags=_FLAGS, threads=self._threads)
+        assembly = assemble(
+            spec,
+            self._communicator,
+            flags=_FLAGS,
+            threads=self._threads,
+            alive=self._events.touch,
+        )
         assembly = replace(assembly, unreadable=self._unreadable)
         restore(
             self._job.paths,
@@ -210,7 +216,7 @@ class LrFinder:
             return spec
         dataset = open_dataset(spec.data, spec.loss.ignore)
         classes = spec.model.classes or dataset.classes
-        counts = count_classes(spec, dataset, classes, self._communicator)
+        counts = count_classes(spec, dataset, classes, self._communicator, self._events.touch)
         loss = msgspec.structs.replace(spec.loss, class_weights=balanced_weights(counts))
         return msgspec.structs.replace(spec, loss=loss)
 

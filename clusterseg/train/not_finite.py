@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -17,7 +16,7 @@ from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, Event, NotFinite
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError
+from clusterseg.train.failures import TrainingError, warn
 from clusterseg.train.progress import Progress
 
 MOST_IN_A_ROW = 10  # steps: more are no accident of the data
@@ -95,7 +94,7 @@ def left_out(paths: RunPaths, claim: Claim, communicator: Communicator) -> froze
                             found |= rolled_back(iter_events(stream))
                             break
         except OSError as error:  # what can't be read is met, and rolled back for, once more
-            sys.stderr.write(f"events of an earlier attempt can't be read: {error}\n")
+            warn(f"events of an earlier attempt can't be read: {error}")
     return frozenset(json.loads(communicator.broadcast_text(json.dumps(sorted(found)))))
 
 

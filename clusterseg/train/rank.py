@@ -126,6 +126,7 @@ def _prepare(
         threads=threads,
         batching=batching,
         lap=laps,
+        alive=events.touch,
     )
     laps("model")
     seconds = _seconds_since_process_start()

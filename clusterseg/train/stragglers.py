@@ -6,15 +6,14 @@ straggler's is below 0.75: as `collect` computes it afterwards, over an epoch at
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from statistics import median
 
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Steps, Stragglers
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.failures import say
 
 THRESHOLD = 0.75
 _FEWEST = 3  # windows that a median is taken of; of fewer the next epoch decides
@@ -78,7 +77,8 @@ class StragglerWatch:
 
     def add(self, window: Steps) -> None:
         """A window of this rank, as it is logged."""
-        self._computing.add(window)
+        if self._communicator.size > 1:  # else nobody asks for it, and it would only be kept
+            self._computing.add(window)
 
     def compare(self, *, epoch: int, step: int) -> None:
         """To be called by all ranks together: the windows are cut alike on all of them."""
@@ -88,9 +88,7 @@ class StragglerWatch:
         found = slow(scores(medians))
         if not found or self._communicator.rank != 0:
             return
-        with suppress(OSError):  # a full disk is noticed by a save
-            sys.stderr.write(describe(epoch, medians, found) + "\n")
-            sys.stderr.flush()
+        say(describe(epoch, medians, found))
         self._events.write(
             Stragglers(
                 t=time.time(),

@@ -107,6 +107,10 @@ class Watchdog:
     def note(self, event: Event) -> None:
         """The rank lives: it has just written `event`."""
         self._pace.note(event)
+        self.alive()
+
+    def alive(self) -> None:
+        """The rank lives: its time begins anew."""
         now = self._clock()
         late = now - self._armed
         if late > self._limit:
@@ -138,6 +142,10 @@ class WatchedEvents(PatientEvents):
     def write(self, event: Event) -> None:
         super().write(event)
         self._watchdog.note(event)
+
+    def touch(self) -> None:
+        super().touch()
+        self._watchdog.alive()
 
     def close(self) -> None:
         self._watchdog.stop()

@@ -127,6 +127,23 @@ def test_a_full_disk_is_reported_and_spoils_no_later_line(
     assert list(iter_events(path)) == [steps(1), steps(3)]
 
 
+def test_a_touch_changes_the_time_alone_and_not_at_every_call(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    writer = EventWriter(path)
+    writer.write(steps(1))
+    content = path.read_bytes()
+    os.utime(path, ns=(0, 0))
+    writer.touch()
+    assert path.stat().st_mtime_ns > 0 and path.read_bytes() == content
+    os.utime(path, ns=(0, 0))
+    writer.touch()
+    assert path.stat().st_mtime_ns == 0
+    writer.close()
+    closed = EventWriter(path)
+    closed.close()
+    closed.touch()  # raises nothing
+
+
 def test_a_symbolic_link_is_not_written_through(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.write_bytes(b"")

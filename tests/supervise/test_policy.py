@@ -486,20 +486,32 @@ def test_it_rolls_back_to_one_step_three_times_whatever_was_between() -> None:
     assert (again.action, again.exit_code) == (Action.END, 1)
     assert again.reason == "nan in 4 attempts from step 30 on: not retried"
     # A save in between is progress.
-    assert decide(nan(38, 39), history, Budgets(), rollback=True).action is Action.RESTART
+    assert decide(nan(38, 41), history, Budgets(), rollback=True).action is Action.RESTART
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
-def test_rollbacks_end(resumes: list[int]) -> None:
-    """However a run is rolled back: at most four attempts begin at each of its checkpoints."""
+def test_a_save_of_nothing_but_steps_left_out_is_no_progress() -> None:
+    """Every step is saved, and from one on all are bad: each attempt begins one step later."""
+    history = [nan(29 + number, 30 + number) for number in range(3)]
+    again = decide(nan(32, 33), history, Budgets(), rollback=True)
+    assert (again.action, again.exit_code) == (Action.END, 1)
+    assert again.reason == "nan in 4 steps one after the other: not retried"
+    # A good step between them is.
+    assert decide(nan(33, 34), history, Budgets(), rollback=True).action is Action.RESTART
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(4, 30)), min_size=1, max_size=40))
+def test_rollbacks_end(tries: list[tuple[int, int]]) -> None:
+    """However a run is rolled back: at most four attempts begin at each of its checkpoints, and at
+    most four steps in a row are found bad."""
     history: list[Ended] = []
-    for resumed in resumes:
-        ended = nan(resumed, resumed + 1)
-        if decide(ended, history, Budgets(), rollback=True).action is Action.END:
-            assert sum(one.resumed == resumed for one in history) == 3
-            return
+    for resumed, position in tries:
+        ended = nan(resumed, position)
+        before = {one.position for one in history}
+        row = all(position - back in before for back in (1, 2, 3))
+        again = sum(one.resumed == resumed for one in history) >= 3
+        decision = decide(ended, history, Budgets(), rollback=True)
+        assert (decision.action is Action.END) == (row or again)
         history.append(ended)
-    assert max(resumes.count(one) for one in resumes) <= 3
 
 
 def test_a_stop_that_was_asked_for_is_not_rolled_back_over() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,20 @@ def test_each_sweep_of_an_lr_find_may_compile(run: RunPaths) -> None:
     assert watch.window == 1.0  # and a hang after it is not seen minutes late
     assert hangs.find(201.0 + 64) is None
     assert hangs.find(201.0 + 66) is not None
+
+
+def test_a_rank_that_only_touches_its_file_lives(run: RunPaths) -> None:
+    """A validation that a resumed attempt begins with is of any length, and no window is before."""
+    write(run, 0, started(0), Phase(t=1.0, rank=0, name="restore", seconds=1.0))
+    watch = Watch(run.attempt(0), 1, begun=0.0)
+    watch.look(0.0)
+    hangs = HangWatch(run, 0, watch, LIMITS, train=True)
+    with EventWriter(run.attempt(0).events(0)) as events:
+        time.sleep(0.05)  # the file system's clock may tick slowly
+        events.touch()
+    watch.look(200.0)
+    assert hangs.find(200.0 + 299) is None
+    assert hangs.find(200.0 + 301) is not None
 
 
 def test_many_ranks_take_turns(run: RunPaths) -> None:

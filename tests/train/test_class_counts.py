@@ -40,9 +40,11 @@ def test_every_mask_is_counted_by_one_rank(
     given: list[list[int]] = []
     read: list[int] = []
 
-    def counting(part: Any, classes: int, numbers: Any, *, skip: bool) -> tuple[int, ...]:
+    def counting(
+        part: Any, classes: int, numbers: Any, *, skip: bool, counted: Any
+    ) -> tuple[int, ...]:
         read.extend(numbers)
-        return class_counts(part, classes, numbers, skip=skip)
+        return class_counts(part, classes, numbers, skip=skip, counted=counted)
 
     def building(spec: Any, classes: int, *, class_counts: list[int]) -> Any:
         given.append(class_counts)
@@ -50,10 +52,12 @@ def test_every_mask_is_counted_by_one_rank(
     monkeypatch.setattr(assembly, "class_counts", counting)
     monkeypatch.setattr(assembly, "build_loss", building)
     before: Any = 0
+    alive: list[int] = []
     for rank in range(size):
         ranks: Any = Counted(rank, size, before)
-        assembly._loss(spec, dataset, dataset.classes, ranks)
+        assembly._loss(spec, dataset, dataset.classes, ranks, lambda: alive.append(len(alive)))
         before = ranks.before
+        assert len(alive) == len(read)  # whoever watches a rank sees each mask
     assert given[-1] == list(whole) and all(type(one) is int for one in given[-1])
     assert sorted(read) == list(range(36))
     if size > 1:  # the twin: one rank's share is not the whole

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +19,16 @@ import pytest
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.checkpoints import list_checkpoints
-from clusterseg.runs.eventlog import iter_events
+from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, NotFinite, RankEnd
+from clusterseg.supervise.watch import Watch
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.not_finite import MOST_IN_A_ROW, OnNan, decide, left_out
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import generator_seeds
+from clusterseg.train.watchdog import LIMITS, Pace
 from tests.train.attempts import Attempts, StopAt
 from tests.train.runs import BIN, Run, job
 
@@ -116,6 +122,56 @@ def test_skipped_stopped_and_rolled_back_all_end_as_if_the_step_had_been_left_ou
     assert back.attempt(left_out=leaves_out(back)) is None
     assert back.steps(2) == list(range(7, STEPS + 1))
     assert back.final() == clean.final()
+
+
+def test_events_that_cannot_be_read_end_no_rank_though_the_log_is_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 alone would end, while the others wait for what it has to tell them."""
+
+    def unreadable(run: RunPaths) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    claim = Run(tmp_path / "run", job(tmp_path)).claim()
+    monkeypatch.setattr("clusterseg.train.not_finite.iter_attempts", unreadable)
+    found = None
+    with (
+        suppress(OSError),  # as it is closed
+        Path("/dev/full").open("w", buffering=1) as full,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, "stderr", full)
+        found = left_out(RunPaths(tmp_path / "run"), claim, SoloCommunicator())
+    assert found == frozenset()
+
+
+@pytest.mark.slow
+def test_the_first_step_that_is_trained_may_compile_whatever_was_left_out_before_it(
+    attempts, tmp_path: Path
+) -> None:
+    run = attempts("leads")
+    assert run.attempt(StopAt(3), left_out=frozenset({1, 2})) == "SIGUSR1"
+    (first,) = run.run.windows(attempt=0)
+    assert (first.step, first.count, first.images) == (3, 3, BATCH)
+
+    # Left out up to a save, at which a window ends.
+    run = attempts("saves")
+    assert run.attempt(StopAt(4), left_out=frozenset({1, 2, 3})) == "SIGUSR1"
+    assert [(one.step, one.images) for one in run.run.windows(attempt=0)] == [(3, 0), (4, BATCH)]
+    events = run.run.events()
+    leading = events[: events.index(run.run.windows(attempt=0)[1])]
+    pace = Pace(LIMITS)
+    with EventWriter(tmp_path / "00000.jsonl") as writer:
+        for event in leading:
+            pace.note(event)
+            writer.write(event)
+    assert pace.allowed() == LIMITS.startup
+    seen = RunPaths(tmp_path / "seen").attempt(0)
+    seen.ranks.mkdir(parents=True)
+    (tmp_path / "00000.jsonl").rename(seen.events(0))
+    watch = Watch(seen, 1, begun=0.0)
+    watch.look(0.0)
+    assert watch.ranks[0].step == 3 and watch.ranks[0].starting
 
 
 def leaves_out(run: Attempts) -> frozenset[int]:

@@ -15,7 +15,7 @@ import pytest
 
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.records import Checkpoint, Steps
+from clusterseg.runs.records import Checkpoint, Event, Steps
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.progress import Progress
 from clusterseg.train.saving_policy import SavingPatience
@@ -63,6 +63,38 @@ def test_a_second_run_is_bit_equal_and_another_seed_is_not(attempts, reference, 
     finally:
         other.assembly.identity["seed"] = "0"
     assert other.final()[0] != reference[0]
+
+
+class Touched(EventWriter):
+    """Notes how often its rank showed that it lives, before each event."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.touches = 0
+        self.before: list[tuple[str, int]] = []
+
+    def touch(self) -> None:
+        self.touches += 1
+
+    def write(self, event: Event) -> None:
+        self.before.append((getattr(event, "name", ""), self.touches))
+        super().write(event)
+
+
+def test_a_validation_shows_life_batch_by_batch_also_where_an_attempt_begins_with_it(
+    attempts,
+) -> None:
+    run = attempts()
+    assert run.attempt(StopAt(1 + 9 + 1)) == "SIGUSR1"
+    assert not list_checkpoints(run.run.paths.checkpoints)[-1].header.validated
+    made: list[Touched] = []
+
+    def events(path: Path) -> EventWriter:
+        made.append(Touched(path))
+        return made[0]
+
+    assert run.attempt(StopAt(1 + 3), events=events) == "SIGUSR1"
+    assert made[0].before[0] == ("validate", 3)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,7 +7,6 @@ rank's log; the training goes on.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from clusterseg.train.assembly import Assembly
 from clusterseg.train.board.board import Board, Subject, Superseded
 from clusterseg.train.board.pictures import Look, Painter
 from clusterseg.train.board.points import Entry, pictures_due
+from clusterseg.train.failures import warn
 from clusterseg.train.progress import Progress
 from clusterseg.train.sampling import Course
 
@@ -114,9 +114,7 @@ class Scribe:
         if self._warned:
             return
         self._warned = True
-        with suppress(OSError):
-            sys.stderr.write(f"warning: the training goes on, but not all its curves: {why}\n")
-            sys.stderr.flush()
+        warn(f"the training goes on, but not all its curves: {why}")
 
 
 def start_scribe(
