@@ -19,8 +19,7 @@ class Batching:
     """Each of `world_size` ranks reads `shares` micro-batches of `batch` images a step.
 
     `asked` is what job.yaml asks of a rank and step; `base` what it asked for when the run began:
-    the learning rate of job.yaml is that of so many images. `before` is the global batch of the
-    steps before this attempt.
+    the learning rate of job.yaml is that of so many images.
     """
 
     batch: int
@@ -28,7 +27,6 @@ class Batching:
     world_size: int
     asked: int
     base: int
-    before: int
 
     @property
     def rank_batch(self) -> int:
@@ -63,7 +61,6 @@ def fresh(spec: TrainSpec, world_size: int) -> Batching:
         world_size=world_size,
         asked=asked,
         base=asked,
-        before=asked * world_size,
     )
 
 
@@ -90,7 +87,6 @@ def choose(spec: TrainSpec, world_size: int, header: CheckpointHeader | None) ->
         world_size=world_size,
         asked=natural.asked,
         base=header.base_batch or of_a_rank,
-        before=header.global_batch,
     )
     changed = found.global_batch != header.global_batch
     if changed and header.step_in_epoch and spec.steps_per_epoch is not None:
