@@ -52,6 +52,11 @@ class Progress:
         inside = self.step_in_epoch > 0 or not self.validated
         return checkpoint_name(self.epoch, self.val_accuracy, self.step if inside else None)
 
+    @property
+    def at_validated_end(self) -> bool:
+        """Whether an epoch has just been completed and validated."""
+        return self.epoch > 0 and self.step_in_epoch == 0 and self.validated
+
     def position(self, steps_per_epoch: int, global_batch: int) -> int:
         """Steps behind it, if all had been of `global_batch`: what the schedule goes by."""
         return self.epoch * steps_per_epoch + -(-self.samples_in_epoch // global_batch)
