@@ -144,7 +144,10 @@ class Steps(_Event, frozen=True, kw_only=True, tag="steps"):
     """A window of optimizer steps. `epoch` counts completed epochs, `step` its last step.
 
     `seconds` covers the window's steps with data wait and blocked saving, without validation;
-    `wait_data` and `comm` are parts of it. `images` are those of this rank.
+    `wait_data` and `comm` are parts of it. `images` are those of this rank, `all_images` those of
+    all ranks together. `skipped_steps`: how many of the steps changed no weight. `loss_scale`
+    (float16) is that after the last step, `gradient_norm` the mean of the steps' global norms
+    before clipping; null where there is none.
     """
 
     epoch: int
@@ -156,6 +159,10 @@ class Steps(_Event, frozen=True, kw_only=True, tag="steps"):
     comm: float = 0.0
     loss: float | None = None
     learning_rate: float | None = None
+    all_images: int | None = None
+    skipped_steps: int = 0
+    loss_scale: float | None = None
+    gradient_norm: float | None = None
 
 
 class Phase(_Event, frozen=True, kw_only=True, tag="phase"):

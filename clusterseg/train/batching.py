@@ -17,8 +17,7 @@ class Batching:
     """Each of `world_size` ranks reads `shares` micro-batches of `batch` images a step.
 
     `asked` is what job.yaml asks of a rank and step; `base` what it asked for when the run began:
-    the learning rate of job.yaml is that of so many images. `before` is the global batch of the
-    steps before this attempt.
+    the learning rate of job.yaml is that of so many images.
     """
 
     batch: int
@@ -26,7 +25,6 @@ class Batching:
     world_size: int
     asked: int
     base: int
-    before: int
 
     @property
     def rank_batch(self) -> int:
@@ -61,7 +59,6 @@ def fresh(spec: TrainSpec, world_size: int) -> Batching:
         world_size=world_size,
         asked=asked,
         base=asked,
-        before=asked * world_size,
     )
 
 
@@ -82,7 +79,6 @@ def choose(spec: TrainSpec, world_size: int, header: CheckpointHeader | None) ->
         world_size=world_size,
         asked=natural.asked,
         base=header.base_batch or batch_of_rank(header),
-        before=header.global_batch,
     )
 
 

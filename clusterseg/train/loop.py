@@ -157,7 +157,12 @@ class Loop:
         # The first window is to hold the compilation, which a step that is left out does not need.
         due = agreed.cut if self._trained else not leaves_out
         if due or save or ends:
-            event = self._windows.cut(epoch=progress.epoch, step=progress.step, learning_rate=rate)
+            event = self._windows.cut(
+                epoch=progress.epoch,
+                step=progress.step,
+                learning_rate=rate,
+                loss_scale=self._loss_scale(),
+            )
             progress.seconds += event.seconds
             progress.learning_rate = rate
             # Before any save: a kill in it must not lose the record of steps that it made durable.
@@ -196,19 +201,33 @@ class Loop:
                 self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads
             )
             progress.skip(**self._sizes)
+        progress.images += outcome.images
+        progress.skipped_steps += not outcome.finite
         self._windows.add(
             images=sum(batch.real),
+            all_images=outcome.images,
             wait_data=batch.waited,
             comm=outcome.comm,
             loss_sum=sums[0],
             weight_sum=sums[1],
+            skipped=not outcome.finite,
+            gradient_norm=outcome.gradient_norm,
         )
         return wishes.unpack(outcome.flags)
 
     def _leave_out(self, batch: StepBatch) -> wishes.Agreed:
         """What a step agrees on, asked for outside of one."""
         self.progress.skip(**self._sizes)
-        self._windows.add(images=0, wait_data=batch.waited, comm=0.0, loss_sum=0.0, weight_sum=0.0)
+        self.progress.skipped_steps += 1
+        self._windows.add(
+            images=0,
+            all_images=0,
+            wait_data=batch.waited,
+            comm=0.0,
+            loss_sum=0.0,
+            weight_sum=0.0,
+            skipped=True,
+        )
         own = [int(wish) for wish in self._wishes()]
         return wishes.unpack(np.asarray(self._communicator.agree(own), np.float64))
 
@@ -236,7 +255,12 @@ class Loop:
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
             iou = iou_by_class(self._assembly.dataset.class_names, result.iou)
         entry = progress.complete_epoch(
-            val_loss, val_accuracy, val_mean_iou, images=self._assembly.epoch_samples, iou=iou
+            val_loss,
+            val_accuracy,
+            val_mean_iou,
+            iou=iou,
+            loss_scale=self._loss_scale(),
+            straggler_score=self._stragglers.compare(epoch=progress.epoch, step=progress.step),
         )
         rested = self._windows.enter()
         rank = self._communicator.rank
@@ -245,10 +269,13 @@ class Loop:
             self._events.write(epoch_event(entry, time.time()))
         if self.scribe:
             self.scribe.epoch(progress.history)
-        self._stragglers.compare(epoch=progress.epoch, step=progress.step)
         self._check_agreement(f"after epoch {progress.epoch}", quick=True)
         self._saver.begin(progress)
         return True
+
+    def _loss_scale(self) -> float | None:
+        scale = self._assembly.state.scale
+        return None if scale is None else float(scale.value.numpy())
 
     def _wishes(self) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0

@@ -155,10 +155,13 @@ class LrFinder:
             self.progress.step += 1
             self._windows.add(
                 images=sum(real),
+                all_images=outcome.images,
                 wait_data=waited,
                 comm=outcome.comm,
                 loss_sum=outcome.loss_sum,
                 weight_sum=outcome.weight_sum,
+                skipped=not outcome.finite,
+                gradient_norm=outcome.gradient_norm,
             )
             if outcome.weight_sum:  # else no pixel of the batch has a label
                 ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)

@@ -20,8 +20,9 @@ class Progress:
     `epoch` completed epochs, `step` optimizer steps of the whole run, `step_in_epoch` those of
     the epoch in progress, which have read `samples_in_epoch` places of its order. `validated`: the
     last completed epoch has been. The sums are over the steps of the epoch in progress: of pixel
-    losses, of their weights, of seconds. `learning_rate` is that of the last step whose window was
-    closed. `skipped` are the newest of the steps (from 1) that were counted and changed nothing.
+    losses, of their weights, of seconds, of the images that all ranks read, of the steps that
+    changed no weight. `learning_rate` is that of the last step whose window was closed. `skipped`
+    are the newest of the steps (from 1) that were counted and changed nothing.
     """
 
     epoch: int = 0
@@ -32,6 +33,8 @@ class Progress:
     loss_sum: float = 0.0
     weight_sum: float = 0.0
     seconds: float = 0.0
+    images: int = 0
+    skipped_steps: int = 0
     learning_rate: float | None = None
     history: list[dict[str, float | int | None]] = field(default_factory=list)
     best: dict[str, float | int | str | None] | None = None
@@ -48,6 +51,11 @@ class Progress:
         """The name without a step belongs to validated ends of epochs alone."""
         inside = self.step_in_epoch > 0 or not self.validated
         return checkpoint_name(self.epoch, self.val_accuracy, self.step if inside else None)
+
+    @property
+    def at_validated_end(self) -> bool:
+        """Whether an epoch has just been completed and validated."""
+        return self.epoch > 0 and self.step_in_epoch == 0 and self.validated
 
     def position(self, steps_per_epoch: int, global_batch: int) -> int:
         """Steps behind it, if all had been of `global_batch`: what the schedule goes by."""
@@ -78,13 +86,14 @@ class Progress:
         val_accuracy: float | None,
         val_mean_iou: float | None,
         *,
-        images: int = 0,
         iou: Mapping[str, float] | None = None,
+        loss_scale: float | None = None,
+        straggler_score: float | None = None,
     ) -> dict[str, float | int | None]:
         """The epoch's validation is done: adds its entry to the history and returns it.
 
-        `images`: how many all ranks read in it; `iou`: names `iou/<class>` and values. Both
-        are flat in the entry, so that every clusterseg can read it.
+        `iou`: names `iou/<class>` and values, which are flat in the entry, so that every
+        clusterseg can read it. `straggler_score`: the lowest of a rank.
         """
         entry: dict[str, float | int | None] = {
             "epoch": self.epoch,
@@ -95,12 +104,18 @@ class Progress:
             "val_mean_iou": finite(val_mean_iou),
             "seconds": self.seconds,
             "learning_rate": self.learning_rate,
-            "images_per_second": images / self.seconds if images and self.seconds else None,
+            "images_per_second": (
+                self.images / self.seconds if self.images and self.seconds else None
+            ),
+            "skipped_steps": self.skipped_steps,
+            "loss_scale": loss_scale,
+            "straggler_score": straggler_score,
             **{name: finite(value) for name, value in (iou or {}).items()},
         }
         self.history.append(entry)
         self.validated = True
         self.loss_sum = self.weight_sum = self.seconds = 0.0
+        self.images = self.skipped_steps = 0
         accuracy, best = entry["val_accuracy"], self.best
         if accuracy is not None and (best is None or accuracy > float(best["val_accuracy"] or 0)):
             self.best = {
@@ -125,6 +140,8 @@ class Progress:
             loss_sum=sums.get("loss_sum", 0.0),
             weight_sum=sums.get("weight_sum", 0.0),
             seconds=sums.get("seconds", 0.0),
+            images=int(sums.get("images", 0)),
+            skipped_steps=int(sums.get("skipped_steps", 0)),
             learning_rate=sums.get("learning_rate"),
             history=[dict(entry) for entry in header.history],
             best=dict(header.best) if header.best else None,
@@ -165,6 +182,8 @@ class Progress:
                 "loss_sum": self.loss_sum,
                 "weight_sum": self.weight_sum,
                 "seconds": self.seconds,
+                "images": self.images,
+                "skipped_steps": self.skipped_steps,
                 **({} if self.learning_rate is None else {"learning_rate": self.learning_rate}),
             },
             skipped=self.skipped,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,36 +91,3 @@ def validation_indices(*, count: int, batch: int, rank: int, world_size: int) ->
         rank=rank,
         world_size=world_size,
     )
-
-
-@dataclass(frozen=True)
-class Course:
-    """How many images all ranks read in which step, by where an attempt began.
-
-    It began after `step` steps of the run, with `samples` of the epoch's `epoch_samples` read.
-    From there on a step has `global_batch` images, and had `before` up to there.
-    """
-
-    step: int
-    samples: int
-    epoch_samples: int
-    global_batch: int
-    before: int
-
-    def images(self, first: int, last: int) -> int:
-        """Images, without padding, in the steps `first` to `last` (from 1, over the run)."""
-        return sum(self._of(step) for step in range(first, last + 1))
-
-    def _of(self, step: int) -> int:
-        ahead = step > self.step
-        size = self.global_batch if ahead else self.before
-        # Steps from the attempt's beginning, and how many of those are of the same epoch.
-        away = step - self.step - 1 if ahead else self.step - step
-        near = steps_in_epoch(self.epoch_samples - self.samples if ahead else self.samples, size)
-        whole = steps_in_epoch(self.epoch_samples, size)
-        if away < near:
-            begin = self.samples + away * size if ahead else (near - 1 - away) * size
-        else:
-            in_epoch = (away - near) % whole
-            begin = (in_epoch if ahead else whole - 1 - in_epoch) * size
-        return max(0, min(size, self.epoch_samples - begin))

@@ -8,29 +8,20 @@ or is told by `save`, which all ranks call at the same place.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
-from clusterseg.runs.checkpoint_file import Tensor
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Checkpoint, CheckpointHeader, Claim, Phase
+from clusterseg.runs.records import Checkpoint, Claim, Phase
 from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.batching import Batching
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import (
-    FailureKind,
-    SaveFailure,
-    TrainingError,
-    save_failure,
-    say,
-    warn,
-)
+from clusterseg.train.failures import SaveFailure, TrainingError, say, warn
 from clusterseg.train.interval import Interval, Slowdown
+from clusterseg.train.one_save import Place, Save, place_of
 from clusterseg.train.progress import Progress
 from clusterseg.train.saving_policy import Act, SavingPatience, Trouble, after_failures
 from clusterseg.train.snapshot import Snapshot
@@ -44,23 +35,13 @@ _AGAIN = "again"  # what rank 0 tells the others when it is going to try once mo
 _LAST_WRITE = 120.0  # seconds for the write under way when the attempt fails
 
 
-@dataclass
-class _Save:
-    """One save on its way: `place` in the run, what is written, seconds it held a step up."""
-
-    place: tuple[int, bool]
-    name: str
-    header: CheckpointHeader
-    tensors: list[Tensor]
-    blocked: float
-
-
 class Saver:
     """All ranks call `begin`, `save` and `give_up` at the same steps; only rank 0 writes.
 
-    A save that fails for the disk's sake is tried again later, of the state by then, while the
-    training goes on. `seed`, `batching`, `identity` and `schedule` are the parts of the
-    header that are the same in all checkpoints of the attempt.
+    A save that fails for the disk's sake is tried again later while the training goes on: of the
+    state by then, but an epoch's end, which never comes again, of what it was. `seed`,
+    `batching`, `identity` and `schedule` are the parts of the header that are the same in all
+    checkpoints of the attempt.
     """
 
     def __init__(
@@ -89,9 +70,9 @@ class Saver:
         self._snapshot = Snapshot(state)
         self._store = CheckpointStore(paths, claim, spec)
         self._writer: Writer[Written | None] = Writer()
-        self._save: _Save | None = None
-        self._durable: tuple[int, bool] | None = None
-        self._failed: _Save | None = None
+        self._save: Save | None = None
+        self._durable: Place | None = None
+        self._failed: Save | None = None
         self._last_write = 0.0
         self._patience = patience or SavingPatience()
         self._interval = interval or Interval(spec.every)
@@ -100,6 +81,7 @@ class Saver:
         self._step_beside = False
         self._troubles: list[Trouble] = []
         self._retry_at: float | None = None
+        self._owed = False  # the save under way was an older one's turn
         self._problem = ""
         if communicator.rank == 0:
             self._writer.start(self._prepare)
@@ -114,13 +96,15 @@ class Saver:
     def begin(self, progress: Progress) -> None:
         """Copies the state and has it written; waits only for the write before, if there is one.
 
-        Talks to no other rank.
+        An epoch's end whose save failed is written in its place, and the state after the next
+        step. It holds a step up only if another epoch has ended meanwhile: then it is tried once
+        more, and let go of. Talks to no other rank.
         """
         began = time.perf_counter()
         if self._communicator.rank == 0:
             self._take(self._writer.wait())
             if not self._problem:  # else all ranks end after the next step
-                self._start(self._copy(progress, began), self._patience.reserve)
+                self._begin(progress, began)
         self._step_began = None
         self._note_phase(began)
 
@@ -172,25 +156,45 @@ class Saver:
         with suppress(OSError):
             self._store.look_ahead(self._snapshot.bytes)
 
+    def _begin(self, progress: Progress, began: float) -> None:
+        end = self._failed
+        if end is not None and end.is_epochs_end:
+            self._start(end, self._patience.reserve)
+            if not progress.at_validated_end:
+                self._owed = True
+                return
+            self._take(self._writer.wait())
+            if self._problem:
+                return
+            self._let_go(self._failed)
+        self._start(self._copy(progress, began), self._patience.reserve)
+
+    def _let_go(self, save: Save | None) -> None:
+        """Its memory is needed for another one."""
+        if save is not None and save.is_epochs_end:
+            warn(f"{save.name} could not be saved and is missing among the best epochs")
+
     def _try(self, progress: Progress, began: float, tries: Tries) -> str:
         """Empty if the place is durable, _AGAIN, or the problem. Waits for the disk."""
-        place = _place(progress)
+        place = place_of(progress)
         self._take(self._writer.wait())
         if self._durable == place:
             return ""
         # The same bytes once more: a file may have got its name before the disk said no.
-        failed = self._failed if self._failed and self._failed.place == place else None
-        save = failed or self._copy(progress, began)
+        save = self._failed
+        if save is None or save.place != place:
+            self._let_go(save)
+            save = self._copy(progress, began)
         self._start(save, 0)  # the last chance of these steps: better without room for logs
         outcome = self._writer.wait()
         if not isinstance(outcome, BaseException):
             self._take(outcome)
             return ""
         self._save, self._failed = None, save
-        failure = _told(outcome, save)
+        failure = save.failure(outcome)
         return failure.message if tries.are_over_after(failure) else _AGAIN
 
-    def _copy(self, progress: Progress, began: float) -> _Save:
+    def _copy(self, progress: Progress, began: float) -> Save:
         begin_copy = time.perf_counter()
         tensors = self._snapshot.take()
         copied = time.perf_counter()
@@ -204,15 +208,17 @@ class Saver:
             times=self._times(copied - begin_copy),
         )
         name = progress.checkpoint_name
-        return _Save(_place(progress), name, header, tensors, blocked=copied - began)
+        return Save(
+            place_of(progress), name, header, tensors, copied - began, progress.at_validated_end
+        )
 
     def _times(self, copy: float) -> dict[str, float]:
         known = {"interval": self._interval.seconds, "cost": self._interval.cost}
         times = {"copy": copy, "write_before": self._last_write}
         return times | {name: value for name, value in known.items() if value is not None}
 
-    def _start(self, save: _Save, reserve: int) -> None:
-        self._save, self._failed, self._retry_at = save, None, None
+    def _start(self, save: Save, reserve: int) -> None:
+        self._save, self._failed, self._retry_at, self._owed = save, None, None, False
         self._interval.begun()
         self._writer.start(
             partial(self._store.write, save.name, save.header, save.tensors, reserve=reserve)
@@ -226,9 +232,11 @@ class Saver:
         self._save = None
         if isinstance(outcome, BaseException):
             self._failed = save
-            self._postpone(_told(outcome, save))
+            self._postpone(save.failure(outcome))
             return
         self._durable = save.place
+        if self._owed:
+            self._owed, self._retry_at = False, time.monotonic()
         self._last_write = outcome.seconds
         self._interval.saved(save.blocked + self._slowdown.take())
         if self._troubles:
@@ -271,18 +279,6 @@ class Saver:
                 seconds=time.perf_counter() - began,
             )
         )
-
-
-def _told(error: BaseException, save: _Save) -> SaveFailure:
-    """The failure; of a mistake of ours the traceback goes to the log."""
-    failure = save_failure(error, save.header.step)
-    if failure.kind is FailureKind.OTHER:
-        warn("".join(traceback.format_exception(error)))
-    return failure
-
-
-def _place(progress: Progress) -> tuple[int, bool]:
-    return progress.step, progress.validated
 
 
 def _error(problem: str) -> TrainingError:

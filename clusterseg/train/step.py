@@ -22,6 +22,8 @@ from clusterseg.train.precision import share
 from clusterseg.train.state import TrainState
 from clusterseg.train.update import Update, all_finite, guarded_update
 
+_SCALARS = 7  # that a step gives beside the flags
+
 
 @dataclass(frozen=True)
 class StepOutcome:
@@ -31,7 +33,9 @@ class StepOutcome:
     seconds of this rank in the reduction. `finite`: no NaN or infinity in loss, gradients and
     statistics of any rank; if there is, the step has changed no variable but the generators and the
     scale of the loss. `overflowed`: it is not finite, and float16 may be the reason: the loss was
-    scaled, and the next one will be by less. Such a step has the sums of no pixel, 0.
+    scaled, and the next one will be by less. Such a step has the sums of no pixel, 0. `images`:
+    how many all ranks together read in it. `gradient_norm`: of all gradients, before they were
+    clipped; NaN where none are, or the step changed nothing.
     """
 
     loss_sum: float
@@ -39,6 +43,8 @@ class StepOutcome:
     finite: bool
     comm: float
     flags: NDArray[np.float64]
+    images: int
+    gradient_norm: float
     overflowed: bool = False
 
 
@@ -136,12 +142,12 @@ def build_train_step(
         if before:  # a global batch of which no picture could be read has no statistics
             kept, moved = before, after
             after = tf.cond(shown > 0, lambda: moved, lambda: kept)
-        guarded_update(
+        norm = guarded_update(
             update, state, gradients, learning_rate, finite=finite, before=before, after=after
         )
         # One vector, so that the host waits for the device once.
         overflowed = tf.logical_and(tf.logical_not(finite), scale > 1)
-        scalars = [loss_sum, weight_sum, finite, seconds, overflowed]
+        scalars = [loss_sum, weight_sum, finite, seconds, overflowed, shown, norm]
         return tf.concat(
             [tf.stack([tf.cast(one, tf.float64) for one in scalars]), tf.cast(sums, tf.float64)],
             0,
@@ -158,11 +164,19 @@ def build_train_step(
     ) -> StepOutcome:
         counts = np.asarray(real, np.float32).reshape(shares)
         values: Any = graph(images, labels, counts, np.float32(learning_rate), seeds, flags).numpy()
-        loss_sum, weight_sum, finite, comm, overflowed = (float(one) for one in values[:5])
+        scalars = (float(one) for one in values[:_SCALARS])
+        loss_sum, weight_sum, finite, comm, overflowed, shown, norm = scalars
         if overflowed:
             loss_sum = weight_sum = 0.0
         return StepOutcome(
-            loss_sum, weight_sum, bool(finite), comm, values[5:], overflowed=bool(overflowed)
+            loss_sum,
+            weight_sum,
+            bool(finite),
+            comm,
+            values[_SCALARS:],
+            images=int(shown),
+            gradient_norm=norm,
+            overflowed=bool(overflowed),
         )
 
     return step

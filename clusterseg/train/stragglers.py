@@ -80,14 +80,20 @@ class StragglerWatch:
         if self._communicator.size > 1:  # else nobody asks for it, and it would only be kept
             self._computing.add(window)
 
-    def compare(self, *, epoch: int, step: int) -> None:
-        """To be called by all ranks together: the windows are cut alike on all of them."""
+    def compare(self, *, epoch: int, step: int) -> float | None:
+        """The lowest score, the same on all ranks; None if it is not known, or there is one rank.
+
+        To be called by all ranks together: the windows are cut alike on all of them.
+        """
         if self._communicator.size == 1:
-            return
+            return None
         medians = self._communicator.gather(self._computing.take())
-        found = slow(scores(medians))
-        if not found or self._communicator.rank != 0:
-            return
+        every = scores(medians)
+        if (found := slow(every)) and self._communicator.rank == 0:
+            self._tell(epoch, step, medians, found)
+        return min(every, default=None)
+
+    def _tell(self, epoch: int, step: int, medians: Sequence[int], found: dict[int, float]) -> None:
         say(describe(epoch, medians, found))
         self._events.write(
             Stragglers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -11,7 +12,7 @@ from clusterseg.spec.model import OptimizerSpec
 from clusterseg.train.optimizers import is_kernel
 from clusterseg.train.state import TrainState
 
-Update = Callable[[Sequence[tf.Tensor], tf.Tensor], None]
+Update = Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor | None]
 
 
 def build_update(
@@ -24,17 +25,22 @@ def build_update(
     `clip_norm` means the loss. Weight decay acts on kernels alone: of `adamw` decoupled from the
     gradient, times the learning rate (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2);
     of all others as the gradient of an L2 penalty, decay / 2 x the sum of squares.
+
+    It returns the gradients' global norm before they were clipped, a scalar; None where nothing is
+    clipped, so that no norm is computed.
     """
     variables = state.trainable
     kernels = [is_kernel(one) for one in variables]
     decay = spec.weight_decay
 
-    def update(gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+    def update(gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor | None:
         # Keras 3.15 puts a custom gradient around what it applies, and that refuses tensors of the
         # graph outside of a branch.
         parts = [tf.identity(one) for one in gradients]
+        norm = None
         if spec.clip_norm is not None:
-            parts = clipped(parts, spec.clip_norm)
+            norm = global_norm(parts)
+            parts = clipped(parts, norm, spec.clip_norm)
         optimizer.learning_rate.assign(learning_rate)
         if decay and spec.name == "adamw":
             for variable in (one for one, kernel in zip(variables, kernels, strict=True) if kernel):
@@ -45,18 +51,24 @@ def build_update(
                 for part, variable, kernel in zip(parts, variables, kernels, strict=True)
             ]
         optimizer.apply(parts, variables)
+        return norm
 
     return update
 
 
-def clipped(gradients: Sequence[tf.Tensor], norm: float) -> list[tf.Tensor]:
-    """All of them times norm / their global norm, where that is above `norm`.
+def global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The square root of the sum of all their squares, a float64 scalar.
 
-    The norm is summed in float64, where squares of float32 can't overflow, and in an order that
-    does not depend on the number of threads: ranks with more cores must not get another one.
+    Summed in float64, where squares of float32 can't overflow, and in an order that does not
+    depend on the number of threads: ranks with more cores must not get another one.
     """
     squares = tf.stack([_sum(tf.square(tf.cast(one, tf.float64))) for one in gradients])
-    factor = tf.cast(norm / tf.maximum(tf.sqrt(_sum(squares)), norm), tf.float32)
+    return tf.sqrt(_sum(squares))
+
+
+def clipped(gradients: Sequence[tf.Tensor], norm: tf.Tensor, most: float) -> list[tf.Tensor]:
+    """All of them times `most` / their global `norm`, where that is above `most`."""
+    factor = tf.cast(most / tf.maximum(norm, most), tf.float32)
     return [one * factor for one in gradients]
 
 
@@ -82,31 +94,33 @@ def guarded_update(
     finite: tf.Tensor,
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
-) -> None:
+) -> tf.Tensor:
     """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
 
     `before` are the statistics from before the forward pass, which has moved them already;
     `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
     would move the weights all the same, and the iteration would count. The scale of float16's loss
-    hears of both.
+    hears of both. Returns the gradients' global norm, float64; NaN if nothing is updated or none
+    was computed.
     """
+    unknown = tf.constant(math.nan, tf.float64)
 
     def apply() -> tf.Tensor:
-        update(gradients, learning_rate)
+        norm = update(gradients, learning_rate)
         _assign(state, after)
         if state.averages is not None:
             state.averages.follow()
         if state.scale is not None:
             state.scale.went_well()
-        return tf.constant(True)
+        return unknown if norm is None else norm
 
     def undo() -> tf.Tensor:
         _assign(state, before)
         if state.scale is not None:
             state.scale.overflowed()
-        return tf.constant(False)
+        return unknown
 
-    tf.cond(finite, apply, undo)
+    return tf.cond(finite, apply, undo)
 
 
 _SMALL = 2**16  # elements

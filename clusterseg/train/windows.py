@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 from clusterseg.runs.records import Steps
 from clusterseg.train.progress import finite
@@ -33,18 +35,36 @@ class Windows:
         return self._clock() - self._since
 
     def add(
-        self, *, images: int, wait_data: float, comm: float, loss_sum: float, weight_sum: float
+        self,
+        *,
+        images: int,
+        all_images: int,
+        wait_data: float,
+        comm: float,
+        loss_sum: float,
+        weight_sum: float,
+        skipped: bool = False,
+        gradient_norm: float = math.nan,
     ) -> None:
-        """One step: its real images on this rank, its sums over the global batch."""
+        """One step: its real images on this rank and on all, its sums over the global batch.
+
+        `skipped`: it changed no weight. `gradient_norm`: NaN if it is not known.
+        """
         self._count += 1
         self._images += images
+        self._all_images += all_images
+        self._skipped += skipped
+        if math.isfinite(gradient_norm):
+            self._norms.append(gradient_norm)
         self._wait_data += wait_data
         self._comm += comm
         self._loss_sum += loss_sum
         self._weight_sum += weight_sum
 
-    def cut(self, *, epoch: int, step: int, learning_rate: float) -> Steps:
-        """Closes the window at `step` and opens the next one."""
+    def cut(
+        self, *, epoch: int, step: int, learning_rate: float, loss_scale: float | None = None
+    ) -> Steps:
+        """Closes the window at `step` and opens the next one; rate and scale are those at it."""
         now = self._clock()
         event = Steps(
             t=time.time(),
@@ -58,6 +78,10 @@ class Windows:
             comm=self._comm,
             loss=finite(self._loss_sum / self._weight_sum) if self._weight_sum else None,
             learning_rate=learning_rate,
+            all_images=self._all_images,
+            skipped_steps=self._skipped,
+            loss_scale=loss_scale,
+            gradient_norm=fmean(self._norms) if self._norms else None,
         )
         self._begin(now)
         return event
@@ -79,5 +103,6 @@ class Windows:
 
     def _begin(self, now: float) -> None:
         self._since = now
-        self._count = self._images = 0
+        self._count = self._images = self._all_images = self._skipped = 0
+        self._norms: list[float] = []
         self._wait_data = self._comm = self._loss_sum = self._weight_sum = 0.0

@@ -8,9 +8,7 @@ from clusterseg.train.batching import Batching
 def shared(global_batch: int, world_size: int) -> Batching:
     """That of a run which always had these."""
     batch = global_batch // world_size
-    return Batching(
-        batch=batch, shares=1, world_size=world_size, asked=batch, base=batch, before=global_batch
-    )
+    return Batching(batch=batch, shares=1, world_size=world_size, asked=batch, base=batch)
 
 
 ALONE = shared(1, 1)

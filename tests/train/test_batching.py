@@ -39,7 +39,7 @@ def old_header(global_batch: int, world_size: int) -> CheckpointHeader:
 
 def test_a_fresh_run_has_the_batches_of_the_job_and_its_rate_by_ranks() -> None:
     batching = fresh(spec(batch_size=4), 3)
-    assert (batching.batch, batching.global_batch, batching.before) == (4, 12, 12)
+    assert (batching.batch, batching.global_batch) == (4, 12)
     assert batching.rate_factor == 3
     assert [batching.first_of(rank) for rank in range(3)] == [0, 4, 8]
     assert choose(spec(batch_size=4), 3, None) == batching
@@ -60,7 +60,7 @@ def test_a_kept_global_batch_is_kept_with_its_rate_over_any_chain_of_resumes(
     for other in data.draw(st.lists(st.sampled_from(divisors), max_size=4)):
         now = choose(spec(batch_size=batch), other, header(now))
         assert now.world_size == other
-        assert now.global_batch == first.global_batch == now.before
+        assert now.global_batch == first.global_batch
         assert now.rate_factor == first.rate_factor == ranks
 
 
@@ -118,7 +118,7 @@ def test_scaled_by_choice_the_rate_follows_the_global_batch() -> None:
     job = spec(batch_size=4, on_resize="scale")
     before = fresh(job, 2)
     batching = choose(job, 6, header(before))
-    assert (batching.batch, batching.global_batch, batching.before) == (4, 24, 8)
+    assert (batching.batch, batching.global_batch) == (4, 24)
     assert (before.rate_factor, batching.rate_factor) == (2, 6)
     said = news(batching, header(before))
     assert said == ("6 ranks, there were 2: the global batch was 8, is now 24 (6 ranks × 4 images)")

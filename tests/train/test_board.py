@@ -47,7 +47,8 @@ def claim(attempt: int, resume_step: int = 0) -> Claim:
 def window(step: int) -> Steps:
     return Steps(
         t=float(step), rank=0, epoch=(step - 1) // 10, step=step, count=EVERY, images=8,
-        seconds=0.5, loss=1 / step, learning_rate=step / 100,
+        seconds=0.5, loss=1 / step, learning_rate=step / 100, all_images=8, skipped_steps=step % 3,
+        loss_scale=float(2**step), gradient_norm=step / 10,
     )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def history(step: int) -> list[dict[str, Any]]:
             "epoch": epoch, "step": 10 * epoch, "loss": 1 / epoch, "val_loss": 2 / epoch,
             "val_accuracy": epoch / 10, "val_mean_iou": epoch / 20, "seconds": 1.0,
             "learning_rate": 0.1, "images_per_second": 40.0, "iou/road": epoch / 30,
+            "skipped_steps": epoch, "loss_scale": 8.0, "straggler_score": 1 / epoch,
         }
         for epoch in range(1, step // 10 + 1)
     ]  # fmt: skip
@@ -74,9 +76,7 @@ class Life:
         folder.ranks.mkdir(parents=True)
         held = claim(attempt, resume_step)
         folder.claim.write_bytes(msgspec.json.encode(held))
-        board = Board(
-            Subject(self.paths, held, PAINTER, lambda first, last: 4 * (last - first + 1))
-        )
+        board = Board(Subject(self.paths, held, PAINTER))
         board.begin(history(resume_step))
         return board
 
@@ -103,7 +103,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tupl
     curves = life.curves()
     assert set(curves) == {
         "learning_rate", "loss", "images_per_second", "epoch", "val_loss", "val_accuracy",
-        "val_mean_iou", "iou/road",
+        "val_mean_iou", "iou/road", "skipped_steps", "loss_scale", "gradient_norm",
+        "straggler_score",
     }  # fmt: skip
     assert [step for step, _ in curves["loss"]] == list(range(2, 61, 2))
     assert [step for step, _ in curves["iou/road"]] == [10, 20, 30, 40, 50, 60]
@@ -277,7 +278,8 @@ def test_the_table_has_a_row_an_epoch_also_with_entries_of_before() -> None:
     assert rows[1]["iou/road"] == repr(2 / 30)
     assert list(rows[1]) == [
         "epoch", "step", "learning_rate", "loss", "val_loss", "val_accuracy", "val_mean_iou",
-        "iou/road", "images_per_second", "seconds",
+        "iou/road", "images_per_second", "seconds", "skipped_steps", "loss_scale",
+        "straggler_score",
     ]  # fmt: skip
 
 
@@ -363,7 +365,7 @@ def scribe(tmp_path: Path) -> Iterator[Callable[..., Scribe]]:
         folder = life.paths.attempt(0)
         folder.ranks.mkdir(parents=True)
         folder.claim.write_bytes(msgspec.json.encode(claim(0)))
-        subject = Subject(life.paths, claim(0), PAINTER, lambda first, last: 4)
+        subject = Subject(life.paths, claim(0), PAINTER)
         started.append(Scribe(board or Board(subject), [], epochs=6, **how))
         return started[-1]
 

@@ -8,17 +8,19 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import commit_checkpoint, list_checkpoints, verify
 from clusterseg.runs.claims import claim_next
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Checkpoint, Event
+from clusterseg.runs.records import Checkpoint, Epoch, Event
 from clusterseg.runs.space import Space
 from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.saving_policy import SavingPatience
@@ -39,7 +41,9 @@ Disk = Callable[..., Path]
 class Training:
     """As much of a training as saves: a state of 40 kB whose every step changes it."""
 
-    def __init__(self, root: Path, patience: SavingPatience, keep_last: int = 1) -> None:
+    def __init__(
+        self, root: Path, patience: SavingPatience, keep_last: int = 1, keep_best: int = 0
+    ) -> None:
         import keras
 
         from clusterseg.train.communicator.solo import SoloCommunicator
@@ -51,19 +55,33 @@ class Training:
         assert claim is not None
         self.variables = {"kernel": keras.Variable(np.zeros(10_000, np.float32))}
         state: Any = self
+        spec = CheckpointSpec(keep_last=keep_last, keep_best=keep_best)
         self.saver = Saver(
-            paths=self.run, claim=claim, spec=CheckpointSpec(keep_last=keep_last, keep_best=0),
+            paths=self.run, claim=claim, spec=spec,
             state=state, communicator=SoloCommunicator(), patience=patience, seed=0,
             events=EventWriter(self.run.attempt(0).events(0)), batching=ALONE, identity={},
             schedule={},
         )  # fmt: skip
         self.steps = 0
+        self.history: list[Any] = []
         self.save()
 
     def progress(self) -> Any:
         from clusterseg.train.progress import Progress
 
-        return Progress(step=self.steps, step_in_epoch=self.steps)
+        return Progress(
+            epoch=len(self.history), step=self.steps, step_in_epoch=self.steps,
+            history=list(self.history),
+        )  # fmt: skip
+
+    def end_epoch(self, accuracy: float) -> None:
+        """After one step more."""
+        self.step()
+        progress = self.progress()
+        progress.epoch, progress.step_in_epoch, progress.validated = progress.epoch + 1, 0, False
+        progress.complete_epoch(1.0, accuracy, 0.5)
+        self.history = progress.history
+        self.saver.begin(progress)
 
     def save(self) -> None:
         self.step()
@@ -157,6 +175,67 @@ def test_it_gives_up_when_the_disk_stays_full(small_disk: Disk, way: str) -> Non
     assert training.saved() == [1]
 
 
+def test_an_epochs_end_is_saved_as_it_was_when_there_is_room_again(
+    small_disk: Disk, way: str
+) -> None:
+    disk = small_disk(1 << 20)
+    training = Training(disk / "run", BRIEF, keep_best=1)
+    filler = fill(disk, left=20_000)
+    training.end_epoch(0.75)
+    end = training.steps
+    training.saver.settle()
+    assert training.saved() == [1]
+    for _ in range(5):
+        training.step()
+    filler.unlink()
+    training.until(lambda: len(training.saved()) == 2 and training.saved()[0] != 1)
+    best, newest = list_checkpoints(training.run.checkpoints)
+    assert (best.name, best.header.step) == ("weights-0001-0.7500.safetensors", end)
+    layout, tensors = read_verified(best.path)
+    assert np.all(np.frombuffer(tensors, np.float32) == end)  # not the weights of later steps
+    assert layout.header.history == training.history and best.header.validated
+    assert newest.header.step > end + 5  # what is gone on from is the state of now
+    training.saver.settle()
+    assert not training.step()
+
+
+def test_the_next_epochs_end_takes_its_place_if_there_is_no_room_till_then(
+    small_disk: Disk, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk(1 << 20)
+    slow = replace(BRIEF, delays=(100.0,), failures=10)
+    training = Training(disk / "run", slow, keep_best=3)
+    filler = fill(disk, left=20_000)
+    for accuracy in (0.5, 0.75):
+        training.end_epoch(accuracy)
+        training.saver.settle()
+    assert training.saved() == [1]
+    assert "weights-0001-0.5000.safetensors could not be saved" in capfd.readouterr().err
+    filler.unlink()
+    training.end_epoch(0.25)  # there is room for it, and for the one before
+    training.saver.settle()
+    found = [one.name for one in list_checkpoints(training.run.checkpoints)]
+    assert found[-2:] == ["weights-0002-0.7500.safetensors", "weights-0003-0.2500.safetensors"]
+    assert "could not be saved" not in capfd.readouterr().err
+
+
+def test_a_stop_saves_where_the_run_is_and_lets_go_of_an_epochs_end(
+    small_disk: Disk, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    disk = small_disk(1 << 20)
+    training = Training(disk / "run", replace(BRIEF, delays=(100.0,)), keep_best=1)
+    filler = fill(disk, left=20_000)
+    training.end_epoch(0.75)
+    training.saver.settle()
+    training.step()
+    filler.unlink()
+    training.saver.save(training.progress())
+    (newest,) = list_checkpoints(training.run.checkpoints)
+    assert newest.header.step == training.steps
+    assert newest.header.history == training.history and newest.header.val_accuracy == 0.75
+    assert "missing among the best" in capfd.readouterr().err
+
+
 def test_a_policy_that_gives_up_at_once_would_not_go_on(small_disk: Disk, way: str) -> None:
     """The negative twin of going on."""
     disk = small_disk(1 << 20)
@@ -236,6 +315,37 @@ class Somebody(EventWriter):
             fill(self._disk, left=300_000)
         elif step >= 8 and self.tidies:
             (self._disk / FILLER).unlink(missing_ok=True)
+
+
+class AtAnEpochsEnd(Somebody):
+    """Somebody else fills the disk at the end of the first epoch, step 9, until step 12."""
+
+    def write(self, event: Event) -> None:
+        EventWriter.write(self, event)
+        if isinstance(event, Epoch) and event.epoch == 1:
+            fill(self._disk, left=300_000)
+        elif getattr(event, "step", 0) >= 12:
+            (self._disk / FILLER).unlink(missing_ok=True)
+
+
+def test_the_best_epochs_are_all_there_after_a_full_disk(
+    small_disk: Disk, data: Path, assembly, fresh, tmp_path: Path
+) -> None:
+    whole = Attempts(Run(tmp_path / "whole", job(data)), assembly, fresh)
+    assert whole.attempt() is None
+    disk = small_disk(6 << 20)
+    spec = job(data)
+    spec["checkpoint"] = {"every": {"steps": 3}, "keep_last": 1, "keep_best": 3}
+    run = Attempts(Run(disk / "run", spec), assembly, fresh)
+    patience = replace(BRIEF, delays=(100.0,), failures=10)  # with the saves that are due anyway
+    assert run.attempt(events=AtAnEpochsEnd, patience=patience) is None
+    saved = [event.step for event in run.run.events() if isinstance(event, Checkpoint)]
+    assert saved[:3] == [3, 6, 9] and saved == sorted(saved) and len(saved) > 7
+    kept = list_checkpoints(run.run.paths.checkpoints)
+    assert [one.header.step for one in kept] == [9, 18, 27]
+    assert run.final() == whole.final()
+    best = kept[-1].header.best
+    assert best is not None and best["file"] in {one.name for one in kept}
 
 
 def test_a_training_through_a_full_disk_ends_bit_equal(

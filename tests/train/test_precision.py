@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from clusterseg.losses import build_loss
 from clusterseg.models import build_model
+from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.spec.model import LossSpec, OptimizerSpec, TrainSpec
 from clusterseg.train import precision, wishes
 from clusterseg.train.assembly import Assembly, assemble
@@ -193,6 +194,12 @@ def test_a_resume_goes_on_with_the_scale_and_to_leave_it_out_is_noticed(
     assert whole.steps(0) == list(range(1, 19)) and 6 <= done < 18  # some overflowed
     losses = [entry["loss"] for entry in whole.final()[1]]
     assert losses[1] < losses[0]
+    windows = whole.run.windows(attempt=0)
+    assert sum(one.skipped_steps for one in windows) == 18 - done
+    assert [one.loss_scale for one in windows][-1] == float(state["scale/value"].numpy())
+    history = list_checkpoints(whole.run.paths.checkpoints)[-1].header.history
+    assert sum(entry["skipped_steps"] for entry in history) == 18 - done
+    assert history[-1]["loss_scale"] == windows[-1].loss_scale
 
     stopped = attempts("stopped")
     for look in (8, 6):

@@ -29,6 +29,7 @@ def test_the_last_step_completes_an_epoch_that_waits_for_validation() -> None:
     assert entry == {
         "epoch": 1, "step": 3, "loss": 0.5, "val_loss": 0.5, "val_accuracy": 0.75,
         "val_mean_iou": 0.25, "seconds": 0.0, "learning_rate": None, "images_per_second": None,
+        "skipped_steps": 0, "loss_scale": None, "straggler_score": None,
     }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_the_header_brings_everything_back() -> None:
         epoch=2, step=23, step_in_epoch=3, samples_in_epoch=10, loss_sum=0.1 + 0.2,
         weight_sum=1e9 + 1,
     )  # fmt: skip
-    progress.seconds = 12.5
+    progress.seconds, progress.images, progress.skipped_steps = 12.5, 10, 2
     progress.history = [{"epoch": 1, "val_accuracy": 0.3, "val_loss": None}]
     progress.best = {"epoch": 1, "val_accuracy": 0.3, "file": "weights-0001-0.3000.safetensors"}
     progress.skipped = [3, 7]

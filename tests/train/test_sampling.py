@@ -14,7 +14,6 @@ from clusterseg.errors import ClustersegError
 from clusterseg.train.batching import Batching
 from clusterseg.train.progress import Progress
 from clusterseg.train.sampling import (
-    Course,
     epoch_steps,
     few_samples,
     training_indices,
@@ -104,32 +103,6 @@ def test_the_same_pictures_are_seen_together_with_any_number_of_ranks(
 def test_an_epoch_that_was_made_shorter_than_what_is_read_is_refused() -> None:
     with pytest.raises(ClustersegError, match="8 samples of epoch 3 are read, but it ends after 8"):
         read(shared(4, 2), first=8, last=8, count=20)
-
-
-@given(
-    count=st.integers(1, 60),
-    before=st.integers(1, 12),
-    after=st.integers(1, 12),
-    steps=st.integers(0, 90),
-)
-def test_the_images_of_a_step_are_those_that_were_read_in_it(
-    count: int, before: int, after: int, steps: int
-) -> None:
-    progress, images = Progress(), []
-
-    def go(size: int, steps: int) -> None:
-        for _ in range(steps):
-            images.append(min(size, count - progress.samples_in_epoch))
-            progress.advance(1, 1, global_batch=size, epoch_samples=count)
-
-    go(before, steps)
-    course = Course(
-        step=steps, samples=progress.samples_in_epoch, epoch_samples=count, global_batch=after,
-        before=before,
-    )  # fmt: skip
-    go(after, 90)
-    assert [course.images(step, step) for step in range(1, len(images) + 1)] == images
-    assert course.images(1, len(images)) == sum(images)
 
 
 @given(count=st.integers(1, 60), batch=st.integers(1, 4), world_size=st.integers(1, 4))

@@ -241,10 +241,10 @@ def test_nan_in_a_gradient_alone_changes_nothing_at_all(communicator: Communicat
 def test_a_step_that_is_not_guarded_is_noticed(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The negative twins: the update always done, or the forward pass not undone."""
 
-    def careless(*arguments: Any, finite: Any, before: Any, after: Any) -> None:
+    def careless(*arguments: Any, finite: Any, before: Any, after: Any) -> Any:
         if part == "update":
             finite = tf.constant(True)
-        guarded_update(*arguments, finite=finite, before=after, after=after)
+        return guarded_update(*arguments, finite=finite, before=after, after=after)
 
     monkeypatch.setattr("clusterseg.train.step.guarded_update", careless)
     one, before, _ = spoiled_step(SoloCommunicator())
@@ -264,6 +264,24 @@ def test_a_step_after_one_that_was_left_out_is_as_if_there_had_been_none() -> No
     assert outcomes[0].finite and outcomes[0].loss_sum == outcomes[1].loss_sum
     for name, value in values(other).items():
         assert np.array_equal(value, values(one)[name]), name
+
+
+@pytest.mark.parametrize("norm", [None, 1e-3])
+def test_a_step_tells_the_norm_of_its_gradients_where_it_has_one(norm: float | None) -> None:
+    spec = OptimizerSpec(name="sgd", momentum=0.0, clip_norm=norm)
+    plain, one = (rank(SoloCommunicator(), 2, optimizer=each) for each in (PLAIN, spec))
+    before = values(plain)
+    outcomes = [each.run(*pictures(2, 8), 2, rate=1.0) for each in (plain, one)]
+    assert np.isnan(outcomes[0].gradient_norm)
+    after = values(plain)
+    moved = [after[name] - before[name] for name in before if name.startswith("model/")]
+    wanted = np.sqrt(sum(float(np.square(each).sum()) for each in moved))
+    if norm is None:
+        assert np.isnan(outcomes[1].gradient_norm)
+    else:
+        assert outcomes[1].gradient_norm == pytest.approx(wanted, rel=1e-4) and wanted > norm
+    bad = np.full_like(pictures(2, 8)[0], np.nan)
+    assert np.isnan(one.run(bad, pictures(2, 8)[1], 2).gradient_norm)
 
 
 def test_large_is_not_infinite() -> None:

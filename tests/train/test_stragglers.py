@@ -94,10 +94,12 @@ def test_rank_0_warns_in_its_log_and_its_events(
         watch = StragglerWatch(ranks, events)
         for _ in range(4):
             watch.add(window(1.0))
-        watch.compare(epoch=3, step=30)
+        lowest = watch.compare(epoch=3, step=30)
     said = capsys.readouterr().err
     written = list(iter_events(tmp_path / "events"))
     assert ranks.asked == [1_000_000]  # every rank takes part
+    every = scores([others.get(one, 1_000_000) for one in range(ranks.size)])
+    assert lowest == (min(every) if every else None)  # on every rank, a straggler's or not
     if expected is None:
         assert (said, written) == ("", [])
         return
@@ -110,7 +112,7 @@ def test_rank_0_warns_in_its_log_and_its_events(
 
 def test_one_rank_alone_asks_nobody(tmp_path: Path) -> None:
     with EventWriter(tmp_path / "events") as events:
-        StragglerWatch(SoloCommunicator(), events).compare(epoch=1, step=1)
+        assert StragglerWatch(SoloCommunicator(), events).compare(epoch=1, step=1) is None
     assert list(iter_events(tmp_path / "events")) == []
 
 

@@ -23,6 +23,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.spec.model import DataSpec, TrainSpec
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.board.points import window_points
 from clusterseg.train.feeding import feed, validation_batches
 from clusterseg.train.sampling import training_indices
 from clusterseg.train.unreadable import Unreadable
@@ -214,7 +215,12 @@ def test_a_run_ends_without_them_and_stopped_anywhere_it_ends_bit_equal(
     whole = attempts("whole")
     assert whole.attempt() is None
     assert whole.run.windows(attempt=0)[0].images == 0
-    assert sum(one.images for one in whole.run.windows(attempt=0)) == 2 * (36 - 5)
+    windows = whole.run.windows(attempt=0)
+    assert sum(one.images for one in windows) == sum(one.all_images for one in windows) == 2 * 31
+    # Nor do they count in the speed: in the table, and on the board.
+    for entry in list_checkpoints(whole.run.paths.checkpoints)[-1].header.history:
+        assert round(entry["images_per_second"] * entry["seconds"], 6) == 31
+    assert window_points(windows[0])["images_per_second"] == 0
     again = attempts("again")
     for look in (1, 3, 9):  # after the first step, and in a row that has a bad one before it
         again.assembly = with_fields(again.assembly, unreadable=Unreadable())  # a new process
@@ -252,3 +258,5 @@ def test_two_ranks_leave_out_what_either_can_not_read(copy: Path, tmp_path: Path
     assert told <= {1, 2}, logs
     seen = [[one.images for one in run.windows(rank)] for rank in (0, 1)]
     assert seen[0][0] == seen[1][0] == 0 and sum(map(sum, seen)) == 36 - 8
+    together = [[one.all_images for one in run.windows(rank)] for rank in (0, 1)]
+    assert together[0] == together[1] == [a + b for a, b in zip(*seen, strict=True)]

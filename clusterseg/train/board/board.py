@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +36,11 @@ class Superseded(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """What the curves are of. `images(first, last)`: read by all ranks in these steps."""
+    """What the curves are of."""
 
     paths: RunPaths
     claim: Claim
     painter: Painter
-    images: Callable[[int, int], int]
 
 
 class Board:
@@ -101,8 +100,7 @@ class Board:
 
     def _add_window(self, event: Steps) -> None:
         if self._file:
-            images = self._subject.images(event.step - event.count + 1, event.step)
-            self._file.add(event.step, event.t, window_points(event, images))
+            self._file.add(event.step, event.t, window_points(event))
 
     def _cut(self, counting: Mapping[int, int]) -> None:
         paths, own = self._subject.paths, self._subject.claim.attempt

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from clusterseg.train.board.points import IOU, Entry
 
 _FIRST = ("epoch", "step", "learning_rate", "loss", "val_loss", "val_accuracy", "val_mean_iou")
-_LAST = ("images_per_second", "seconds")
+_LAST = ("images_per_second", "seconds", "skipped_steps", "loss_scale", "straggler_score")
 
 
 def table(history: Sequence[Entry]) -> str:

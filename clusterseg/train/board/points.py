@@ -18,18 +18,22 @@ EPOCH = "epoch"
 WINDOW = "learning_rate"
 """Tag that every window of steps has a point of."""
 
-_OF_EPOCHS = ("val_loss", "val_accuracy", "val_mean_iou")
+_OF_EPOCHS = ("val_loss", "val_accuracy", "val_mean_iou", "straggler_score")
 
 Points = dict[str, float]
 Entry = Mapping[str, float | int | None]
 
 
-def window_points(event: Steps, images: int) -> Points:
-    """Of a window of steps in which all ranks together read `images` images."""
+def window_points(event: Steps) -> Points:
+    """Of a window of steps; `images_per_second` is that of all ranks."""
+    known = event.all_images is not None and event.seconds > 0  # not in logs of before
     points = {
         WINDOW: event.learning_rate,
         "loss": event.loss,
-        "images_per_second": images / event.seconds if event.seconds > 0 else None,
+        "images_per_second": (event.all_images or 0) / event.seconds if known else None,
+        "skipped_steps": event.skipped_steps,
+        "loss_scale": event.loss_scale,
+        "gradient_norm": event.gradient_norm,
     }
     return {tag: value for tag, value in points.items() if value is not None}
 

@@ -24,7 +24,6 @@ from clusterseg.train.board.pictures import Look, Painter
 from clusterseg.train.board.points import Entry, pictures_due
 from clusterseg.train.failures import warn
 from clusterseg.train.progress import Progress
-from clusterseg.train.sampling import Course
 
 _WAITING = 256  # windows and epochs that may wait for the disk: some minutes
 _PATIENCE = 10.0  # seconds that the end of a rank waits for what is not yet written
@@ -126,13 +125,6 @@ def start_scribe(
 ) -> Scribe:
     """For rank 0 of the attempt that `claim` holds, at the beginning of its training."""
     dataset = assembly.dataset
-    course = Course(
-        step=progress.step,
-        samples=progress.samples_in_epoch,
-        epoch_samples=assembly.epoch_samples,
-        global_batch=assembly.batching.global_batch,
-        before=assembly.batching.before,
-    )
     painter = Painter(dataset.colors, assembly.classes, spec.loss.ignore)
-    board = Board(Subject(paths=paths, claim=claim, painter=painter, images=course.images))
+    board = Board(Subject(paths=paths, claim=claim, painter=painter))
     return Scribe(board, progress.history, epochs=spec.epochs)
