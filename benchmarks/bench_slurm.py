@@ -130,7 +130,7 @@ def thousand(root: Path, environ: Mapping[str, str], jobs: int) -> list[str]:
     Made without a `clusterseg submit` each, which would take minutes.
     """
     from clusterseg.cluster.slurm.jobs import job_comment, job_name
-    from clusterseg.runs import files, store
+    from clusterseg.runs import files, making
     from clusterseg.runs.paths import RunPaths
     from clusterseg.runs.records import Identity, Intent
 
@@ -138,12 +138,12 @@ def thousand(root: Path, environ: Mapping[str, str], jobs: int) -> list[str]:
 
     def make(number: int) -> str:
         key = os.urandom(16).hex()
-        run = RunPaths(root / store.run_id("bench", now - 60, f"{number:04x}"))
+        run = RunPaths(root / making.run_id("bench", now - 60, f"{number:04x}"))
         intent = Intent(
             t=now - 60, key=key, submission=0, scheduler="slurm", host="login", uid=os.getuid()
         )
         identity = Identity(key=key, uid=os.getuid(), name="bench", created=now - 60)
-        made = store.create_run(run, identity, store.SubmissionFiles(JOB, b"{}", "", intent))
+        made = making.create_run(run, identity, making.SubmissionFiles(JOB, b"{}", "", intent))
         words = [f"--job-name={job_name('bench', key)}", f"--comment={job_comment(key)}"]
         said = subprocess.run(
             ["sbatch", "--hold", "--parsable", "--output=/dev/null", *words, "--wrap=true"],

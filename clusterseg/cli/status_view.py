@@ -13,6 +13,7 @@ from clusterseg.cli.output import clock, duration, number, safe, state_text, tab
 from clusterseg.cli.waiting_view import waiting_facts
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
+from clusterseg.runs.choice import trouble
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.lr_find import LrFind, read_lr_find
 from clusterseg.runs.progress import Progress, look_at, read_goal
@@ -114,6 +115,10 @@ def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusVie
             progress = look_at(last)
         except OSError as error:
             problems.append(str(error))
+    saved = progress.checkpoint if progress else None
+    # While it runs, on another host, a name may not be seen here for a minute.
+    if saved is not None and verdict.over and (wrong := trouble(run, saved.file)):
+        problems.append(wrong)
     now = time.time()
     return StatusView(
         run=run.run_id,

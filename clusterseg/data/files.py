@@ -62,6 +62,7 @@ def check_sample(part: Part, number: int) -> None:
             f"{sample.mask}: the mask is {labels.shape[0]}x{labels.shape[1]}, but its picture "
             f"{sample.image} is {image.shape[0]}x{image.shape[1]} (height x width)",
             code="bad-mask-size",
+            help="give both one size, or leave such samples out: train.data.on_unreadable: skip",
         )
 
 
@@ -81,16 +82,31 @@ def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     if pixels.dtype != np.uint8:
-        raise ClustersegError(f"{path}: not 8 bits a channel", code="bad-picture")
+        raise ClustersegError(
+            f"{path}: not 8 bits a channel", code="bad-picture", help="convert it to 8 bits"
+        )
     return pixels
 
 
 def _unreadable(path: Path, error: Exception) -> ClustersegError:
     if isinstance(error, FileNotFoundError):
-        return ClustersegError(f"{path}: no such file", code="missing-file")
+        return ClustersegError(
+            f"{path}: no such file",
+            code="missing-file",
+            help="put it back, or take its line out of the list that names it",
+        )
+    why = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
     return ClustersegError(
-        f"{path}: not readable as a picture ({error.__class__.__name__})", code="unreadable-picture"
+        f"{path}: not readable as a picture ({why})",
+        code="unreadable-picture",
+        help="repair it, or leave such samples out: train.data.on_unreadable: skip",
     )
+
+
+def _first_line(error: Exception) -> str:
+    """What Pillow or the system says of a file, without its path."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said.partition("\n")[0][:200] or type(error).__name__
 
 
 def _defined(part: Part) -> str:

@@ -129,6 +129,17 @@ def refuse_if_lost(paths: RunPaths, claim: Claim) -> None:
         raise _none_left(paths, found)
 
 
+def trouble(paths: RunPaths, name: str) -> str | None:
+    """What is wrong with a checkpoint that should be there, as far as its header tells."""
+    if _is_gone(paths, name):
+        return _gone(paths, name)
+    try:
+        read_layout(paths.checkpoints / name)
+    except CheckpointError as error:
+        return error.message
+    return None
+
+
 def saved_last(paths: RunPaths, claim: Claim) -> str | None:
     """The checkpoint that the holder of `claim` saved last, by the events of its rank 0.
 

@@ -33,6 +33,12 @@ _BEFORE: dict[str, str | None] = {
     "optimizer.momentum": None,
 }
 
+_WORDS = {
+    ("ema", "true"): "a decay",
+    ("ema", "false"): "null",
+    ("loss.ignore", "None"): "null",
+}
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -50,8 +56,12 @@ class Difference:
 
     def __str__(self) -> str:
         where = ", in the middle of an epoch" if self.inside else ""
-        there = "missing" if self.there is None else self.there
-        return f"{self.key} is {there} there, {self.now} now{where}"
+        there = "missing" if self.there is None else self._word(self.there)
+        return f"{self.key} is {there} there, {self._word(self.now)} now{where}"
+
+    def _word(self, value: str) -> str:
+        """The value as job.yaml has it, where a file has it otherwise."""
+        return _WORDS.get((self.key, value), value)
 
 
 Fits = Callable[[CheckpointHeader], Sequence[Difference]]

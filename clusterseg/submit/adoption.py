@@ -19,7 +19,7 @@ from clusterseg.cluster.slurm.commands import Slurm, SlurmError
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import RUN_DIR
 from clusterseg.plan.symbols import filled_line
-from clusterseg.runs import store
+from clusterseg.runs import making, store
 from clusterseg.runs.attempts import last_attempt
 from clusterseg.runs.paths import RunPaths
 from clusterseg.submit.code import gather
@@ -94,7 +94,7 @@ def adopt(
         written = submission_files(run, plan, text, intent, code, after="")
         script = _own_script(job, slurm) or written.script
         try:
-            store.create_run(
+            making.create_run(
                 run,
                 new_identity(plan, intent, now),
                 replace(written, job_id=job.id, script=script),

@@ -21,7 +21,7 @@ from clusterseg.plan.array_script import array_script
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import fill
 from clusterseg.plan.variables import OUTER_ARRAY
-from clusterseg.runs import store
+from clusterseg.runs import making, store
 from clusterseg.runs.paths import RunPaths
 from clusterseg.submit.array_record import ArrayRecord
 from clusterseg.submit.code import gather
@@ -130,11 +130,11 @@ def _withdraw(leader: RunPaths, runs: Sequence[RunPaths]) -> bool:
 
     Who notes the ids of an array begins with its first run, and ends with the leader.
     """
-    if any(store.read_job_id(run.submission(0)) for run in runs) or not store.withdraw_run(leader):
+    if any(store.read_job_id(run.submission(0)) for run in runs) or not making.withdraw_run(leader):
         return False
     for run in runs:
         if run is not leader:
-            store.withdraw_run(run)
+            making.withdraw_run(run)
     return True
 
 
@@ -168,18 +168,18 @@ def make_runs(
             plan = _knowing_its_task(member.plan)
             written = submission_files(run, plan, text, intent, code, after=after)
             identity = new_identity(member.plan, replace(intent, key=os.urandom(16).hex()), now)
-            store.create_run(run, identity, replace(written, array=shared), code.copy)
+            making.create_run(run, identity, replace(written, array=shared), code.copy)
             made.append(run)
     except BaseException:
         for run in made:
-            store.withdraw_run(run)
+            making.withdraw_run(run)
         raise
     return runs, leader
 
 
 def _shared(
     runs: Sequence[RunPaths], members: Sequence[Member], throttle: int | None, after: str
-) -> store.ArrayFiles:
+) -> making.ArrayFiles:
     """What the leader holds of the array."""
     plan = members[0].plan
     options: tuple[str, ...] = ()
@@ -211,7 +211,7 @@ def _shared(
         tasks={str(member.task): run.run_id for run, member in zip(runs, members, strict=True)},
         throttle=throttle,
     )
-    return store.ArrayFiles(script=script, record=msgspec.json.encode(record) + b"\n")
+    return making.ArrayFiles(script=script, record=msgspec.json.encode(record) + b"\n")
 
 
 def _with_array(plan: Plan, array: str) -> Plan:
@@ -246,6 +246,6 @@ def _ranges(tasks: Sequence[int]) -> list[str]:
 def _choose_runs(root: Path, name: str, now: float, count: int) -> list[RunPaths]:
     chosen: dict[Path, RunPaths] = {}
     while len(chosen) < count:
-        run = store.choose_run(root, name, now)
+        run = making.choose_run(root, name, now)
         chosen.setdefault(run.root, run)
     return list(chosen.values())

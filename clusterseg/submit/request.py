@@ -23,6 +23,7 @@ from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
 from clusterseg.submit.launchers import choose_launcher
+from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
 from clusterseg.submit.weights import look_at_weights
 
@@ -52,7 +53,8 @@ def read_request(
     try:
         plan = _planned(file, environ, inside, code)
         if begins and not inside:
-            return replace(plan, warnings=(*plan.warnings, *look_at_weights(plan)))
+            seen = (*data_warnings(plan), *look_at_weights(plan))
+            return replace(plan, warnings=(*plan.warnings, *seen))
         return plan
     except ClustersegError as error:
         raise file.placed(error) from None

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import CodeSource, Plan
-from clusterseg.runs import files, store
+from clusterseg.runs import files, making, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.progress import read_goal
 from clusterseg.runs.records import State
@@ -46,12 +46,14 @@ def resume(
     code = gather_again(run, plan, environ)
     written = submission_files(run, plan, text, intent, code)
     withdrawn = _withdraw_stop(run)
-    submission = store.add_submission(run, written)
+    submission = making.add_submission(run, written)
     try:
         started = start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
         # Refused: the run is as it was, unless another process has gone on with it.
-        is_as_it_was = getattr(error, "clean", False) and store.withdraw_submission(run, submission)
+        is_as_it_was = getattr(error, "clean", False) and making.withdraw_submission(
+            run, submission
+        )
         if is_as_it_was and withdrawn:
             files.overwrite(run.stop_file(next_attempt_number(run)), withdrawn)
         raise

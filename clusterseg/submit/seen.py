@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from clusterseg.cluster.topology import is_here, this_host
@@ -25,3 +26,20 @@ def run_here(plan: Plan) -> bool:
         return False
     here = this_host().name
     return all(is_here(name, here) for name in plan.hosts)
+
+
+def data_warnings(plan: Plan) -> Sequence[str]:
+    """What to tell of a data set that is not seen from here: said, and no error, since a job.yaml
+    is checked on other machines, too, than the one it is for."""
+    train = plan.spec.train
+    if train is None:
+        return ()
+    root = path_of_ranks(plan, train.data.root)
+    try:
+        if root.is_dir():
+            return ()
+        what = "is no folder" if root.exists() else "does not exist"
+    except OSError as error:
+        what = f"can't be looked at ({error.strerror})"
+    then = "the ranks will not find it" if run_here(plan) else "the ranks' hosts need it"
+    return (f"train.data.root: {root} {what} on this machine, and {then}",)

@@ -23,7 +23,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import fill
 from clusterseg.plan.variables import ATTEMPT_VARIABLES
-from clusterseg.runs import files, store
+from clusterseg.runs import files, making, store
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.records import Identity, Intent
 from clusterseg.submit.code import Code, gather
@@ -54,15 +54,15 @@ def submit(
     run can't be written or the job can't be started.
     """
     now = time.time()
-    run = store.choose_run(root, plan.name, now)
+    run = making.choose_run(root, plan.name, now)
     intent = new_intent(plan, submission=0, overrides=overrides, now=now)
     code = gather(plan, environ)
     written = submission_files(run, plan, text, intent, code)
-    submission = store.create_run(run, new_identity(plan, intent, now), written, code.copy)
+    submission = making.create_run(run, new_identity(plan, intent, now), written, code.copy)
     try:
         return start(run, submission, environ, fresh=True, say=say, patience=patience)
     except ClustersegError as error:
-        if getattr(error, "clean", False) and not store.withdraw_run(run):  # refused
+        if getattr(error, "clean", False) and not making.withdraw_run(run):  # refused
             error.help = f"another process went on with it: clusterseg status {run.run_id}"
         raise
 
@@ -116,9 +116,9 @@ def submission_files(
     intent: Intent,
     code: Code,
     *,
-    array: store.ArrayFiles | None = None,
+    array: making.ArrayFiles | None = None,
     after: str | None = None,
-) -> store.SubmissionFiles:
+) -> making.SubmissionFiles:
     """What is written for a plan, with everything filled in that is known now.
 
     `after`: the id of the job to wait for; None: it is looked up. Raises ClustersegError if
@@ -127,7 +127,7 @@ def submission_files(
     output = str(run.submission(intent.submission).output)
     waits = job_before(plan, run.root.parent) if after is None else after
     filled = fill(plan, run_dir=str(run.root), output=output, after=waits)
-    return store.SubmissionFiles(
+    return making.SubmissionFiles(
         job_yaml=store.job_text(text, intent.overrides),
         plan=msgspec.json.format(msgspec.json.encode(filled), indent=2) + b"\n",
         script=filled.script,

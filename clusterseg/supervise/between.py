@@ -10,8 +10,8 @@ from clusterseg.runs.control import StopReason, read_stop
 from clusterseg.runs.heartbeat import HeartbeatWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
+from clusterseg.supervise.causes import cause_of_request
 from clusterseg.supervise.journal import Journal
-from clusterseg.supervise.policy import cause_of_request
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.session import Stop
 from clusterseg.supervise.signals import Wakeups

@@ -10,6 +10,7 @@ from clusterseg.plan.model import Plan
 from clusterseg.runs.records import Cause, End
 from clusterseg.runs.space import is_full
 from clusterseg.runs.text import last_lines
+from clusterseg.supervise.causes import Evidence, classify
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
     Failure,
@@ -22,7 +23,6 @@ from clusterseg.supervise.failure import (
     signal_name,
 )
 from clusterseg.supervise.launch import Launcher
-from clusterseg.supervise.policy import Evidence, classify
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.session import Session, Stop
 from clusterseg.supervise.slurm_job import NO_WORD, Word, true_cause

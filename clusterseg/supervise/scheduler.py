@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from clusterseg.runs.records import Cause, Claim
-from clusterseg.supervise.policy import cause_of_signal
+from clusterseg.supervise.causes import cause_of_signal
 from clusterseg.supervise.slurm_job import NO_WORD, Word
 
 

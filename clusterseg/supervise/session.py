@@ -15,6 +15,7 @@ from clusterseg.runs.control import StopReason, read_stop, request_stop
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise import limits
+from clusterseg.supervise.causes import cause_of_request
 from clusterseg.supervise.failure import lost_hosts
 from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.journal import Journal
@@ -22,7 +23,6 @@ from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.lease import Lease
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.placement import check_placement
-from clusterseg.supervise.policy import cause_of_request
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.slurm_job import cause_of_fate

@@ -16,7 +16,7 @@ from enum import StrEnum
 from clusterseg.cluster.slurm.allocation import Life
 from clusterseg.cluster.slurm.jobs import WAITING, JobDetail, JobState
 from clusterseg.runs.records import Cause
-from clusterseg.supervise.policy import NEAR_THE_LIMIT
+from clusterseg.supervise.causes import NEAR_THE_LIMIT
 
 # `--signal` may come up to a minute early (manual of sbatch); and a little for clocks.
 _EARLY = 75.0  # seconds

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +19,20 @@ from clusterseg.cluster.look import look
 from clusterseg.cluster.slurm.jobs import JobFacts, JobState
 from clusterseg.runs import files
 from clusterseg.runs.attempts import pack_attempt
+from clusterseg.runs.checkpoint_file import Tensor
+from clusterseg.runs.checkpoints import checkpoint_name, commit_checkpoint
 from clusterseg.runs.control import StopReason, request_stop
+from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, Checkpoint, Epoch, RankEnd, RankStart, Steps
+from clusterseg.runs.records import (
+    Cause,
+    Checkpoint,
+    CheckpointHeader,
+    Epoch,
+    RankEnd,
+    RankStart,
+    Steps,
+)
 from tests.cli.conftest import Done
 from tests.cluster import slurm_runs
 from tests.cluster.slurm_shims import Shims
@@ -187,6 +199,30 @@ def test_status_of_a_failure_names_it_and_what_to_do(cli: Cli, runs_dir: Path) -
     assert "  | boom" in done.out
     assert "\x1b" not in done.out
     assert "clusterseg resume demo-x" in done.err
+
+
+def test_status_of_a_run_that_is_over_tells_of_a_checkpoint_that_is_not_what_was_saved(
+    cli: Cli, runs_dir: Path
+) -> None:
+    run = synthetic.make_run(runs_dir, "demo-x")
+    synthetic.claim(run, 0)
+    header = CheckpointHeader(epoch=1, step=9, step_in_epoch=0, attempt=0, t=1)
+    tensor = Tensor("model/a", "F32", (1,), memoryview(array("f", [1.0])))
+    run.checkpoints.mkdir(exist_ok=True)
+    name = checkpoint_name(1, 0.5)
+    saved = commit_checkpoint(run.checkpoints, name, header, [tensor], accepted={})
+    ranks = run.attempt(0).ranks
+    ranks.mkdir(exist_ok=True)
+    with EventWriter(run.attempt(0).events(0)) as events:
+        events.write(Checkpoint(t=1, rank=0, epoch=1, step=9, file=name))
+    synthetic.end(run, 0, Cause.CANCELLED)
+    assert "note" not in cli("status", "demo").out
+    whole = saved.path.read_bytes()
+    saved.path.write_bytes(whole[:-1])
+    assert f"note: {name} is truncated or damaged" in cli("status", "demo").out
+    saved.path.unlink()
+    assert f"note: {name} is missing\n" in cli("status", "demo").out
+    assert cli("status", "demo", "--json").json["problems"] == [f"{name} is missing"]
 
 
 def test_status_of_a_run_never_started_says_how_to_start_it(cli: Cli, runs_dir: Path) -> None:

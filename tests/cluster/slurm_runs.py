@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from clusterseg.runs import files, store
+from clusterseg.runs import files, making
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End, Identity, Intent
 
@@ -42,7 +42,7 @@ def make_run(
         cluster=cluster,
     )
     identity = Identity(key=key, uid=os.getuid(), name=name.partition("-")[0], created=then)
-    store.create_run(run, identity, store.SubmissionFiles("name: x\n", b"{}", "", intent))
+    making.create_run(run, identity, making.SubmissionFiles("name: x\n", b"{}", "", intent))
     if job_id is not None:
         record(run, job_id, age=age)
     return run

@@ -125,7 +125,9 @@ def test_unknown_format_names_the_known_ones(tmp_path):
 def test_bad_lists_say_what_and_where(tmp_path, file, content, expected):
     write_tree(tmp_path)
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert expected in refused(tmp_path).message
+    error = refused(tmp_path)
+    assert expected in error.message
+    assert error.help
 
 
 def test_a_folder_without_lists_is_no_camvid(tmp_path):
@@ -189,7 +191,19 @@ def test_unreadable_files_are_named(tmp_path, folder, content):
     write_tree(tmp_path)
     path = tmp_path / folder / "0.png"
     path.write_bytes(content)
-    assert str(path) in bad(tmp_path).message
+    error = bad(tmp_path)
+    assert str(path) in error.message
+    assert "on_unreadable: skip" in error.help
+
+
+def test_what_is_wrong_with_a_picture_is_said_without_its_path_again(tmp_path):
+    write_tree(tmp_path, size=(80, 120))
+    path = tmp_path / "train" / "0.png"
+    path.write_bytes(path.read_bytes()[:3000])
+    said = bad(tmp_path).message
+    assert said.startswith(f"{path}: not readable as a picture (") and "truncated" in said
+    path.write_bytes(b"junk")
+    assert bad(tmp_path).message == f"{path}: not readable as a picture (of no known kind)"
 
 
 def test_class_counts_leave_void_out(tmp_path):

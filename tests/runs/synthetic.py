@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from clusterseg.cluster.processes import this_process
-from clusterseg.runs import files, store
+from clusterseg.runs import files, making
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End, Event, Identity, Intent
@@ -26,17 +26,17 @@ def make_run(
     run = RunPaths(root / run_id)
     name = run_id.partition("-")[0]
     identity = Identity(key="k", uid=os.getuid(), name=name, created=created)
-    store.create_run(run, identity, submission_files(0, plan))
+    making.create_run(run, identity, submission_files(0, plan))
     if started:
         mark_started(run, 0)
     return run
 
 
-def submission_files(number: int, plan: object = PLAN) -> store.SubmissionFiles:
+def submission_files(number: int, plan: object = PLAN) -> making.SubmissionFiles:
     intent = Intent(
         t=1e9, key="k", submission=number, scheduler="local", host="n1", uid=os.getuid()
     )
-    return store.SubmissionFiles("name: x\n", msgspec.json.encode(plan), "exit 1\n", intent)
+    return making.SubmissionFiles("name: x\n", msgspec.json.encode(plan), "exit 1\n", intent)
 
 
 def mark_started(run: RunPaths, number: int) -> None:

@@ -118,7 +118,7 @@ def test_the_error_names_every_key_and_says_what_force_would_pass() -> None:
     for said in (
         "optimizer.name is sgd there, adam now",
         "seed is 4 there, 5 now, in the middle of an epoch",
-        "loss.ignore is 255 there, None now",
+        "loss.ignore is 255 there, null now",
     ):
         assert said in error.message
     assert error.help is not None

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
-from clusterseg.runs import store
+from clusterseg.runs import making, store
+from clusterseg.runs.making import SubmissionFiles
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Identity, Intent
-from clusterseg.runs.store import SubmissionFiles, find_runs, resolve_run
+from clusterseg.runs.store import find_runs, resolve_run
 
 NOW = 1_767_225_599.5  # 2025-12-31 23:59:59.5 UTC
 
@@ -36,16 +37,16 @@ def files(number: int = 0) -> SubmissionFiles:
 
 def make(root: Path, run_id: str) -> RunPaths:
     run = RunPaths(root / run_id)
-    store.create_run(run, identity(), files())
+    making.create_run(run, identity(), files())
     return run
 
 
 def test_a_run_id_is_name_utc_time_and_token() -> None:
-    assert store.run_id("demo", NOW, "00ff") == "demo-20251231-235959-00ff"
+    assert making.run_id("demo", NOW, "00ff") == "demo-20251231-235959-00ff"
 
 
 def test_a_chosen_run_has_the_form_of_an_id_and_is_not_made(tmp_path: Path) -> None:
-    run = store.choose_run(tmp_path / "runs", "a.b-c", NOW)
+    run = making.choose_run(tmp_path / "runs", "a.b-c", NOW)
     assert re.fullmatch(r"a\.b-c-\d{8}-\d{6}-[0-9a-f]{4}", run.run_id)
     assert not (tmp_path / "runs").exists()
 
@@ -53,9 +54,9 @@ def test_a_chosen_run_has_the_form_of_an_id_and_is_not_made(tmp_path: Path) -> N
 def test_a_taken_id_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = iter([b"\xaa\xaa", b"\xaa\xaa", b"\xbb\xbb"])
     monkeypatch.setattr(os, "urandom", lambda size: next(tokens))
-    first = store.choose_run(tmp_path, "x", NOW)
+    first = making.choose_run(tmp_path, "x", NOW)
     first.root.mkdir()
-    assert store.choose_run(tmp_path, "x", NOW).run_id.endswith("-bbbb")
+    assert making.choose_run(tmp_path, "x", NOW).run_id.endswith("-bbbb")
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
@@ -63,7 +64,7 @@ def test_a_run_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None
     before = os.umask(umask)
     try:
         run = make(tmp_path / "runs", "demo-1")
-        store.add_submission(run, files(1))
+        making.add_submission(run, files(1))
     finally:
         os.umask(before)
     for path in (tmp_path / "runs", *(tmp_path / "runs").rglob("*")):
@@ -129,7 +130,7 @@ def test_creation_killed_at_any_step_leaves_no_run_or_a_whole_one(
     killed = False
     with KILLER.at(step):
         try:
-            store.create_run(run, identity(), files())
+            making.create_run(run, identity(), files())
         except Killed:
             killed = True
     found = find_runs(tmp_path / "runs")
@@ -152,13 +153,13 @@ def test_a_further_submission_killed_at_any_step_is_not_there_or_whole(
 ) -> None:
     run = make(tmp_path, "demo-1")
     with KILLER.at(step), suppress(Killed):
-        store.add_submission(run, files(1))
+        making.add_submission(run, files(1))
     numbers = [submission.number for submission in store.iter_submissions(run)]
     assert numbers in ([0], [0, 1])
     if numbers == [0, 1]:
         assert store.read_intent(run.submission(1)) == files(1).intent
     else:
-        store.add_submission(run, files(1))
+        making.add_submission(run, files(1))
         assert len(store.iter_submissions(run)) == 2
 
 
@@ -181,22 +182,22 @@ def test_everything_is_on_the_disk_before_a_run_has_its_name(
     monkeypatch.setattr(Path, "rename", rename)
     run = make(tmp_path, "demo-1")
     assert tmp_path in synced
-    store.add_submission(run, files(1))
+    making.add_submission(run, files(1))
     assert run.submissions in synced
 
 
 def test_of_two_submissions_with_one_number_the_second_is_told(tmp_path: Path) -> None:
     run = make(tmp_path, "demo-1")
-    store.add_submission(run, files(1))
+    making.add_submission(run, files(1))
     with pytest.raises(ClustersegError, match="being resumed by another process"):
-        store.add_submission(run, files(1))
+        making.add_submission(run, files(1))
     assert store.read_intent(run.submission(1)) == files(1).intent
 
 
 def test_a_runs_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ClustersegError, match="can't be written") as caught:
-        store.create_run(RunPaths(tmp_path / "file" / "runs" / "demo-1"), identity(), files())
+        making.create_run(RunPaths(tmp_path / "file" / "runs" / "demo-1"), identity(), files())
     assert "--runs-dir" in (caught.value.help or "")
 
 

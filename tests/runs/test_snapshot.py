@@ -11,11 +11,11 @@ import pytest
 
 from clusterseg.runs import files
 from clusterseg.runs.control import StopReason, request_stop
+from clusterseg.runs.making import SubmissionFiles, add_submission, create_run
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, End, Identity, Intent, State
 from clusterseg.runs.snapshot import JobKey, NobodyKnows, Sight, take
 from clusterseg.runs.state import Life
-from clusterseg.runs.store import SubmissionFiles, add_submission, create_run
 
 
 def intent(number: int) -> Intent:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from clusterseg.cluster.look import look
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import CodeSource, Plan
-from clusterseg.runs import store
+from clusterseg.runs import making
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import State
 from clusterseg.submit import code_files
@@ -406,11 +406,11 @@ def made(plan: Plan, root: Path, text: str = JOB) -> RunPaths:
     from clusterseg.runs.records import Identity
     from clusterseg.submit.submission import new_intent, submission_files
 
-    run = store.choose_run(root, plan.name, 1.0)
+    run = making.choose_run(root, plan.name, 1.0)
     intent = new_intent(plan, submission=0, overrides=[], now=1.0)
     identity = Identity(key=intent.key, uid=os.getuid(), name=plan.name, created=1.0, versions={})
     code = gather(plan, os.environ)
-    store.create_run(run, identity, submission_files(run, plan, text, intent, code), code.copy)
+    making.create_run(run, identity, submission_files(run, plan, text, intent, code), code.copy)
     return run
 
 

@@ -18,7 +18,7 @@ import msgspec
 from clusterseg.cluster.processes import processes_with_environment
 from clusterseg.plan.model import Plan
 from clusterseg.plan.planner import fill
-from clusterseg.runs import store
+from clusterseg.runs import making
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Identity, Intent
 from clusterseg.submit.request import read_request
@@ -48,19 +48,19 @@ def make_run(folder: Path, *program: str, ranks: int = 2, **keys: Any) -> RunPat
     resources = {"nodes": 1, "ranks_per_node": ranks, **keys.pop("resources", {})}
     job.write_text(json.dumps({"name": "t", "command": command, "resources": resources, **keys}))
     plan = read_request(job)
-    run = store.choose_run(folder / "runs", plan.name, time.time())
+    run = making.choose_run(folder / "runs", plan.name, time.time())
     identity = Identity(key="k", uid=os.getuid(), name=plan.name, created=time.time())
-    store.create_run(run, identity, _files(run, plan, 0))
+    making.create_run(run, identity, _files(run, plan, 0))
     return run
 
 
 def resubmit(run: RunPaths, number: int = 1) -> None:
     """A further submission with the plan of the first, as `resume` makes it."""
     plan = msgspec.json.decode(run.submission(0).plan.read_bytes(), type=Plan)
-    store.add_submission(run, _files(run, plan, number))
+    making.add_submission(run, _files(run, plan, number))
 
 
-def _files(run: RunPaths, plan: Plan, number: int) -> store.SubmissionFiles:
+def _files(run: RunPaths, plan: Plan, number: int) -> making.SubmissionFiles:
     filled = fill(plan, run_dir=str(run.root))
     intent = Intent(
         t=time.time(),
@@ -70,7 +70,7 @@ def _files(run: RunPaths, plan: Plan, number: int) -> store.SubmissionFiles:
         host="here",
         uid=os.getuid(),
     )
-    return store.SubmissionFiles(
+    return making.SubmissionFiles(
         job_yaml="", plan=msgspec.json.encode(filled), script=filled.script, intent=intent
     )
 

@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from clusterseg.errors import ExitCode
 from clusterseg.runs.control import StopReason
 from clusterseg.runs.records import Cause, State
+from clusterseg.supervise.causes import (
+    Evidence,
+    cause_of_request,
+    cause_of_signal,
+    classify,
+)
 from clusterseg.supervise.policy import (
     LONGEST_BACK_OFF,
     Action,
     Budgets,
     Decision,
     Ended,
-    Evidence,
-    cause_of_request,
-    cause_of_signal,
-    classify,
     decide,
     refuse,
     signature,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from clusterseg.plan.model import Plan
-from clusterseg.runs import store
+from clusterseg.runs import making
 from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Identity, RankStart, Steps
@@ -59,9 +59,9 @@ def training(folder: Path, data: Path) -> RunPaths:
     file = folder / "job.yaml"
     file.write_text(json.dumps(keys))
     plan = read_request(file)
-    run = store.choose_run(folder / "runs", plan.name, time.time())
+    run = making.choose_run(folder / "runs", plan.name, time.time())
     identity = Identity(key="k", uid=os.getuid(), name=plan.name, created=time.time())
-    store.create_run(run, identity, _files(run, plan, 0))
+    making.create_run(run, identity, _files(run, plan, 0))
     return run
 
 

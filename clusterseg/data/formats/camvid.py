@@ -36,6 +36,8 @@ CLASSES: tuple[tuple[str, Color], ...] = (
     ("void", (0, 0, 0)),
 )
 _VOID_NAMES = {"void", "unlabelled", "unlabeled", "ignore", "background"}
+_LISTS = "each line names a picture and its mask: train/0001.png trainannot/0001.png"
+_COLORS = "each line is a class, the first one is class 0: 128 64 128 road; or remove the file"
 _MOST_BYTES = 64 * 2**20  # a list file beyond this is none
 
 
@@ -107,7 +109,11 @@ def split_off(
     """(kept, split off): at least one sample each, both in the samples' order."""
     count = min(max(1, round(len(samples) * fraction)), len(samples) - 1)
     if count < 1:
-        raise ClustersegError("one sample can't be split in two parts", code="no-validation")
+        raise ClustersegError(
+            "one sample can't be split in two parts",
+            code="no-validation",
+            help="give the set a val.txt, or more samples",
+        )
     chosen = set(epoch_order(0, 0, len(samples))[:count].tolist())
     kept = tuple(s for i, s in enumerate(samples) if i not in chosen)
     return kept, tuple(s for i, s in enumerate(samples) if i in chosen)
@@ -126,6 +132,7 @@ def _read_list(root: Path, part: str) -> tuple[Sample, ...]:
             raise ClustersegError(
                 f"{where}: expected `image mask`, found {len(names)} words: {line.strip()[:80]!r}",
                 code="bad-list",
+                help=_LISTS,
             )
         image, mask = (_locate(root, name, folders, where) for name in names)
         samples.append(Sample(image, mask))
@@ -150,7 +157,11 @@ def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]], where: s
             folders[folder] = frozenset(path.name for path in present)
         if candidate.name in folders[folder]:
             return candidate
-    raise ClustersegError(f"{where}: {candidates[-1]} does not exist", code="missing-file")
+    raise ClustersegError(
+        f"{where}: {candidates[-1]} does not exist",
+        code="missing-file",
+        help="names are relative to the folder of the list; put it there, or take out its line",
+    )
 
 
 def _read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
@@ -167,13 +178,16 @@ def _read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
             raise ClustersegError(
                 f"{path}:{number}: expected `R G B name`, found {line.strip()[:80]!r}",
                 code="bad-list",
+                help=_COLORS,
             )
         table.append((" ".join(words[3:]), (numbers[0], numbers[1], numbers[2])))
     if len(table) < 2:
-        raise ClustersegError(f"{path}: needs at least two classes", code="bad-list")
+        raise ClustersegError(f"{path}: needs at least two classes", code="bad-list", help=_COLORS)
     if len(table) > 256:
         raise ClustersegError(
-            f"{path}: {len(table)} classes, but 8-bit masks hold 256", code="bad-list"
+            f"{path}: {len(table)} classes, but 8-bit masks hold 256",
+            code="bad-list",
+            help=_COLORS,
         )
     return tuple(table)
 
@@ -181,7 +195,9 @@ def _read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ClustersegError(f"{path}: too large for a list of files", code="bad-list")
+            raise ClustersegError(
+                f"{path}: too large for a list of files", code="bad-list", help=_LISTS
+            )
         return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         raise ClustersegError(
@@ -190,8 +206,16 @@ def _lines(path: Path) -> list[str]:
             help="the layout is described in docs/data.md",
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ClustersegError(f"{path}: not readable as text ({error})", code="bad-list") from error
+        raise ClustersegError(
+            f"{path}: not readable as text ({error})",
+            code="bad-list",
+            help="save it as UTF-8, and make it readable for whoever trains",
+        ) from error
 
 
 def _empty(path: Path) -> ClustersegError:
-    return ClustersegError(f"{path}: names no samples", code="empty-list")
+    return ClustersegError(
+        f"{path}: names no samples",
+        code="empty-list",
+        help=_LISTS,
+    )
