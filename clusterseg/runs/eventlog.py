@@ -91,10 +91,6 @@ class EventWriter:
             with suppress(OSError):
                 os.utime(self._descriptor)
 
-    def sync(self) -> None:
-        """Returns when everything written is on the disk."""
-        os.fsync(self._descriptor)
-
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
         if self._descriptor >= 0:

@@ -106,11 +106,3 @@ class Curve:
         left, right = max(0, point - _REACH), min(len(losses) - 1, point + _REACH)
         rise = losses[right] - losses[left]
         return rise / math.log(self.smooth_rates[right] / self.smooth_rates[left])
-
-
-def curve_of(rates: Sequence[float], losses: Sequence[float]) -> Curve:
-    """The curve through these points, which it would not have ended before the last."""
-    curve = Curve()
-    for rate, loss in zip(rates, losses, strict=True):
-        curve.add(rate, loss)
-    return curve

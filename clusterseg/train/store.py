@@ -125,7 +125,8 @@ class CheckpointStore:
     def _read_back(self, newest: CheckpointInfo) -> None:
         """Verifies it before older ones go; from the disk, where the system lets go of its copy.
 
-        Raises _BadFileError with the file set aside, OSError if it can't be read just now.
+        Raises _BadFileError with the file set aside if that can be, OSError if it can't be read
+        just now.
         """
         with newest.path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -135,7 +136,10 @@ class CheckpointStore:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno != errno.EIO:
                 raise cause from error  # says nothing about the file
-            reject(newest.path, error.message, folder=self._paths.rejected, sha256=newest.sha256)
+            with suppress(OSError):  # where it stays, whoever goes on verifies it
+                reject(
+                    newest.path, error.message, folder=self._paths.rejected, sha256=newest.sha256
+                )
             raise _BadFileError(errno.EIO, f"read back, {error.message}") from error
         self._good.add(newest.name)
 

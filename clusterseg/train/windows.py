@@ -25,11 +25,6 @@ class Windows:
         self._begin(clock())
 
     @property
-    def steps(self) -> int:
-        """Steps in the open window."""
-        return self._count
-
-    @property
     def seconds(self) -> float:
         """Age of the open window."""
         return self._clock() - self._since

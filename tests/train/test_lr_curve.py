@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterseg.runs.lr_find import Ending, Suggestion
-from clusterseg.train.lr_curve import Curve, curve_of, rates
+from clusterseg.train.lr_curve import Curve, rates
 
 RANGE = rates(1e-6, 10, 141)
 PARTS = st.floats(1e-3, 1e3)
@@ -135,7 +135,8 @@ def test_what_is_steep_elsewhere_is_suggested_elsewhere(edge: float, factor: flo
 
 @given(st.lists(st.floats(1, 2), min_size=20, max_size=141))
 def test_noise_suggests_no_more_than_the_curve_shows(losses: list[float]) -> None:
-    found = curve_of(RANGE[: len(losses)], losses).suggestion()
+    curve, _ = swept(dict(zip(RANGE, losses, strict=False)).__getitem__, RANGE[: len(losses)])
+    found = curve.suggestion()
     if isinstance(found, Suggestion):
         assert RANGE[0] <= found.begin <= found.learning_rate <= found.minimum <= RANGE[-1]
         assert max(losses) > min(losses)
@@ -157,11 +158,3 @@ def test_it_goes_on_below_four_times_the_best_and_ends_above(best: float, factor
     assert ended is Ending.DIVERGED
     assert 1e-3 < curve.rates[-1] < 1e-2
     assert curve.smooth_losses[-1] > 4 * best >= curve.smooth_losses[-2]
-
-
-def test_points_give_the_curve_again() -> None:
-    curve, ended = swept(valley(1e-2))
-    assert ended is Ending.DIVERGED
-    again = curve_of(curve.rates, curve.losses)
-    assert again.smooth_losses == curve.smooth_losses
-    assert again.suggestion() == curve.suggestion()

@@ -100,6 +100,25 @@ def test_a_bad_newest_is_found_before_the_good_one_goes(
     assert rank0.steps() == [3]
 
 
+def test_a_bad_newest_that_cannot_be_set_aside_is_not_taken_for_saved(
+    rank0: Rank0, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clusterseg.train import store
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    spoil_step(monkeypatch, bad=2)
+    rank0.save(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "reject", full)
+        with pytest.raises(OSError, match=r"read back, weights.*000000002.* is damaged"):
+            rank0.save(2)
+    assert rank0.steps() == [1, 2]
+    rank0.save(3)
+    assert 3 in rank0.steps()
+
+
 def test_without_reading_back_the_bad_one_alone_would_stay(
     rank0: Rank0, monkeypatch: pytest.MonkeyPatch
 ) -> None:
