@@ -82,6 +82,8 @@ def guarded_update(
     finite: tf.Tensor,
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
+    void: tf.Tensor | None = None,
+    drawn: Sequence[tf.Tensor] = (),
 ) -> None:
     """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
 
@@ -89,6 +91,9 @@ def guarded_update(
     `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
     would move the weights all the same, and the iteration would count. The scale of float16's loss
     hears of both.
+
+    A step that is `void` (a scalar) is as if it had not been: the scale hears nothing of it, and
+    the generators get back what they were before, `drawn`.
     """
 
     def apply() -> tf.Tensor:
@@ -100,13 +105,22 @@ def guarded_update(
             state.scale.went_well()
         return tf.constant(True)
 
-    def undo() -> tf.Tensor:
-        _assign(state, before)
+    def lower() -> tf.Tensor:
         if state.scale is not None:
             state.scale.overflowed()
         return tf.constant(False)
 
-    tf.cond(finite, apply, undo)
+    def forget() -> tf.Tensor:
+        for generator, value in zip(state.generators.values(), drawn, strict=True):
+            generator.assign(value)
+        return tf.constant(False)
+
+    def undo() -> tf.Tensor:
+        _assign(state, before)
+        return lower() if void is None else tf.cond(void, forget, lower)
+
+    counts = finite if void is None else tf.logical_and(finite, tf.logical_not(void))
+    tf.cond(counts, apply, undo)
 
 
 _SMALL = 2**16  # elements

@@ -43,6 +43,11 @@ class Windows:
         self._loss_sum += loss_sum
         self._weight_sum += weight_sum
 
+    def held(self, *, wait_data: float = 0.0, comm: float = 0.0) -> None:
+        """Seconds in which no step came about, for want of data here or on another rank."""
+        self._wait_data += wait_data
+        self._comm += comm
+
     def cut(self, *, epoch: int, step: int, learning_rate: float) -> Steps:
         """Closes the window at `step` and opens the next one."""
         now = self._clock()
