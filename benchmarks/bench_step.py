@@ -47,7 +47,7 @@ def measure(trainer: Trainer, rounds: int) -> None:
     from clusterseg.train.batches import StepBatch
 
     images, labels = trainer.batch
-    batch = StepBatch(images, labels, [BATCH], 0.0)
+    batch = StepBatch(images, labels, [BATCH])
     contenders: dict[str, Callable[[], Any]] = {
         "ours": lambda: trainer.loop._step(batch),
         "bare": bare_step(trainer),

@@ -39,6 +39,7 @@ def batches(
     threads: int,
     normalisation: Normalisation = IMAGENET,
     stand_in: int = 0,
+    prefetch: int = 2,
 ) -> tf.data.Dataset:
     """The batches of `indices` [steps, batch] (`order.rank_slice`), in their order.
 
@@ -49,7 +50,8 @@ def batches(
     batch, so that batch norm's statistics see pictures rather than a flat colour; where it has
     none, sample `stand_in`.
 
-    `threads` decode in parallel, besides the one that takes the batches; the order stays. A file
+    `threads` decode in parallel, besides the one that takes the batches, `prefetch` batches ahead;
+    the order stays. A file
     that can't be used ends the iteration with a tf.errors.OpError: `explain` says which.
     """
     steps, batch = indices.shape
@@ -72,7 +74,7 @@ def batches(
         )
     )
     dataset = dataset.map(read, num_parallel_calls=max(1, threads), deterministic=True)
-    dataset = dataset.batch(batch, drop_remainder=True).prefetch(2)
+    dataset = dataset.batch(batch, drop_remainder=True).prefetch(prefetch)
     options = tf.data.Options()
     options.threading.private_threadpool_size = max(1, threads)
     options.threading.max_intra_op_parallelism = 1

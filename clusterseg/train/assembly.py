@@ -13,7 +13,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
 from clusterseg.spec.model import TrainSpec
-from clusterseg.train import batch_norm
+from clusterseg.train import batch_norm, wishes
 from clusterseg.train.batching import Batching, fresh
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.identity import identity
@@ -68,7 +68,7 @@ def assemble(
 ) -> Assembly:
     """Builds everything; weights are those of a fresh run with the spec's seed.
 
-    `flags` is the length of the vector that a step agrees on, `threads` decode pictures,
+    `flags` is `wishes.COUNT`, or 0 where no step is trained; `threads` decode pictures,
     `batching` is that of a fresh run if none is given, `lap` ends the part "data",
     `alive` is called again and again where that may take long. Raises ClustersegError for what
     does not fit together.
@@ -115,6 +115,7 @@ def assemble(
             shares=batching.shares,
             size=size,
             flags=flags,
+            void=wishes.VOID if flags else None,
         ),
         evaluation_step=build_evaluation_step(
             model,

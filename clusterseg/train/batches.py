@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.feeder import Feeder
 from clusterseg.train.feeding import feed, next_step
-from clusterseg.train.sampling import training_indices
+from clusterseg.train.sampling import samples_of_epoch, training_indices
 
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one step reads: its tensors, the real images of each micro-batch, seconds waited."""
+    """What one step reads: its tensors, the real images of each micro-batch."""
 
     images: tf.Tensor
     labels: tf.Tensor
     real: list[int]
-    waited: float
+
+
+def no_batch(assembly: Assembly) -> StepBatch:
+    """What a rank without data takes a void step with: of the right shape, and nothing in it."""
+    shares = assembly.batching.shares
+    shape = [shares * assembly.batching.batch, *assembly.size]
+    return StepBatch(tf.zeros([*shape, 3]), tf.zeros(shape, tf.int32), [0] * shares)
 
 
 def step_batches(
     spec: TrainSpec, assembly: Assembly, *, epoch: int, first: int, rank: int
-) -> Iterator[StepBatch]:
+) -> Feeder[StepBatch]:
     """One for each step of `epoch` (from 0) after its first `first` samples, augmented."""
     indices = training_indices(
         seed=spec.seed,
@@ -39,7 +46,37 @@ def step_batches(
     )
     part, shares = assembly.dataset.train, assembly.batching.shares
     elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
-    for _ in range(len(indices) // shares):
-        began = time.perf_counter()
-        images, labels, real = next_step(elements, shares)
-        yield StepBatch(images, labels, real, time.perf_counter() - began)
+    return Feeder(_by_steps(elements, shares), len(indices) // shares)
+
+
+def sweep_batches(
+    spec: TrainSpec, assembly: Assembly, *, steps: int, rank: int
+) -> Feeder[StepBatch]:
+    """One for each of `steps`: the training order from its begin, over as many epochs as needed."""
+    return Feeder(_of_epochs(spec, assembly, steps, rank), steps)
+
+
+def _by_steps(elements: Iterator[Any], shares: int) -> Iterator[StepBatch]:
+    while True:
+        yield StepBatch(*next_step(elements, shares))
+
+
+def _of_epochs(spec: TrainSpec, assembly: Assembly, steps: int, rank: int) -> Iterator[StepBatch]:
+    part, batching = assembly.dataset.train, assembly.batching
+    epoch = 0
+    while steps > 0:
+        now = min(steps, assembly.steps_per_epoch)
+        indices = training_indices(
+            seed=spec.seed,
+            epoch=epoch,
+            count=len(part),
+            first=0,
+            last=samples_of_epoch(now, len(part), batching.global_batch),
+            batching=batching,
+            rank=rank,
+        )
+        elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
+        for _ in range(now):
+            yield StepBatch(*next_step(elements, batching.shares))
+        steps -= now
+        epoch += 1

@@ -62,13 +62,15 @@ def evaluate_checkpoint(
         )
     check_fits(file.name, header, assembly.identity)
     assembly.state.load(file.name, layout, data)
-    result = validate(
-        validation_batches(spec, assembly, rank=0, world_size=1),
-        assembly.evaluation_step,
-        SoloCommunicator(),
-        classes=assembly.classes,
-        stop_agreed=lambda: False,
-    )
+    with validation_batches(spec, assembly, rank=0, world_size=1) as batches:
+        result = validate(
+            batches,
+            assembly.evaluation_step,
+            SoloCommunicator(),
+            classes=assembly.classes,
+            agree=lambda *wishes: (False, list(wishes)),
+            leave=lambda waited: False,
+        )
     if result is None:
         raise RuntimeError("nobody asked it to stop")
     found = Evaluation(

@@ -23,6 +23,16 @@ class TrainingError(ClustersegError):
         self.agreed = agreed
 
 
+def diverged(problem: str) -> TrainingError:
+    """What ends an attempt whose ranks do not hold the same weights."""
+    return TrainingError(
+        f"diverged: {problem}",
+        code="diverged",
+        agreed=True,
+        help="the ranks' hardware or libraries compute differently; such weights are not saved",
+    )
+
+
 class FailureKind(Enum):
     """Why a save failed. OTHER: a mistake, or no memory."""
 

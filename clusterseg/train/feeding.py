@@ -17,18 +17,19 @@ from clusterseg.data.pipeline import batches, explain
 from clusterseg.errors import ClustersegError
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.assembly import Assembly
+from clusterseg.train.feeder import Feeder
 from clusterseg.train.sampling import validation_indices
 
 
 def validation_batches(
     spec: TrainSpec, assembly: Assembly, *, rank: int, world_size: int
-) -> Iterator[Any]:
+) -> Feeder[Any]:
     """A rank's share of the validation part, the same in every epoch, without augmentation."""
     part = assembly.dataset.validation
     indices = validation_indices(
         count=len(part), batch=assembly.batching.batch, rank=rank, world_size=world_size
     )
-    return feed(part, indices, spec, assembly, epoch=0, augment=())
+    return Feeder(feed(part, indices, spec, assembly, epoch=0, augment=()), len(indices))
 
 
 def next_step(elements: Iterator[Any], shares: int) -> tuple[tf.Tensor, tf.Tensor, list[int]]:
@@ -64,6 +65,7 @@ def feed(
         size=assembly.size,
         ignore=spec.loss.ignore,
         threads=assembly.threads,
+        prefetch=1,  # the feeder's thread holds another one
     )
     skip, unreadable = spec.data.on_unreadable == "skip", assembly.unreadable
     row, elements, stand_in = 0, None, 0

@@ -16,11 +16,11 @@ from clusterseg.runs.records import Phase
 from clusterseg.spec.model import CheckpointSpec, TrainSpec
 from clusterseg.train import not_finite, wishes
 from clusterseg.train.assembly import Assembly
-from clusterseg.train.batches import StepBatch, step_batches
+from clusterseg.train.batches import StepBatch, no_batch, step_batches
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError
+from clusterseg.train.failures import diverged
 from clusterseg.train.feeding import validation_batches
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.saving import Saver
@@ -29,6 +29,7 @@ from clusterseg.train.state import check_agreement, generator_seeds
 from clusterseg.train.stopping import SOURCES, StopSources
 from clusterseg.train.stragglers import StragglerWatch
 from clusterseg.train.validation import validate
+from clusterseg.train.waiting import DataWait
 from clusterseg.train.windows import Windows
 
 _WINDOW_SECONDS = 1.0
@@ -63,6 +64,7 @@ class Loop:
         self._saver = saver
         self._events = events
         self._stops = stops
+        self._data_wait = DataWait(stops, alone=communicator.size == 1)
         self._left_out = left_out
         self.scribe = scribe
         self._windows = Windows(communicator.rank)
@@ -76,6 +78,7 @@ class Loop:
         self._resumed = (progress.step, progress.validated)
         self._give_up = False
         self._trained = False
+        self._rate = 0.0
         self._checked = time.monotonic()
         self._stragglers = StragglerWatch(communicator, events)
 
@@ -87,7 +90,7 @@ class Loop:
         """
         self._check_agreement("at the start")
         self._windows.restart()
-        finished = not self._stop_agreed() and self._epochs()
+        finished = not self._agree()[0] and self._epochs()
         if finished:
             self._check_agreement("at the end")
         if self._resumed != (self.progress.step, self.progress.validated):
@@ -118,27 +121,28 @@ class Loop:
 
     def _train_epoch(self) -> bool:
         """From the current step to the epoch's end; False if the ranks agreed to stop."""
-        epoch = self.progress.epoch
-        batches = step_batches(
-            self._spec,
-            self._assembly,
-            epoch=epoch,
-            first=self.progress.samples_in_epoch,
-            rank=self._communicator.rank,
-        )
-        for batch in batches:
-            wants_save = self._step(batch)
-            if any(self._agreed_stop):
-                return False
-            if self._give_up:
-                self._saver.give_up()
-            if wants_save and self.progress.epoch == epoch:  # an epoch's end is saved anyway
-                self._saver.begin(self.progress)
+        progress, epoch = self.progress, self.progress.epoch
+        place = {"epoch": epoch, "first": progress.samples_in_epoch}
+        rank = self._communicator.rank
+        with step_batches(self._spec, self._assembly, rank=rank, **place) as batches:
+            while batches.left:
+                began, before = time.perf_counter(), progress.step
+                batch = batches.current(self._data_wait)
+                wants_save = self._step(batch, time.perf_counter() - began)
+                if progress.step > before:  # else it is the batch of the next one
+                    batches.done()
+                if any(self._agreed_stop):
+                    return False
+                if self._give_up:
+                    self._saver.give_up()
+                if wants_save and progress.epoch == epoch:  # an epoch's end is saved anyway
+                    self._saver.begin(progress)
         return True
 
-    def _step(self, batch: StepBatch) -> bool:
-        """One optimizer step; True if a save is due after it."""
-        progress = self.progress
+    def _step(self, batch: StepBatch | None, waited: float = 0.0) -> bool:
+        """One optimizer step, on a batch waited for so many seconds; True if a save is due after
+        it. Without a batch, on any rank, nothing happens but what all agree on."""
+        progress, began = self.progress, time.perf_counter()
         rate = learning_rate(
             self._spec.schedule,
             self._base_rate,
@@ -148,8 +152,22 @@ class Loop:
             scale=self._rate_scale,
         )
         leaves_out = progress.step + 1 in self._left_out
-        agreed = self._leave_out(batch) if leaves_out else self._train_on(batch, rate)
+        if leaves_out:
+            agreed = self._leave_out(batch, waited)
+        else:
+            agreed = self._train_on(batch, rate, waited)
         self._agreed_stop, self._give_up = agreed.stops, agreed.give_up
+        if agreed.void:
+            self._saver.step_is_void()
+            held = time.perf_counter() - began
+            if batch is None:
+                self._windows.held(wait_data=waited + held)
+            else:
+                self._windows.held(wait_data=waited, comm=held)  # in vain, for the others' sake
+            if self._windows.steps and (agreed.give_up or any(agreed.stops)):
+                self._cut(self._rate)
+            return False
+        self._rate = rate
         every = self._every.steps
         save = agreed.save or (every is not None and progress.step % every == 0)
         at_end = progress.step_in_epoch == 0
@@ -157,19 +175,7 @@ class Loop:
         # The first window is to hold the compilation, which a step that is left out does not need.
         due = agreed.cut if self._trained else not leaves_out
         if due or save or ends:
-            event = self._windows.cut(
-                epoch=progress.epoch,
-                step=progress.step,
-                learning_rate=rate,
-                loss_scale=self._loss_scale(),
-            )
-            progress.seconds += event.seconds
-            progress.learning_rate = rate
-            # Before any save: a kill in it must not lose the record of steps that it made durable.
-            self._events.write(event)
-            self._stragglers.add(event)
-            if self.scribe:
-                self.scribe.window(event)
+            self._cut(rate)
             if leaves_out and not self._trained:  # tells who watches that it is yet to come
                 rank = self._communicator.rank
                 self._events.write(Phase(t=time.time(), rank=rank, name="startup", seconds=0.0))
@@ -178,12 +184,33 @@ class Loop:
             self._check_agreement(f"after step {progress.step}", quick=True)
         return save
 
-    def _train_on(self, batch: StepBatch, rate: float) -> wishes.Agreed:
+    def _cut(self, rate: float) -> None:
+        """Closes the window after the last step, whose learning rate was `rate`."""
+        progress = self.progress
+        event = self._windows.cut(
+            epoch=progress.epoch,
+            step=progress.step,
+            learning_rate=rate,
+            loss_scale=self._loss_scale(),
+        )
+        progress.seconds += event.seconds
+        progress.learning_rate = rate
+        # Before any save: a kill in it must not lose the record of steps that it made durable.
+        self._events.write(event)
+        self._stragglers.add(event)
+        if self.scribe:
+            self.scribe.window(event)
+
+    def _train_on(self, batch: StepBatch | None, rate: float, waited: float) -> wishes.Agreed:
         progress, leads = self.progress, self._communicator.rank == 0
+        own = self._wishes(void=batch is None)
+        if batch is None and self._communicator.size == 1:
+            return wishes.unpack(own.astype(np.float64))
+        shown, began = batch or no_batch(self._assembly), time.perf_counter()
         outcome = self._assembly.train_step(
-            batch.images,
-            batch.labels,
-            real=batch.real,
+            shown.images,
+            shown.labels,
+            real=shown.real,
             learning_rate=rate,
             seeds=generator_seeds(
                 self._spec.seed,
@@ -191,8 +218,12 @@ class Loop:
                 self._assembly.batching.first_of(self._communicator.rank),
                 len(self._assembly.state.generators),
             ),
-            flags=self._wishes(),
+            flags=own,
         )
+        self._data_wait.stepped(time.perf_counter() - began - outcome.comm)
+        agreed = wishes.unpack(outcome.flags)
+        if agreed.void:
+            return agreed
         sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
         if outcome.finite or outcome.overflowed:  # an overflow of float16 is part of its scaling
             progress.advance(*sums, **self._sizes)
@@ -204,52 +235,54 @@ class Loop:
         progress.images += outcome.images
         progress.skipped_steps += not outcome.finite
         self._windows.add(
-            images=sum(batch.real),
+            images=sum(shown.real),
             all_images=outcome.images,
-            wait_data=batch.waited,
+            wait_data=waited,
             comm=outcome.comm,
             loss_sum=sums[0],
             weight_sum=sums[1],
             skipped=not outcome.finite,
             gradient_norm=outcome.gradient_norm,
         )
-        return wishes.unpack(outcome.flags)
+        return agreed
 
-    def _leave_out(self, batch: StepBatch) -> wishes.Agreed:
+    def _leave_out(self, batch: StepBatch | None, waited: float) -> wishes.Agreed:
         """What a step agrees on, asked for outside of one."""
-        self.progress.skip(**self._sizes)
-        self.progress.skipped_steps += 1
-        self._windows.add(
-            images=0,
-            all_images=0,
-            wait_data=batch.waited,
-            comm=0.0,
-            loss_sum=0.0,
-            weight_sum=0.0,
-            skipped=True,
-        )
-        own = [int(wish) for wish in self._wishes()]
-        return wishes.unpack(np.asarray(self._communicator.agree(own), np.float64))
+        own = [int(wish) for wish in self._wishes(void=batch is None)]
+        agreed = wishes.unpack(np.asarray(self._communicator.agree(own), np.float64))
+        if not agreed.void:
+            self.progress.skip(**self._sizes)
+            self.progress.skipped_steps += 1
+            self._windows.add(
+                images=0,
+                all_images=0,
+                wait_data=waited,
+                comm=0.0,
+                loss_sum=0.0,
+                weight_sum=0.0,
+                skipped=True,
+            )
+        return agreed
 
     def _finish_epoch(self) -> bool:
         """Validates and saves; False if the ranks agreed to stop before the end of it."""
-        progress = self.progress
+        progress, rank, size = self.progress, self._communicator.rank, self._communicator.size
         self._windows.leave()
         val_loss = val_accuracy = val_mean_iou = iou = None
         if len(self._assembly.dataset.validation):
-            result = validate(
-                validation_batches(
-                    self._spec,
-                    self._assembly,
-                    rank=self._communicator.rank,
-                    world_size=self._communicator.size,
-                ),
-                self._assembly.evaluation_step,
-                self._communicator,
-                classes=self._assembly.classes,
-                stop_agreed=self._stop_in_validation,
-                look=self.scribe.look(progress.epoch) if self.scribe else None,
-            )
+            with validation_batches(
+                self._spec, self._assembly, rank=rank, world_size=size
+            ) as batches:
+                result = validate(
+                    batches,
+                    self._assembly.evaluation_step,
+                    self._communicator,
+                    classes=self._assembly.classes,
+                    agree=self._agree,
+                    leave=self._data_wait,
+                    look=self.scribe.look(progress.epoch) if self.scribe else None,
+                    alive=self._events.touch,
+                )
             if result is None:
                 return False
             val_loss, val_accuracy, val_mean_iou = result.loss, result.accuracy, result.mean_iou
@@ -263,7 +296,6 @@ class Loop:
             straggler_score=self._stragglers.compare(epoch=progress.epoch, step=progress.step),
         )
         rested = self._windows.enter()
-        rank = self._communicator.rank
         self._events.write(Phase(t=time.time(), rank=rank, name="validate", seconds=rested))
         if rank == 0:
             self._events.write(epoch_event(entry, time.time()))
@@ -277,25 +309,21 @@ class Loop:
         scale = self._assembly.state.scale
         return None if scale is None else float(scale.value.numpy())
 
-    def _wishes(self) -> NDArray[np.float32]:
+    def _wishes(self, *, void: bool) -> NDArray[np.float32]:
         leads = self._communicator.rank == 0
         cut = leads and self._windows.seconds >= _WINDOW_SECONDS
         check = leads and time.monotonic() - self._checked >= _CHECK_SECONDS
         give_up = self._saver.poll()
         save = leads and self._saver.due()
-        return wishes.pack(self._stops.flags(), cut=cut, save=save, check=check, give_up=give_up)
+        stops = self._stops.flags()
+        return wishes.pack(stops, cut=cut, save=save, check=check, give_up=give_up, void=void)
 
-    def _stop_agreed(self) -> bool:
-        """Asks all ranks, outside of a step."""
-        agreed = self._communicator.agree([int(flag) for flag in self._stops.flags()])
-        self._agreed_stop = [bool(flag) for flag in agreed]
-        return any(self._agreed_stop)
-
-    def _stop_in_validation(self) -> bool:
-        """As `_stop_agreed`, before each batch; a sign of life of all ranks, too. Of a validation
-        that a resumed attempt begins with, nobody knows that it is one: no window tells it."""
-        self._events.touch()
-        return self._stop_agreed()
+    def _agree(self, *more: int) -> tuple[bool, list[int]]:
+        """Asks all ranks, outside of a step: whether to stop, and the largest of each of `more`."""
+        own = [int(flag) for flag in self._stops.flags()]
+        agreed = self._communicator.agree([*own, *more])
+        self._agreed_stop = [bool(flag) for flag in agreed[: len(own)]]
+        return any(self._agreed_stop), agreed[len(own) :]
 
     def _check_agreement(self, when: str, *, quick: bool = False) -> None:
         self._checked = time.monotonic()
@@ -303,9 +331,4 @@ class Loop:
             return
         problem = check_agreement(self._assembly.state, self._communicator, when, quick=quick)
         if problem:
-            raise TrainingError(
-                f"diverged: {problem}",
-                code="diverged",
-                agreed=True,
-                help="the ranks' hardware or libraries compute differently; nothing was saved",
-            )
+            raise diverged(problem)

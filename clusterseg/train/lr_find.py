@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import msgspec
-import numpy as np
 
 from clusterseg.data import open_dataset
 from clusterseg.losses.build import balanced_weights
@@ -24,22 +22,23 @@ from clusterseg.runs.files import replace as replace_file
 from clusterseg.runs.lr_find import Ending, LrFind, Suggestion, Sweep, read_lr_find, write_lr_find
 from clusterseg.runs.records import Phase
 from clusterseg.spec.model import TrainSpec
+from clusterseg.train import wishes
 from clusterseg.train.assembly import Assembly, assemble, count_classes
+from clusterseg.train.batches import no_batch, sweep_batches
 from clusterseg.train.batching import fresh
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError, describe_os_error
-from clusterseg.train.feeding import feed, next_step
+from clusterseg.train.failures import TrainingError, describe_os_error, diverged
 from clusterseg.train.job import RankJob
 from clusterseg.train.lr_curve import Curve, rates
 from clusterseg.train.progress import Progress
 from clusterseg.train.restoring import restore
-from clusterseg.train.sampling import samples_of_epoch, training_indices
 from clusterseg.train.state import check_agreement, generator_seeds
-from clusterseg.train.stopping import SOURCES, StopSources
+from clusterseg.train.step import StepOutcome
+from clusterseg.train.stopping import StopSources
 from clusterseg.train.unreadable import Unreadable
+from clusterseg.train.waiting import DataWait
 from clusterseg.train.windows import Windows
 
-_FLAGS = len(SOURCES) + 1  # the stop sources, then rank 0's wish to cut the window
 _WINDOW_SECONDS = 1.0
 
 
@@ -61,6 +60,7 @@ class LrFinder:
         self._communicator = communicator
         self._events = events
         self._stops = stops
+        self._data_wait = DataWait(stops, alone=communicator.size == 1)
         self._threads = threads
         self._windows = Windows(communicator.rank)
         self.progress = Progress()
@@ -106,7 +106,7 @@ class LrFinder:
         assembly = assemble(
             spec,
             self._communicator,
-            flags=_FLAGS,
+            flags=wishes.COUNT,
             threads=self._threads,
             alive=self._events.touch,
         )
@@ -137,50 +137,63 @@ class LrFinder:
         curve, ended, reason = Curve(), None, None
         rank, generators = self._communicator.rank, len(assembly.state.generators)
         steps = rates(self._range.lowest, self._range.highest, self._range.steps)
-        batches = _batches(spec, assembly, len(steps), rank)
         first = assembly.batching.first_of(rank)
-        for step, rate in enumerate(steps):
-            waiting = time.perf_counter()
-            images, labels, real = next(batches)
-            waited = time.perf_counter() - waiting
-            cut = rank == 0 and self._windows.seconds >= _WINDOW_SECONDS
-            outcome = assembly.train_step(
-                images,
-                labels,
-                real=real,
-                learning_rate=rate,
-                seeds=generator_seeds(spec.seed, step, first, generators),
-                flags=np.asarray([*self._stops.flags(), cut], np.float32),
-            )
-            self.progress.step += 1
-            self._windows.add(
-                images=sum(real),
-                all_images=outcome.images,
-                wait_data=waited,
-                comm=outcome.comm,
-                loss_sum=outcome.loss_sum,
-                weight_sum=outcome.weight_sum,
-                skipped=not outcome.finite,
-                gradient_norm=outcome.gradient_norm,
-            )
-            if outcome.weight_sum:  # else no pixel of the batch has a label
-                ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)
-            # The loss may be finite, and a gradient not: nothing was trained. (An overflow of
-            # float16 lowers the scale, and the sweep goes on.)
-            if not (outcome.finite or outcome.overflowed):
-                ended = Ending.NOT_FINITE
-            stops = [flag > 0 for flag in outcome.flags[: len(SOURCES)]]
-            if any(stops):
-                ended, reason = Ending.STOPPED, self._stops.reason(stops)
-            # The first step holds the making of the graph.
-            over = ended is not None or step + 1 == len(steps)
-            if over or step == 0 or outcome.flags[len(SOURCES)] > 0:
-                self._events.write(
-                    self._windows.cut(epoch=0, step=self.progress.step, learning_rate=rate)
+        rate = steps[0]
+        with sweep_batches(spec, assembly, steps=len(steps), rank=rank) as batches:
+            while batches.left and ended is None:
+                step, waiting = len(steps) - batches.left, time.perf_counter()
+                batch = batches.current(self._data_wait)
+                waited = time.perf_counter() - waiting
+                shown = batch or no_batch(assembly)
+                cut = rank == 0 and self._windows.seconds >= _WINDOW_SECONDS
+                outcome = assembly.train_step(
+                    shown.images,
+                    shown.labels,
+                    real=shown.real,
+                    learning_rate=steps[step],
+                    seeds=generator_seeds(spec.seed, step, first, generators),
+                    flags=wishes.pack(self._stops.flags(), cut=cut, void=batch is None),
                 )
-            if ended is not None:
-                return curve, ended, reason
-        return curve, Ending.WHOLE_RANGE, None
+                spent = time.perf_counter() - waiting - waited
+                self._data_wait.stepped(spent - outcome.comm)
+                agreed = wishes.unpack(outcome.flags)
+                if agreed.void:  # a rank has no data
+                    self._windows.held(wait_data=waited)
+                else:
+                    rate = steps[step]
+                    ended = self._count(curve, rate, outcome, sum(shown.real), waited)
+                    batches.done()
+                if any(agreed.stops):
+                    ended, reason = Ending.STOPPED, self._stops.reason(agreed.stops)
+                # The first step holds the making of the graph.
+                is_first, over = step == 0, ended is not None or not batches.left
+                if self._windows.steps and (over or is_first or agreed.cut):
+                    self._events.write(
+                        self._windows.cut(epoch=0, step=self.progress.step, learning_rate=rate)
+                    )
+        return curve, ended or Ending.WHOLE_RANGE, reason
+
+    def _count(
+        self, curve: Curve, rate: float, outcome: StepOutcome, images: int, waited: float
+    ) -> Ending | None:
+        """A step that came about; how the sweep ends with it, if it does."""
+        self.progress.step += 1
+        self._windows.add(
+            images=images,
+            all_images=outcome.images,
+            wait_data=waited,
+            comm=outcome.comm,
+            loss_sum=outcome.loss_sum,
+            weight_sum=outcome.weight_sum,
+            skipped=not outcome.finite,
+            gradient_norm=outcome.gradient_norm,
+        )
+        # The loss may be finite, and a gradient not: nothing was trained. (An overflow of float16
+        # lowers the scale, and the sweep goes on.)
+        ended = None
+        if outcome.weight_sum:  # else no pixel of the batch has a label
+            ended = curve.add(rate, outcome.loss_sum / outcome.weight_sum)
+        return ended if outcome.finite or outcome.overflowed else Ending.NOT_FINITE
 
     def _found(self, name: str, curve: Curve, ended: Ending, seconds: float) -> Sweep:
         found = curve.suggestion() if ended is not Ending.STOPPED else "it was asked to stop"
@@ -228,12 +241,7 @@ class LrFinder:
             return
         problem = check_agreement(assembly.state, self._communicator, when)
         if problem:
-            raise TrainingError(
-                f"diverged: {problem}",
-                code="diverged",
-                agreed=True,
-                help="the ranks' hardware or libraries compute differently",
-            )
+            raise diverged(problem)
 
     def _whole(self) -> LrFind:
         spec = self._job.train
@@ -277,27 +285,3 @@ class LrFinder:
                 agreed=True,
                 help="make room or mend the file system, then start lr-find anew",
             )
-
-
-def _batches(
-    spec: TrainSpec, assembly: Assembly, steps: int, rank: int
-) -> Iterator[tuple[Any, Any, list[int]]]:
-    """(images, labels, real) of a rank: the training order, over as many epochs as it takes."""
-    part = assembly.dataset.train
-    epoch = 0
-    while steps > 0:
-        now = min(steps, assembly.steps_per_epoch)
-        indices = training_indices(
-            seed=spec.seed,
-            epoch=epoch,
-            count=len(part),
-            first=0,
-            last=samples_of_epoch(now, len(part), assembly.batching.global_batch),
-            batching=assembly.batching,
-            rank=rank,
-        )
-        elements = feed(part, indices, spec, assembly, epoch=epoch, augment=spec.augment)
-        for _ in range(now):
-            yield next_step(elements, assembly.batching.shares)
-        steps -= now
-        epoch += 1

@@ -21,6 +21,7 @@ from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line, say, warn
+from clusterseg.train.feeder import any_stuck
 from clusterseg.train.job import RankJob, read_job
 from clusterseg.train.phases import Laps, peak_bytes
 from clusterseg.train.stopping import StopSources
@@ -47,7 +48,13 @@ def run(run_dir: Path) -> int:
     stops = StopSources(job.stop_file)
     stops.install()
     with WatchedEvents(job.attempt.events(job.place.rank)) as events:
-        return train(job, events, stops)
+        code = train(job, events, stops)
+    if any_stuck():  # in a read that does not end: it would keep this process
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:

@@ -123,6 +123,10 @@ class Saver:
         self._interval.stepped()
         return bool(self._problem)
 
+    def step_is_void(self) -> None:
+        """The step since the last `poll` waited for data: it tells nothing of what a save costs."""
+        self._step_began = None
+
     def save(self, progress: Progress, hurry: Callable[[], bool] = lambda: True) -> None:
         """Returns when a checkpoint of `progress` is durable, begun before or not.
 

@@ -81,10 +81,11 @@ def build_train_step(
     batch: int,
     size: tuple[int, int],
     flags: int,
+    void: int | None = None,
     shares: int = 1,
 ) -> TrainStep:
     """The step for `shares` micro-batches of `batch` images of `size` (height, width) and `flags`
-    flags.
+    flags. Where any rank sets the flag with the number `void`, the step changes nothing at all.
 
     After it all variables but the generators' are equal on all ranks, bit for bit.
     """
@@ -112,6 +113,7 @@ def build_train_step(
         seeds: tf.Tensor,
         own_flags: tf.Tensor,
     ) -> tf.Tensor:
+        drawn = [] if void is None else [tf.identity(one.value) for one in generators]
         for number, generator in enumerate(generators):
             generator.assign(seeds[number])
         before = _statistics(state)  # the forward pass moves them
@@ -143,7 +145,15 @@ def build_train_step(
             kept, moved = before, after
             after = tf.cond(shown > 0, lambda: moved, lambda: kept)
         norm = guarded_update(
-            update, state, gradients, learning_rate, finite=finite, before=before, after=after
+            update,
+            state,
+            gradients,
+            learning_rate,
+            finite=finite,
+            before=before,
+            after=after,
+            void=None if void is None else sums[void] > 0,
+            drawn=drawn,
         )
         # One vector, so that the host waits for the device once.
         overflowed = tf.logical_and(tf.logical_not(finite), scale > 1)

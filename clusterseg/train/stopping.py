@@ -51,6 +51,10 @@ class StopSources:
             self._read()
         return list(self._flags)
 
+    def asked(self) -> bool:
+        """Whether any request reached this rank; for looking while it waits."""
+        return any(self.flags())
+
     def reason(self, agreed: list[bool]) -> str:
         """What the `stop` event says, given the flags that all ranks agreed on."""
         if agreed[2]:

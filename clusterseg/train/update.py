@@ -94,6 +94,8 @@ def guarded_update(
     finite: tf.Tensor,
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
+    void: tf.Tensor | None = None,
+    drawn: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
     """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
 
@@ -102,6 +104,9 @@ def guarded_update(
     would move the weights all the same, and the iteration would count. The scale of float16's loss
     hears of both. Returns the gradients' global norm, float64; NaN if nothing is updated or none
     was computed.
+
+    A step that is `void` (a scalar) is as if it had not been: the scale hears nothing of it, and
+    the generators get back what they were before, `drawn`.
     """
     unknown = tf.constant(math.nan, tf.float64)
 
@@ -114,13 +119,22 @@ def guarded_update(
             state.scale.went_well()
         return unknown if norm is None else norm
 
-    def undo() -> tf.Tensor:
-        _assign(state, before)
+    def lower() -> tf.Tensor:
         if state.scale is not None:
             state.scale.overflowed()
         return unknown
 
-    return tf.cond(finite, apply, undo)
+    def forget() -> tf.Tensor:
+        for generator, value in zip(state.generators.values(), drawn, strict=True):
+            generator.assign(value)
+        return unknown
+
+    def undo() -> tf.Tensor:
+        _assign(state, before)
+        return lower() if void is None else tf.cond(void, forget, lower)
+
+    counts = finite if void is None else tf.logical_and(finite, tf.logical_not(void))
+    return tf.cond(counts, apply, undo)
 
 
 _SMALL = 2**16  # elements

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from clusterseg.metrics.scores import class_iou, mean_iou, pixel_accuracy
 from clusterseg.train.communicator import Communicator
+from clusterseg.train.feeder import Feeder
 from clusterseg.train.step import EvaluationStep
+from clusterseg.train.waiting import Cadence
 
 
 @dataclass(frozen=True)
@@ -23,30 +25,57 @@ class Validation:
     iou: tuple[float, ...]
 
 
+class Agreement(Protocol):
+    """Asks all ranks: whether one of them has to stop, and the largest of each of the `wishes`."""
+
+    def __call__(self, *wishes: int) -> tuple[bool, list[int]]: ...
+
+
 def validate(
-    batches: Iterable[Any],
+    batches: Feeder[Any],
     step: EvaluationStep,
     communicator: Communicator,
     *,
     classes: int,
-    stop_agreed: Callable[[], bool],
+    agree: Agreement,
+    leave: Callable[[float], bool],
     look: Callable[[Any, Any, Any, Any], None] | None = None,
+    alive: Callable[[], None] | None = None,
 ) -> Validation | None:
     """None if the ranks agreed to stop before its end. All ranks get the same numbers.
 
-    `look` sees images, labels, predictions and validity of each batch of this rank.
+    They agree about twice a second, and before they add up. A rank that has no data for long
+    (`leave`) comes to the agreement that the others wait in, or will come to next; if nobody has to
+    stop that one does not count.
+
+    `alive` is called after each batch: of a validation that a resumed attempt begins with, nobody
+    else knows that it is one. `look` sees images, labels, predictions and validity of each batch
+    of this rank.
     Scores come from the sum of all ranks' confusion matrices, never from the mean of scores.
     """
     matrix = np.zeros((classes, classes), np.int64)
     sums = np.zeros(2, np.float64)
-    for images, labels, valid in batches:
-        if stop_agreed():
+    number, cadence = 0, Cadence()
+    while batches.left:
+        if number == cadence.place and not _agreed(agree, cadence):
             return None
+        batch = batches.current(leave)
+        if batch is None:
+            if agree(_WAITS, 0)[0]:
+                return None
+            continue
+        images, labels, valid = batch
         counted, loss_sum, weight_sum, predictions = step(images, labels)
         if look:
             look(images, labels, predictions, valid)
         matrix += counted.numpy()
         sums += (float(loss_sum), float(weight_sum))
+        batches.done()
+        number += 1
+        if alive:
+            alive()
+    if not _all_are_done(agree):
+        return None
     matrix = communicator.sum(matrix)
     loss_sum, weight_sum = (float(one) for one in communicator.sum(sums))
     return Validation(
@@ -55,3 +84,27 @@ def validate(
         mean_iou=mean_iou(matrix),
         iou=tuple(float(one) for one in class_iou(matrix)),
     )
+
+
+_WAITS = 1
+
+
+def _agreed(agree: Agreement, cadence: Cadence) -> bool:
+    """False if the ranks stop; else when they agree next."""
+    own = cadence.proposal()
+    while True:
+        stop, (waits, largest) = agree(0, -own)
+        if stop:
+            return False
+        if waits != _WAITS:
+            cadence.agreed(-largest)
+            return True
+
+
+def _all_are_done(agree: Agreement) -> bool:
+    """False if the ranks stop, which they do for one that has no data. Else what is computed is
+    not thrown away: the next step can stop."""
+    while True:
+        stop, (waits, _) = agree(0, 0)
+        if waits != _WAITS or stop:
+            return waits != _WAITS

@@ -25,6 +25,11 @@ class Windows:
         self._begin(clock())
 
     @property
+    def steps(self) -> int:
+        """Steps in the open window."""
+        return self._count
+
+    @property
     def seconds(self) -> float:
         """Age of the open window."""
         return self._clock() - self._since
@@ -55,6 +60,11 @@ class Windows:
         self._comm += comm
         self._loss_sum += loss_sum
         self._weight_sum += weight_sum
+
+    def held(self, *, wait_data: float = 0.0, comm: float = 0.0) -> None:
+        """Seconds in which no step came about, for want of data here or on another rank."""
+        self._wait_data += wait_data
+        self._comm += comm
 
     def cut(
         self, *, epoch: int, step: int, learning_rate: float, loss_scale: float | None = None

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from clusterseg.train.stopping import SOURCES
 
 # Behind the stop sources, in this order.
-_NAMES = ("cut", "save", "check", "give_up")
+_NAMES = ("cut", "save", "check", "give_up", "void")
 COUNT = len(SOURCES) + len(_NAMES)
+VOID = len(SOURCES) + _NAMES.index("void")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Agreed:
     """What holds for all ranks: `stops` by SOURCES, `cut` the window here, `save` here, `check`
     here that all hold equal weights.
 
-    `give_up`: rank 0 can't save, and all ranks end with its reason.
+    `give_up`: rank 0 can't save, and all ranks end with its reason. `void`: a rank had no data; the
+    step has changed nothing and does not count, and what else is wished but to end is wished again.
     """
 
     stops: list[bool]
@@ -31,6 +33,7 @@ class Agreed:
     save: bool = False
     check: bool = False
     give_up: bool = False
+    void: bool = False
 
 
 def pack(stops: Sequence[bool], **wishes: bool) -> NDArray[np.float32]:

@@ -39,6 +39,9 @@ class StopAt(StopSources):
         self._left -= 1
         return [False, self._left < 0, False]
 
+    def asked(self) -> bool:
+        return self._left < 0
+
 
 class Killed(Exception):
     """Stands for a kill: nothing after it is executed."""

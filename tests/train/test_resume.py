@@ -16,6 +16,7 @@ import pytest
 from clusterseg.runs.checkpoints import list_checkpoints
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.records import Checkpoint, Event, Steps
+from clusterseg.train import waiting
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.progress import Progress
 from clusterseg.train.saving_policy import SavingPatience
@@ -26,7 +27,14 @@ from tests.train.runs import Run, job
 pytestmark = pytest.mark.slow
 
 STEPS = 27  # 3 epochs of 9
-LOOKS = 1 + STEPS + 3 * 3  # before the first step, at every step, at every validation batch
+# Before the first step, at every step, at every validation batch and after the last of them.
+LOOKS = 1 + STEPS + 3 * (3 + 1)
+
+
+@pytest.fixture(autouse=True)
+def _agree_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a validation: by the clock, looks could not be counted."""
+    monkeypatch.setattr(waiting, "CADENCE", 0.0)
 
 
 @pytest.fixture
@@ -112,6 +120,17 @@ def test_stopped_at_random_looks_it_ends_bit_equal(attempts, reference, seed: in
     assert run.run.attempt >= 2  # it was stopped more than once
     assert done == list(range(1, STEPS + 1))  # none lost, none replayed
     assert run.epochs() == [1, 2, 3]
+    assert run.final() == reference
+
+
+def test_a_stop_after_the_last_validation_batch_wastes_none(attempts, reference) -> None:
+    """Look 13: all is computed, so the epoch is done; the stop follows the next step."""
+    run = attempts()
+    assert run.attempt(StopAt(13)) == "SIGUSR1"
+    header = list_checkpoints(run.run.paths.checkpoints)[-1].header
+    # 9 if the machine is so busy that the next batch takes a second.
+    assert header.epoch == 1 and header.step in (9, 10) and run.epochs() == [1]
+    assert run.attempt() is None
     assert run.final() == reference
 
 

@@ -241,7 +241,7 @@ def test_nan_in_a_gradient_alone_changes_nothing_at_all(communicator: Communicat
 def test_a_step_that_is_not_guarded_is_noticed(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The negative twins: the update always done, or the forward pass not undone."""
 
-    def careless(*arguments: Any, finite: Any, before: Any, after: Any) -> Any:
+    def careless(*arguments: Any, finite: Any, before: Any, after: Any, **_: Any) -> Any:
         if part == "update":
             finite = tf.constant(True)
         return guarded_update(*arguments, finite=finite, before=after, after=after)

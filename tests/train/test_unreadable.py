@@ -150,8 +150,13 @@ def test_masks_and_the_validation_part_count_too(assembly: Assembly, copy: Path)
     fewer = class_counts(part, 11, skip=True)
     assert sum(fewer) < sum(whole) and all(a <= b for a, b in zip(fewer, whole, strict=True))
     spoil(copy, 3, part="val")
-    seen = list(validation_batches(spec(copy), used, rank=0, world_size=1))
-    assert sum(int(valid.numpy().sum()) for _, _, valid in seen) == 8
+    seen = 0
+    with validation_batches(spec(copy), used, rank=0, world_size=1) as parts:
+        while parts.left:
+            _, _, valid = parts.current(lambda waited: False)
+            seen += int(valid.numpy().sum())
+            parts.done()
+    assert seen == 8
 
 
 def test_a_log_on_a_full_disk_ends_nothing(
