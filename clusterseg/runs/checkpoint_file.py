@@ -23,12 +23,12 @@ from typing import Any, TypeGuard
 import msgspec
 
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.direct import read_pieces, write_pieces
 from clusterseg.runs.records import CheckpointHeader
 
 FORMAT = 1
 MAX_HEADER = 100_000_000  # bytes; the safetensors library's own limit
 _NO_HASH = "0" * 64
-_CHUNK = 4 << 20
 _DTYPE_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
@@ -101,19 +101,23 @@ def read_layout(path: Path) -> Layout:
         raise _bad(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def verify(path: Path, expected: str | None = None) -> Layout:
+def verify(path: Path, expected: str | None = None, *, from_disk: bool = False) -> Layout:
     """Reads the whole file and compares its SHA-256 with its header (and with `expected`).
 
-    Raises CheckpointError naming what is wrong. Memory: the header and 4 MiB.
+    `from_disk`: not what the system's cache holds of it. Raises CheckpointError naming what is
+    wrong. Memory: the header and 8 MiB.
     """
     layout = read_layout(path)
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             digest = _hash_of_header(layout)
-            if file.read(layout.data_offset) != _length_and_header(layout):
-                raise _bad(path, "changed while it was read")
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            begin = _length_and_header(layout)
+            for piece in read_pieces(file.fileno(), from_disk=from_disk):
+                known = len(begin[: len(piece)])
+                if piece[:known] != begin[:known]:
+                    raise _bad(path, "changed while it was read")
+                begin = begin[known:]
+                digest.update(piece[known:])
     except OSError as error:
         raise _bad(path, f"cannot be read: {error.strerror or error}") from error
     _compare(path, layout, digest.hexdigest(), expected)
@@ -150,9 +154,7 @@ def write_file(descriptor: int, header: CheckpointHeader, tensors: Iterable[Tens
     ordered = sorted(tensors, key=lambda one: (-_DTYPE_BYTES[one.dtype], one.name))
     raw = _raw_header(header, ordered)
     digest = hashlib.sha256()
-    for part in _parts(raw, ordered):
-        digest.update(part)
-        _write_all(descriptor, part)
+    write_pieces(descriptor, _parts(raw, ordered), digest.update)
     sha256 = digest.hexdigest()
     place = 8 + raw.index(_NO_HASH.encode())
     if os.pwrite(descriptor, sha256.encode(), place) != len(sha256):
@@ -170,17 +172,8 @@ def _parts(raw: bytes, tensors: list[Tensor]) -> Iterator[memoryview]:
     yield memoryview(len(raw).to_bytes(8, "little"))
     yield memoryview(raw)
     for tensor in tensors:
-        data = tensor.data.cast("B") if tensor.data.nbytes else memoryview(b"")
-        for start in range(0, len(data), _CHUNK):
-            yield data[start : start + _CHUNK]
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        written = os.write(descriptor, data)
-        if written == 0:
-            raise OSError("write returned 0 bytes")
-        data = data[written:]
+        if tensor.data.nbytes:
+            yield tensor.data.cast("B")
 
 
 def _raw_header(header: CheckpointHeader, tensors: list[Tensor]) -> bytes:

@@ -6,7 +6,6 @@ Everything here runs in the writer's thread, one call at a time.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,15 +122,13 @@ class CheckpointStore:
             warn(f"old checkpoints could not be deleted: {error}")
 
     def _read_back(self, newest: CheckpointInfo) -> None:
-        """Verifies it before older ones go; from the disk, where the system lets go of its copy.
+        """Verifies it before older ones go, as the disk has it.
 
         Raises _BadFileError with the file set aside if that can be, OSError if it can't be read
         just now.
         """
-        with newest.path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
-            verify(newest.path, newest.sha256)
+            verify(newest.path, newest.sha256, from_disk=True)
         except CheckpointError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno != errno.EIO:

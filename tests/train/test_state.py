@@ -21,7 +21,13 @@ from clusterseg.train.failures import TrainingError
 from clusterseg.train.optimizers import build_optimizer, singles
 from clusterseg.train.restoring import restore
 from clusterseg.train.snapshot import Snapshot
-from clusterseg.train.state import TrainState, check_agreement, generator_seeds
+from clusterseg.train.state import (
+    TrainState,
+    check_agreement,
+    generator_seeds,
+    not_finite,
+    tensor_of,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -194,3 +200,16 @@ def test_a_copy_is_of_its_moment_and_its_memory_is_used_again() -> None:
     assert {one.name: bytes(one.data) for one in second} != then
     places = [np.frombuffer(one.data, np.uint8).ctypes.data for one in first]
     assert places == [np.frombuffer(one.data, np.uint8).ctypes.data for one in second]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_element_that_is_not_finite_is_found_and_large_ones_are_none(
+    kind: type, value: float
+) -> None:
+    # The sum of all of them is beyond float32 and, but for float64, that of half of them is too.
+    array = np.full(100_000, min(float(np.finfo(kind).max), 1e38), kind)
+    assert not_finite([tensor_of("large", array)]) is None
+    array[array.size // 2] = value
+    array[0] = -value  # infinities of both signs
+    assert not_finite([tensor_of("large", array)]) == "large"

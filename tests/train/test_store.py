@@ -139,7 +139,9 @@ def test_reading_back_is_done_only_where_nothing_good_would_stay(
 
     read = []
     monkeypatch.setattr(
-        store, "verify", lambda path, sha256: (read.append(path.name), verify(path, sha256))[1]
+        store,
+        "verify",
+        lambda path, sha256, **how: (read.append(path.name), verify(path, sha256, **how))[1],
     )
     two = Rank0(rank0.run, rank0.claim, keep_last=2)
     for step in range(1, 8):
@@ -164,7 +166,7 @@ def test_a_moment_in_which_nothing_can_be_read_deletes_nothing_and_fails_nothing
     from clusterseg.runs.checkpoint_file import CheckpointError
     from clusterseg.train import store
 
-    def stale(path: Path, sha256: str) -> None:
+    def stale(path: Path, sha256: str, *, from_disk: bool) -> None:
         raise CheckpointError("cannot be read") from OSError(116, "Stale file handle")
 
     rank0.save(1)
