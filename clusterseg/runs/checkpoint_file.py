@@ -150,8 +150,7 @@ def write_file(descriptor: int, header: CheckpointHeader, tensors: Iterable[Tens
 
     The hash is taken while writing and then put into its place in the header. Raises OSError.
     """
-    # Largest items first, so that every tensor is aligned without gaps (as the library writes).
-    ordered = sorted(tensors, key=lambda one: (-_DTYPE_BYTES[one.dtype], one.name))
+    ordered = _ordered(tensors)
     raw = _raw_header(header, ordered)
     digest = hashlib.sha256()
     write_pieces(descriptor, _parts(raw, ordered), digest.update)
@@ -164,8 +163,13 @@ def write_file(descriptor: int, header: CheckpointHeader, tensors: Iterable[Tens
 
 def file_size(header: CheckpointHeader, tensors: Iterable[Tensor]) -> int:
     """How many bytes `write_file` writes for these."""
-    tensors = list(tensors)
+    tensors = _ordered(tensors)
     return 8 + len(_raw_header(header, tensors)) + sum(one.size for one in tensors)
+
+
+def _ordered(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Largest items first, so that every tensor is aligned without gaps (as the library writes)."""
+    return sorted(tensors, key=lambda one: (-_DTYPE_BYTES[one.dtype], one.name))
 
 
 def _parts(raw: bytes, tensors: list[Tensor]) -> Iterator[memoryview]:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from clusterseg.runs.checkpoints import list_checkpoints
+from clusterseg.runs.paths import RunPaths
+
 # Kept free for logs and events: what tells a person that the disk is full must not fail of it.
 RESERVE = 16 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _SMALL = 4096
+_LEAST = 64 << 20  # bytes without which nothing is worth another try
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,16 @@ def space_in(folder: Path) -> Space:
         found.f_bavail * found.f_frsize if found.f_blocks else None,
         found.f_favail if found.f_files else None,
     )
+
+
+def room_again(run: RunPaths) -> bool:
+    """Whether a run that a full disk has ended may go on: its largest checkpoint would fit once
+    more, beside what is kept for logs. False where that can't be told.
+    """
+    try:
+        largest = max((one.bytes for one in list_checkpoints(run.checkpoints)), default=0)
+        free = space_in(run.root)
+    except OSError:
+        return False
+    needed = max(_LEAST, largest + RESERVE)
+    return (free.bytes is None or free.bytes >= needed) and free.inodes != 0

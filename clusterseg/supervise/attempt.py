@@ -7,7 +7,6 @@ watches in `session`; here the two are tied to the run directory.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
 from clusterseg.runs.fit import fits_of
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, State
+from clusterseg.runs.space import room_again
 from clusterseg.supervise.ballast import Ballast
 from clusterseg.supervise.between import Between
 from clusterseg.supervise.conclude import Conclusion, conclude
@@ -52,8 +52,6 @@ from clusterseg.supervise.schedulers import scheduler_of, timing_of
 from clusterseg.supervise.session import Session
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.witness import Interrupted, Onlooker
-
-_ENOUGH_SPACE = 64 << 20  # bytes free that count as "there is space again"
 
 
 def supervise(
@@ -254,7 +252,7 @@ class _Supervisor:
             budgets(self._plan),
             can_requeue=self._scheduler.can_queue_again(found.cause),
             requeued=found.word.requeued,
-            space_seen=shutil.disk_usage(self._run.root).free >= _ENOUGH_SPACE,
+            space_seen=room_again(self._run),
             asked=found.stop is not None,
             now=found.stop is not None and found.stop.now,
             superseded=found.stop is not None and found.stop.superseded,

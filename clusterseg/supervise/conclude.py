@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
 from clusterseg.plan.model import Plan
@@ -86,8 +85,7 @@ def conclude(
 ) -> Conclusion:
     """Reads the ranks' last events and lines, asks the scheduler, says why the attempt ended."""
     watch, train = session.watch, plan.spec.train is not None
-    with suppress(OSError):
-        watch.look_at_all(time.monotonic())
+    watch.look_at_all(time.monotonic())
     facts = watch.facts()
     lines = list(launcher.lines)
     failure = _first_failure(session, lines)

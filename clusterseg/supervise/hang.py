@@ -50,8 +50,8 @@ class HangWatch:
         # A closer look before the word is spoken: at ranks whose turn it was not, at a save that
         # is being written.
         limits = self._limits
+        self._watch.look_at_all(now)
         with suppress(OSError):
-            self._watch.look_at_all(now)
             if self._sees_save(now):  # and fsync of a large file shows no growth
                 limits = replace(limits, base=max(limits.base, limits.startup))
         rank = self._judge(now, limits)

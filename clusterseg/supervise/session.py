@@ -138,8 +138,7 @@ class Session:
                 rank.grew += gap  # nobody looked: that is no silence
         self._keep_lease(urgent=gap > _SLEPT)
         self._check_stop_file()
-        with suppress(OSError):
-            self.watch.look(now)
+        self.watch.look(now)
         self._check_placement()
         self._hear_scheduler()
         self._check_time(now)

@@ -65,7 +65,11 @@ class Watch:
         ]
 
     def look(self, now: float) -> None:
-        """Reads what rank 0 and the next ranks in turn have written. Raises OSError."""
+        """Reads what rank 0 and the next ranks in turn have written.
+
+        A rank whose file can't be read just now counts as alive: what nobody sees is no silence.
+        The others, which fall silent with one that hangs, tell.
+        """
         others = self.count - 1
         turn = min(others, FILES_A_ROUND - 1)
         chosen = [1 + (self._next - 1 + offset) % others for offset in range(turn)]
@@ -93,7 +97,11 @@ class Watch:
     def _read(self, ranks: Iterable[RankWatch], now: float) -> None:
         for rank in ranks:
             touched = rank.tail.touched
-            events = rank.tail.read()
+            try:
+                events = rank.tail.read()
+            except OSError:
+                rank.grew = now
+                continue
             if rank.tail.touched != touched:
                 rank.grew = now
             for event in events:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterseg.runs.attempts import pack_attempt
-from clusterseg.runs.checkpoint_file import Tensor, read_layout, read_verified
+from clusterseg.runs.checkpoint_file import Tensor, file_size, read_layout, read_verified
 from clusterseg.runs.checkpoints import (
     CheckpointError,
     CheckpointInfo,
@@ -108,6 +108,21 @@ def test_the_safetensors_library_reads_the_file(paths: RunPaths) -> None:
         assert file.get_tensor("conv/kernel").tolist() == [[1.5, -2.0], [0.25, 8.0]]
         assert file.get_tensor("count").item() == 42
         assert json.loads(file.metadata()["clusterseg"])["step"] == 7
+
+
+@pytest.mark.parametrize("first", [1, 9, 40, 992, 9_992])
+def test_the_size_is_known_before_whatever_the_order_of_the_tensors(
+    paths: RunPaths, first: int
+) -> None:
+    """Where the others begin, and in how many digits, depends on which stands first."""
+    header = CheckpointHeader(epoch=0, step=1, step_in_epoch=1, attempt=0, t=0)
+    tensors = [
+        Tensor("a", "U8", (first,), memoryview(bytes(first))),
+        *(Tensor(f"b{number}", "I64", (), memoryview(bytes(8))) for number in range(12)),
+    ]
+    name = checkpoint_name(0, 0.0, 1)
+    info = commit_checkpoint(paths.checkpoints, name, header, tensors, accepted={})
+    assert file_size(header, tensors) == info.bytes == info.path.stat().st_size
 
 
 def test_the_hash_is_that_of_the_contract(paths: RunPaths) -> None:

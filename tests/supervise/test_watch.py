@@ -188,6 +188,25 @@ def test_a_last_look_clears_who_has_written_meanwhile(run: RunPaths) -> None:
     assert hangs.find(132.0) is not None
 
 
+def test_a_file_that_cannot_be_read_is_no_silence_and_hides_no_other(
+    run: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, hangs = hanging(run)
+
+    def stale() -> list[object]:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(watch.ranks[0].tail, "read", stale)
+    for second in range(10, 400, 30):
+        write(run, 1, steps(1, 10 + second))
+        watch.look(float(second))
+        assert hangs.find(float(second)) is None
+    assert watch.ranks[1].step == 370 + 10
+    assert hangs.find(370.0 + 64.0) is None
+    found = hangs.find(370.0 + 66.0)  # the others fall silent
+    assert found is not None
+
+
 def test_a_file_that_cannot_grow_but_is_touched_is_life(
     run: RunPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
