@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
-from clusterseg.runs.checkpoint_file import MAX_HEADER, CheckpointError, read_layout
+from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
+from clusterseg.runs.checkpoint_layout import MAX_HEADER
 from clusterseg.submit.seen import path_of_ranks, run_here
 
 _KEY = "train.initial_weights"
