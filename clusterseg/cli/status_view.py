@@ -117,7 +117,7 @@ def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusVie
             problems.append(str(error))
     saved = progress.checkpoint if progress else None
     # While it runs, on another host, a name may not be seen here for a minute.
-    if saved is not None and verdict.over and (wrong := trouble(run, saved.file)):
+    if saved and verdict.over and (wrong := trouble(run, saved.file)):
         problems.append(wrong)
     now = time.time()
     return StatusView(

@@ -17,8 +17,8 @@ from clusterseg.plan.dialect import (
 )
 from clusterseg.plan.model import Definition
 from clusterseg.spec.errors import nearest
+from clusterseg.spec.fields import BindTo, MapBy
 from clusterseg.spec.findings import Path
-from clusterseg.spec.model import BindTo, MapBy
 
 _HELP = "docs/launchers.md explains every key"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

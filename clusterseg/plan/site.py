@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from clusterseg.plan.definition_reader import Mistake, read_definition
 from clusterseg.plan.sbatch_words import set_by_key
-from clusterseg.spec.model import (
+from clusterseg.spec.fields import (
     Line,
     NotNegative,
     Positive,

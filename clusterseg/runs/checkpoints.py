@@ -35,6 +35,7 @@ __all__ = [
     "commit_checkpoint",
     "counting_checkpoints",
     "counts",
+    "is_checkpoint_name",
     "list_checkpoints",
     "listed",
     "reject",
@@ -72,6 +73,11 @@ def checkpoint_name(epoch: int, val_accuracy: float, step: int | None = None) ->
     accuracy = min(max(val_accuracy, 0.0), 1.0) if math.isfinite(val_accuracy) else 0.0
     inside = "" if step is None else f"-step-{step:09d}"
     return f"weights-{epoch:04d}-{accuracy:.4f}{inside}.safetensors"
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a file is called as `checkpoint_name` calls them."""
+    return _NAME.fullmatch(name) is not None
 
 
 def list_checkpoints(

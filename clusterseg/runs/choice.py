@@ -18,6 +18,7 @@ from clusterseg.runs.checkpoint_file import CheckpointError, Layout, read_layout
 from clusterseg.runs.checkpoints import (
     CheckpointInfo,
     counts,
+    is_checkpoint_name,
     list_checkpoints,
     listed,
     reject,
@@ -130,7 +131,10 @@ def refuse_if_lost(paths: RunPaths, claim: Claim) -> None:
 
 
 def trouble(paths: RunPaths, name: str) -> str | None:
-    """What is wrong with a checkpoint that should be there, as far as its header tells."""
+    """What is wrong with a checkpoint that should be there, as far as its header tells; nothing is
+    known of files that are called otherwise (of a `command`)."""
+    if not is_checkpoint_name(name):
+        return None
     if _is_gone(paths, name):
         return _gone(paths, name)
     try:
@@ -144,7 +148,8 @@ def saved_last(paths: RunPaths, claim: Claim) -> str | None:
     """The checkpoint that the holder of `claim` saved last, by the events of its rank 0.
 
     No rule lets it go, so it is there, or was taken away. None if there is none, or if the events
-    can't be read: what a person has tidied away is no loss of a checkpoint.
+    can't be read: what a person has tidied away is no loss of a checkpoint. A `command` may tell of
+    files of its own, which are called otherwise and are its own affair.
     """
     last = None
     try:
@@ -152,7 +157,7 @@ def saved_last(paths: RunPaths, claim: Claim) -> str | None:
         if attempt is not None:
             with attempt.open("ranks/00000.jsonl") as stream:
                 for event in iter_events(stream):
-                    if isinstance(event, Checkpoint):
+                    if isinstance(event, Checkpoint) and is_checkpoint_name(event.file):
                         last = event.file
     except OSError:
         return None

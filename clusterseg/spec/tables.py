@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from clusterseg.spec.model import Fraction, Positive, about
+from clusterseg.spec.fields import Fraction, Positive, about
 
 
 @dataclass(frozen=True)

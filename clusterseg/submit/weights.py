@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
-from clusterseg.runs.checkpoint_file import MAX_HEADER, CheckpointError, read_layout
+from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
+from clusterseg.runs.checkpoint_layout import MAX_HEADER
 from clusterseg.submit.seen import path_of_ranks, run_here
 
 _KEY = "train.initial_weights"
@@ -26,6 +27,8 @@ _KINDS = (
     "known are a checkpoint of clusterseg or another safetensors file, a .weights.h5 of Keras 3, "
     "and an .h5 or .hdf5 of Keras 2"
 )
+
+_AGAIN = "copy or write it again, whole"
 
 
 def look_at_weights(plan: Plan) -> Sequence[str]:
@@ -80,7 +83,7 @@ def _check_hdf5(path: Path, superblock: bytes, size: int) -> None:
     left to the library.
     """
     if size < _SUPERBLOCK:
-        raise _error(path, f"is truncated: {size} bytes")
+        raise _error(path, f"is truncated: {size} bytes", _AGAIN)
     version = superblock[0]
     if version in (0, 1):
         width, place = superblock[5], 16 + 4 * version
@@ -93,16 +96,21 @@ def _check_hdf5(path: Path, superblock: bytes, size: int) -> None:
     place += 2 * width  # behind two other addresses
     end = int.from_bytes(superblock[place : place + width], "little")
     if size < end:
-        raise _error(path, f"is truncated: {size} bytes of {end}")
+        raise _error(path, f"is truncated: {size} bytes of {end}", _AGAIN)
 
 
 def _check_safetensors(path: Path, head: bytes, file: BinaryIO, size: int) -> None:
     """The header against the file's size (https://huggingface.co/docs/safetensors, "Format")."""
     length = int.from_bytes(head, "little")
-    if len(head) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+    if len(head) < 8 or not 2 <= length <= MAX_HEADER:
+        raise _error(path, "is no file of weights, or truncated", _KINDS)
+    text = file.read(length)
+    if len(text) < length:
+        if text.startswith(b"{"):
+            raise _error(path, f"is truncated: {size} bytes, its header alone has {length}", _AGAIN)
         raise _error(path, "is no file of weights, or truncated", _KINDS)
     try:
-        entries = json.loads(file.read(length))
+        entries = json.loads(text)
         own = "clusterseg" in (entries.pop("__metadata__", None) or {})
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -111,11 +119,11 @@ def _check_safetensors(path: Path, head: bytes, file: BinaryIO, size: int) -> No
         try:
             read_layout(path)
         except CheckpointError as error:
-            raise _error(path, error.message.removeprefix(path.name).strip()) from None
+            raise _error(path, error.message.removeprefix(path.name).strip(), _AGAIN) from None
     whole = 8 + length + max(ends, default=0)
     if size < whole:
-        raise _error(path, f"is truncated: {size} bytes of {whole}")
+        raise _error(path, f"is truncated: {size} bytes of {whole}", _AGAIN)
 
 
-def _error(path: Path, what: str, help: str | None = None) -> ClustersegError:
+def _error(path: Path, what: str, help: str) -> ClustersegError:
     return ClustersegError(f"{_KEY}: {path} {what}", code="initial-weights", help=help)

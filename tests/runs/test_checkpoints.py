@@ -24,7 +24,7 @@ from clusterseg.runs.checkpoints import (
     list_checkpoints,
     verify,
 )
-from clusterseg.runs.choice import newest_acceptable, refuse_if_lost, saved_last
+from clusterseg.runs.choice import newest_acceptable, refuse_if_lost, saved_last, trouble
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.fit import Difference, differences
 from clusterseg.runs.paths import RunPaths
@@ -374,6 +374,15 @@ def test_what_the_rules_let_go_is_not_missed(paths: RunPaths) -> None:
     first.path.unlink()
     assert newest_acceptable(paths, claim(0)).messages == []
     assert newest_acceptable(RunPaths(paths.root.with_name("new")), claim(0)) == (None, {}, [])
+
+
+def test_files_that_a_command_tells_of_are_not_missed(paths: RunPaths) -> None:
+    events = paths.attempt(0).events(0)
+    events.parent.mkdir(parents=True)
+    with EventWriter(events) as writer:
+        writer.write(Checkpoint(t=1, rank=0, epoch=0, step=1, file="model.pt"))
+    assert newest_acceptable(paths, claim(0)) == (None, {}, [])
+    assert trouble(paths, "model.pt") is None
 
 
 def test_saves_of_a_packed_attempt_are_known_too(paths: RunPaths) -> None:

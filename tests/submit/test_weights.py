@@ -62,7 +62,7 @@ def refusal(job: Path) -> str:
         read_request(job)
     assert caught.value.exit_code == 2
     (problem,) = caught.value.problems
-    assert problem.code == "initial-weights"
+    assert problem.code == "initial-weights" and problem.help
     assert str(problem.place).endswith("job.yaml:6:20")
     assert problem.message.startswith(f"train.initial_weights: {job.parent / 'w'} ")
     return problem.message
@@ -93,9 +93,13 @@ def test_a_truncated_file_is_refused_wherever_it_ends(job: Path, kind: str) -> N
         (b"PK\x03\x04 an archive", "is an archive (a .keras file, or one of torch)"),
         (b"\x80\x02}q\x00(X\x05\x00\x00\x00state", "is no file of weights"),
         (b"name: not weights at all\n", "is no file of weights"),
+        (b"\x99" + bytes(7) + b'{"a":', "is truncated: 13 bytes, its header alone has 153"),
         (b"\x02" + bytes(7) + b"[]", "its header is damaged"),
         (b"\x09" + bytes(7) + b'{"a": {}}', "its header is damaged"),
-        (b"\x18" + bytes(7) + b'{"__metadata__":{"a":1}', "is no file of weights, or truncated"),
+        (
+            b"\x18" + bytes(7) + b'{"__metadata__":{"a":1}',
+            "is truncated: 31 bytes, its header alone has 24",
+        ),
     ],
 )
 def test_another_kind_of_file_is_refused(job: Path, content: bytes, said: str) -> None:
