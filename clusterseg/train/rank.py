@@ -162,6 +162,9 @@ def _prepare(
         "epochs": job.train.epochs,
         "steps_per_epoch": assembly.steps_per_epoch,
     }
+    scribe = (
+        start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
+    )
     saver = Saver(
         paths=job.paths,
         claim=job.claim,
@@ -174,6 +177,7 @@ def _prepare(
         identity=assembly.identity,
         schedule=schedule,
         interval=_interval(job),
+        first=scribe.settle if scribe else lambda: None,
     )
     return Loop(
         spec=job.train,
@@ -187,9 +191,7 @@ def _prepare(
         left_out=left_out(job.paths, job.claim, communicator)
         if job.train.on_nan == "rollback"
         else frozenset(),
-        scribe=(
-            start_scribe(job.paths, job.claim, job.train, assembly, progress) if rank == 0 else None
-        ),
+        scribe=scribe,
     )
 
 

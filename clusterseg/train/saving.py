@@ -41,7 +41,8 @@ class Saver:
     A save that fails for the disk's sake is tried again later while the training goes on: of the
     state by then, but an epoch's end, which never comes again, of what it was. `seed`,
     `batching`, `identity` and `schedule` are the parts of the header that are the same in all
-    checkpoints of the attempt.
+    checkpoints of the attempt. `first`, called in the writer's thread, returns when what must be
+    on the disk before a checkpoint is there.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Saver:
         schedule: dict[str, float | int | str],
         patience: SavingPatience | None = None,
         interval: Interval | None = None,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         self._claim = claim
         self._communicator = communicator
@@ -68,7 +70,7 @@ class Saver:
         self._identity = identity
         self._schedule = schedule
         self._snapshot = Snapshot(state)
-        self._store = CheckpointStore(paths, claim, spec)
+        self._store = CheckpointStore(paths, claim, spec, first)
         self._writer: Writer[Written | None] = Writer()
         self._save: Save | None = None
         self._durable: Place | None = None
@@ -213,7 +215,12 @@ class Saver:
         )
         name = progress.checkpoint_name
         return Save(
-            place_of(progress), name, header, tensors, copied - began, progress.at_validated_end
+            place_of(progress),
+            name,
+            header,
+            tensors,
+            blocked=copied - began,
+            is_epochs_end=progress.at_validated_end,
         )
 
     def _times(self, copy: float) -> dict[str, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -41,12 +42,22 @@ class Written:
 
 
 class CheckpointStore:
-    """The checkpoints of the run whose attempt `claim` is."""
+    """The checkpoints of the run whose attempt `claim` is.
 
-    def __init__(self, paths: RunPaths, claim: Claim, spec: CheckpointSpec) -> None:
+    `first` returns when what must be on the disk before a checkpoint is there.
+    """
+
+    def __init__(
+        self,
+        paths: RunPaths,
+        claim: Claim,
+        spec: CheckpointSpec,
+        first: Callable[[], None] = lambda: None,
+    ) -> None:
         self._paths = paths
         self._claim = claim
         self._spec = spec
+        self._first = first
         self._own = set(claim.accepted)
         # Whoever claimed has verified it.
         self._good = {claim.resume_from} if claim.resume_from else set()
@@ -80,7 +91,7 @@ class CheckpointStore:
             header,
             tensors,
             accepted=self._claim.accepted,
-            holds=self._holds,
+            holds=self._may_commit,
         )
         self._own.add(info.name)
         seconds = time.perf_counter() - began
@@ -94,6 +105,10 @@ class CheckpointStore:
         self._prune()  # what could not be deleted before
         if why := foresee(needed, space_in(self._paths.checkpoints), reserve=reserve):
             raise OSError(errno.ENOSPC, f"foreseen: {why}", str(self._paths.checkpoints))
+
+    def _may_commit(self) -> bool:
+        self._first()
+        return self._holds()
 
     def _holds(self) -> bool:
         return not is_superseded(self._paths, self._claim)

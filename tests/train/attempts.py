@@ -101,20 +101,21 @@ class Attempts:
                 identity=self.assembly.identity,
                 initial_weights=spec.train.initial_weights,
             )  # fmt: skip
+            scribe = (
+                start_scribe(self.run.paths, claim, spec.train, self.assembly, progress)
+                if board else None
+            )  # fmt: skip
             saver = Saver(
                 paths=self.run.paths, claim=claim, spec=spec.checkpoint,
                 state=self.assembly.state, communicator=communicator, events=writer,
                 seed=spec.train.seed, batching=self.assembly.batching,
                 identity=self.assembly.identity, schedule={}, patience=patience,
+                first=scribe.settle if scribe else lambda: None,
             )  # fmt: skip
             loop = Loop(
                 spec=spec.train, checkpoint=spec.checkpoint, assembly=self.assembly,
                 progress=progress, communicator=communicator, saver=saver, events=writer,
-                stops=stops or StopAt(10**9), left_out=left_out,
-                scribe=(
-                    start_scribe(self.run.paths, claim, spec.train, self.assembly, progress)
-                    if board else None
-                ),
+                stops=stops or StopAt(10**9), left_out=left_out, scribe=scribe,
             )  # fmt: skip
             try:
                 reason = loop.run()

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -408,6 +409,36 @@ def test_a_disk_that_hangs_holds_nobody_up(scribe, capfd) -> None:
     err = capfd.readouterr().err
     assert err.count("warning:") == 1 and "too slow" in err
     free.set()
+
+
+def test_who_waits_for_an_epoch_waits_until_it_is_on_the_disk_or_never_will_be(scribe) -> None:
+    free = threading.Event()
+    done: list[int] = []
+
+    class Slow:
+        def epoch(self, known: list[Any], look: object) -> None:
+            free.wait()
+            done.append(len(known))
+            if len(known) == 3:
+                raise OSError("full")
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *arguments: None
+
+    one = scribe(Slow())
+    one.settle(0.0)  # nothing to wait for
+    for step in (10, 20):
+        one.epoch(history(step))
+    began = time.monotonic()
+    one.settle(0.2)  # no longer than it may take
+    assert done == [] and 0.2 <= time.monotonic() - began < 60
+    threading.Timer(0.2, free.set).start()
+    one.settle(60)
+    assert done == [1, 2]
+    for step in (30, 40):
+        one.epoch(history(step))
+    one.settle(60)  # the board is given up after the first of these
+    assert done == [1, 2, 3] and time.monotonic() - began < 60
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(scribe, tmp_path: Path, capfd) -> None:

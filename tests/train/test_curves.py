@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,8 @@ import pytest
 from PIL import Image as Pillow
 
 from clusterseg.runs.checkpoints import list_checkpoints
-from clusterseg.runs.records import Checkpoint, Steps
+from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.records import Checkpoint, Event, Steps
 from clusterseg.train.board.board import Board
 from tests.train.attempts import Attempts, Killed, KilledAt, StopAt
 from tests.train.records import read_board
@@ -201,3 +203,38 @@ def test_curves_that_cannot_be_written_stop_no_training(
     assert run.attempt(board=True) is None
     assert list_checkpoints(run.run.paths.checkpoints)[-1].header.step == STEPS
     assert capfd.readouterr().err.count("warning: the training goes on") == 1
+
+
+class KilledWhenSaved(EventWriter):
+    """Keeps what is on the disk when the first checkpoint is said to be, and dies."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._run = path.parents[3]  # run/attempts/000/ranks/00000.jsonl
+
+    def write(self, event: Event) -> None:
+        if isinstance(event, Checkpoint):
+            shutil.copytree(self._run, self._run.with_name("left"))
+            raise Killed
+        super().write(event)
+
+
+def test_the_pictures_of_an_epoch_are_there_before_its_checkpoint(
+    attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Board.epoch
+
+    def slowly(board: Board, *arguments: Any) -> None:
+        time.sleep(2)
+        write(board, *arguments)
+
+    run = attempts()
+    with monkeypatch.context() as patch:
+        patch.setattr(Board, "epoch", slowly)
+        with pytest.raises(Killed):
+            run.attempt(events=KilledWhenSaved, board=True)
+    run.run.root = run.run.root.with_name("left")
+    assert run.attempt(board=True) is None
+    assert run.steps(1)[0] == 10
+    for kind in ("prediction", "overlay"):
+        assert [step for step, _ in curves(run.run)[f"sample_0/{kind}"]] == [9, 18, 27]

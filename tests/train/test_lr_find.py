@@ -22,9 +22,10 @@ from safetensors.numpy import save_file
 
 from clusterseg.plan.model import LrRange
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.lr_find import Ending, LrFind, read_lr_find
+from clusterseg.runs.lr_find import Ending, LrFind, Sweep, read_lr_find
 from clusterseg.runs.records import RankEnd, RankStart, Steps, Stop
 from clusterseg.spec.model import TrainSpec
+from clusterseg.spec.tables import OPTIMIZERS
 from clusterseg.train.assembly import assemble
 from clusterseg.train.communicator.solo import SoloCommunicator
 from clusterseg.train.stopping import StopSources
@@ -84,6 +85,64 @@ def test_each_optimizer_begins_with_the_same_fresh_model_and_finds_a_rate(alone:
         assert sweep.suggestion is not None, sweep.why
         assert sweep.suggestion.setting == sweep.suggestion.learning_rate
         assert RANGE.lowest < sweep.suggestion.learning_rate < RANGE.highest
+
+
+@pytest.fixture(scope="module")
+def each(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Sweep]:
+    """Of every optimizer that there is, one after the other; those of `alone` come last."""
+    names = sorted(OPTIMIZERS, key=lambda name: name in RANGE.optimizers)
+    run = range_test(tmp_path_factory.mktemp("each") / "run", data)
+    run.plan["lr_find"] = msgspec.structs.replace(RANGE, optimizers=tuple(names))
+    assert attempt(run) is None
+    sweeps = found(run).sweeps
+    assert [one.optimizer for one in sweeps] == names
+    return {one.optimizer: one for one in sweeps}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_has_a_curve_that_falls_and_a_rate_that_makes_it_fall(
+    each: dict[str, Sweep], name: str
+) -> None:
+    sweep = each[name]
+    assert all(map(math.isfinite, sweep.losses)) and sweep.ended is not Ending.STOPPED
+    first = sweep.losses[0]
+    assert first == each["sgd"].losses[0]  # the same model, and the same batch
+    assert sweep.losses[4] == pytest.approx(first, rel=0.2)  # the lowest rates do little
+    assert min(sweep.smooth_losses) < 0.98 * first
+    suggested = sweep.suggestion
+    assert suggested is not None, sweep.why
+    assert RANGE.lowest <= suggested.begin <= suggested.learning_rate < suggested.minimum
+    assert suggested.minimum < RANGE.highest
+
+
+def test_a_sweep_leaves_nothing_to_those_after_it(each: dict[str, Sweep], alone: Run) -> None:
+    for sweep in found(alone).sweeps:
+        assert each[sweep.optimizer].losses == sweep.losses
+    assert each["adamw"].losses == each["adam"].losses  # without decay it is the same
+    different = {name: tuple(sweep.losses[1:20]) for name, sweep in each.items()}
+    assert len(set(different.values())) == len(OPTIMIZERS) - 1
+
+
+def test_two_ranks_find_what_one_does_with_other_optimizers(
+    each: dict[str, Sweep], data: Path, tmp_path: Path
+) -> None:
+    names = ("sgd_nesterov", "adagrad")
+    run = range_test(tmp_path / "run", data, ranks=2)
+    run.plan["lr_find"] = msgspec.structs.replace(RANGE, optimizers=names)
+    assert run.run() == 0, run.log()
+    for name, right in zip(names, found(run).sweeps, strict=True):
+        left = each[name]
+        assert left.suggestion is not None and right.suggestion is not None
+        count = sum(rate <= left.suggestion.learning_rate for rate in left.rates)
+        assert count >= 15 and right.losses[:count] == pytest.approx(left.losses[:count], rel=1e-3)
+        # Adagrad divides by the size of gradients, as Adam does: beyond that the curves differ.
+        # Each suggests a rate at which the other's loss falls.
+        both = (left.suggestion, right.suggestion)
+        for one, other in (both, both[::-1]):
+            assert other.begin <= one.learning_rate <= other.minimum
+    nesterov = each["sgd_nesterov"].suggestion, found(run).sweeps[0].suggestion
+    assert nesterov[0] is not None and nesterov[1] is not None
+    assert nesterov[1].learning_rate == pytest.approx(nesterov[0].learning_rate, rel=1e-2)
 
 
 def test_it_leaves_a_picture_and_events_and_no_checkpoint(alone: Run) -> None:

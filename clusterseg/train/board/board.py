@@ -3,7 +3,7 @@
 One event file an attempt, which nobody else writes. An attempt that resumes first cuts those
 of all attempts before to the steps that count, and then writes what is missing up to there (a
 kill takes what was not yet written) anew from the event logs and the history, so that each tag
-has each of its points once. Only pictures can't be had again.
+has each of its points once. Pictures can't be had again: a checkpoint waits for those of its epoch.
 """
 
 from __future__ import annotations

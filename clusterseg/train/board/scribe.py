@@ -26,12 +26,14 @@ from clusterseg.train.failures import warn
 from clusterseg.train.progress import Progress
 
 _WAITING = 256  # windows and epochs that may wait for the disk: some minutes
+_BEFORE_A_CHECKPOINT = 5.0  # seconds that one waits for the pictures of the epoch before it
 _PATIENCE = 10.0  # seconds that the end of a rank waits for what is not yet written
 _ERRORS = (OSError, tf.errors.OpError)
 
 
 class Scribe:
-    """Starts its thread at once. Every method but `close` returns at once; none raises."""
+    """Starts its thread at once. Every method but `settle` and `close` returns at once; none
+    raises."""
 
     def __init__(
         self, board: Board, history: Sequence[Entry], *, epochs: int, waiting: int = _WAITING
@@ -41,6 +43,8 @@ class Scribe:
         self._history = list(history)
         self._look: Look | None = None
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(waiting)
+        self._given = self._awaited = self._done = 0  # pieces of work; up to the last epoch's
+        self._progress = threading.Condition()
         self._closing = False
         self._dropped = 0
         self._warned = False
@@ -60,7 +64,19 @@ class Scribe:
         """The last epoch of `history` was validated."""
         look, self._look = self._look, None
         self._history = known = list(history)
-        self._put(partial(self._board.epoch, known, look))
+        if self._put(partial(self._board.epoch, known, look)):
+            self._awaited = self._given
+
+    def settle(self, patience: float = _BEFORE_A_CHECKPOINT) -> None:
+        """Returns when the epochs told of are on the disk or never will be, at the latest after
+        `patience` seconds; for another thread.
+
+        Who resumes from a checkpoint after an epoch can't paint its pictures again: so they come
+        before it.
+        """
+        awaited = self._awaited
+        with self._progress:
+            self._progress.wait_for(lambda: self._done >= awaited, patience)
 
     def close(self, patience: float = _PATIENCE) -> None:
         """Waits until everything is written, at most `patience` seconds."""
@@ -71,13 +87,17 @@ class Scribe:
         if self._thread.is_alive():
             self._say("they are not all written yet, and the rank does not wait longer")
 
-    def _put(self, work: Callable[[], None]) -> None:
+    def _put(self, work: Callable[[], None]) -> bool:
+        """False if there is no place for it."""
         try:
             self._queue.put_nowait(work)
+            self._given += 1
+            return True
         except queue.Full:
             self._dropped += 1
             if self._dropped == 1:
                 self._say("the disk is too slow for them, and points are left out")
+            return False
 
     def _work(self) -> None:
         history = self._history
@@ -88,6 +108,9 @@ class Scribe:
                 break
             if works:
                 works = self._try(work)
+            with self._progress:
+                self._done += 1
+                self._progress.notify_all()
             if history is not self._history:
                 history = self._history
                 # At every epoch, whatever happened to the rest: it is written whole.
