@@ -85,6 +85,10 @@ class Run:
     def start(self, **environment: str) -> subprocess.Popen[bytes]:
         """Claims the next attempt and starts its ranks, with mpirun unless they are solo."""
         self.claim()
+        return self.launch(**environment)
+
+    def launch(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Starts the ranks of the attempt that was claimed last."""
         variables = {
             **os.environ,
             "CLUSTERSEG_RUN_DIR": str(self.root),
