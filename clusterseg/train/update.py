@@ -80,20 +80,26 @@ def guarded_update(
     learning_rate: tf.Tensor,
     *,
     finite: tf.Tensor,
+    moved: tf.Tensor,
     before: Sequence[tf.Tensor],
-    after: Sequence[tf.Tensor],
+    after: Sequence[tf.Tensor] | None,
 ) -> None:
-    """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
+    """Updates weights, slots and averages if `finite` (a scalar), and the statistics if `moved` as
+    well; else nothing.
 
     `before` are the statistics from before the forward pass, which has moved them already;
-    `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
-    would move the weights all the same, and the iteration would count. The scale of float16's loss
-    hears of both.
+    `after` those that the step gives them, None if they are those of the forward pass. Zeros in
+    place of the gradients would not do: momentum would move the weights all the same, and the
+    iteration would count. The scale of float16's loss hears of both.
     """
+
+    def assign(statistics: Sequence[tf.Tensor] | None) -> tf.Tensor:
+        for variable, value in zip(state.statistics, statistics or (), strict=bool(statistics)):
+            variable.assign(value)
+        return tf.constant(True)
 
     def apply() -> tf.Tensor:
         update(gradients, learning_rate)
-        _assign(state, after)
         if state.averages is not None:
             state.averages.follow()
         if state.scale is not None:
@@ -101,11 +107,13 @@ def guarded_update(
         return tf.constant(True)
 
     def undo() -> tf.Tensor:
-        _assign(state, before)
         if state.scale is not None:
             state.scale.overflowed()
         return tf.constant(False)
 
+    # Branches of their own: each tensor that one takes in costs every step an operation.
+    if state.statistics:  # first: the averages follow them
+        tf.cond(tf.logical_and(finite, moved), lambda: assign(after), lambda: assign(before))
     tf.cond(finite, apply, undo)
 
 
@@ -123,8 +131,3 @@ def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     parts = [one for one in flat if one.shape[0] > _SMALL]
     parts.append(tf.concat([tf.zeros([0]), *(one for one in flat if one.shape[0] <= _SMALL)], 0))
     return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(one)) for one in parts]))
-
-
-def _assign(state: TrainState, statistics: Sequence[tf.Tensor]) -> None:
-    for variable, value in zip(state.statistics, statistics, strict=True):
-        variable.assign(value)
