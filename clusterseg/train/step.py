@@ -124,14 +124,14 @@ def build_train_step(
         else:
             gradients, loss_sum, weight_sum = all_shares(images, labels, real)
         real = tf.reduce_sum(real)
-        after = _statistics(state)
+        after: list[tf.Tensor] | None = None
         if communicator.size == 1:
-            finite = all_finite([loss_sum, *gradients, *after])
+            finite = all_finite([loss_sum, *gradients, *_statistics(state)])
             seconds, sums, shown = 0.0, own_flags, real
         else:
             reduced = communicator.mean_gradients(
                 gradients,
-                statistics=after,
+                statistics=_statistics(state),
                 images=real,
                 loss_sum=loss_sum,
                 weight_sum=weight_sum,
@@ -141,15 +141,13 @@ def build_train_step(
             loss_sum, weight_sum = reduced.loss_sum, reduced.weight_sum
             finite, seconds, sums = reduced.finite, reduced.seconds, reduced.flags
             shown = reduced.images
-        if before:  # a global batch of which no picture could be read has no statistics
-            kept, moved = before, after
-            after = tf.cond(shown > 0, lambda: moved, lambda: kept)
         norm = guarded_update(
             update,
             state,
             gradients,
             learning_rate,
             finite=finite,
+            moved=shown > 0,  # a global batch of which no picture could be read has no statistics
             before=before,
             after=after,
             void=None if void is None else sums[void] > 0,

@@ -92,27 +92,33 @@ def guarded_update(
     learning_rate: tf.Tensor,
     *,
     finite: tf.Tensor,
+    moved: tf.Tensor,
     before: Sequence[tf.Tensor],
-    after: Sequence[tf.Tensor],
+    after: Sequence[tf.Tensor] | None,
     void: tf.Tensor | None = None,
     drawn: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
-    """Updates weights, slots, statistics and averages if `finite` (a scalar), else nothing.
+    """Updates weights, slots and averages if `finite` (a scalar), and the statistics if `moved` as
+    well; else nothing.
 
     `before` are the statistics from before the forward pass, which has moved them already;
-    `after` those that the step gives them. Zeros in place of the gradients would not do: momentum
-    would move the weights all the same, and the iteration would count. The scale of float16's loss
-    hears of both. Returns the gradients' global norm, float64; NaN if nothing is updated or none
-    was computed.
+    `after` those that the step gives them, None if they are those of the forward pass. Zeros in
+    place of the gradients would not do: momentum would move the weights all the same, and the
+    iteration would count. The scale of float16's loss hears of both. Returns the gradients' global
+    norm, float64; NaN if nothing is updated or none was computed.
 
     A step that is `void` (a scalar) is as if it had not been: the scale hears nothing of it, and
     the generators get back what they were before, `drawn`.
     """
     unknown = tf.constant(math.nan, tf.float64)
 
+    def assign(statistics: Sequence[tf.Tensor] | None) -> tf.Tensor:
+        for variable, value in zip(state.statistics, statistics or (), strict=bool(statistics)):
+            variable.assign(value)
+        return tf.constant(True)
+
     def apply() -> tf.Tensor:
         norm = update(gradients, learning_rate)
-        _assign(state, after)
         if state.averages is not None:
             state.averages.follow()
         if state.scale is not None:
@@ -130,10 +136,12 @@ def guarded_update(
         return unknown
 
     def undo() -> tf.Tensor:
-        _assign(state, before)
         return lower() if void is None else tf.cond(void, forget, lower)
 
     counts = finite if void is None else tf.logical_and(finite, tf.logical_not(void))
+    # Branches of their own: each tensor that one takes in costs every step an operation.
+    if state.statistics:  # first: the averages follow them
+        tf.cond(tf.logical_and(counts, moved), lambda: assign(after), lambda: assign(before))
     return tf.cond(counts, apply, undo)
 
 
@@ -151,8 +159,3 @@ def all_finite(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     parts = [one for one in flat if one.shape[0] > _SMALL]
     parts.append(tf.concat([tf.zeros([0]), *(one for one in flat if one.shape[0] <= _SMALL)], 0))
     return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(one)) for one in parts]))
-
-
-def _assign(state: TrainState, statistics: Sequence[tf.Tensor]) -> None:
-    for variable, value in zip(state.statistics, statistics, strict=True):
-        variable.assign(value)

@@ -237,14 +237,35 @@ def test_nan_in_a_gradient_alone_changes_nothing_at_all(communicator: Communicat
         assert np.array_equal(value, after[name]), name
 
 
+@pytest.mark.parametrize("communicator", [SoloCommunicator(), Recorder(NOBODY)])
+def test_statistics_move_with_a_step_that_has_seen_a_picture_and_with_no_other(
+    communicator: Communicator,
+) -> None:
+    one = rank(communicator, 2, norm=True)
+    images, labels = pictures(2, 6)
+    start = values(one)
+    assert one.run(images, np.full_like(labels, 255), 0).finite
+    after = values(one)
+    moving = [name for name in start if "moving_" in name]
+    assert len(moving) == 2
+    for name in moving:
+        assert np.array_equal(start[name], after[name])
+    assert one.run(images, labels, 2).finite
+    after = values(one)
+    for name in moving:
+        assert not np.array_equal(start[name], after[name])
+
+
 @pytest.mark.parametrize("part", ["update", "statistics"])
 def test_a_step_that_is_not_guarded_is_noticed(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The negative twins: the update always done, or the forward pass not undone."""
 
-    def careless(*arguments: Any, finite: Any, before: Any, after: Any, **_: Any) -> Any:
+    def careless(*arguments: Any, finite: Any, before: Any, **others: Any) -> Any:
         if part == "update":
             finite = tf.constant(True)
-        return guarded_update(*arguments, finite=finite, before=after, after=after)
+        state = arguments[1]
+        moved = [tf.identity(one.value) for one in state.statistics]
+        return guarded_update(*arguments, finite=finite, before=moved, **others)
 
     monkeypatch.setattr("clusterseg.train.step.guarded_update", careless)
     one, before, _ = spoiled_step(SoloCommunicator())
