@@ -46,10 +46,11 @@ from clusterseg.supervise.policy import (
     Decision,
     Ended,
     decide,
+    prevailing,
     refuse,
 )
 from clusterseg.supervise.schedulers import scheduler_of, timing_of
-from clusterseg.supervise.session import Session
+from clusterseg.supervise.session import Session, Stop
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.witness import Interrupted, Onlooker
 
@@ -157,7 +158,7 @@ class _Supervisor:
         try:
             lease.try_beat()
             pack_old_attempts(self._run, claim.attempt, self._journal, lease.try_beat)
-            history = ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill)
+            history = self._history(claim)
             refusal = refuse(history, budgets(self._plan))
             if refusal is not None:
                 why = f"not started: {refusal.reason}"
@@ -167,6 +168,8 @@ class _Supervisor:
             if conclusion is None:
                 return None
             ballast.drop()
+            if refusal is None and conclusion.cause is Cause.NAN and conclusion.stop is not None:
+                conclusion = conclusion.of(self._prevailing(claim, conclusion, conclusion.stop))
             decision = self._end(claim, conclusion, refusal or self._decide(claim, conclusion))
             return None if decision is None else (conclusion, decision)
         finally:
@@ -238,17 +241,27 @@ class _Supervisor:
             direct=not self._plan.mpirun,
         )
 
+    def _prevailing(self, claim: Claim, found: Conclusion, stop: Stop) -> Cause:
+        ended, history = self._ended(claim, found), self._history(claim)
+        return prevailing(ended, history, stop.cause, rollback=rolls_back(self._plan))
+
+    def _ended(self, claim: Claim, found: Conclusion) -> Ended:
+        return Ended(
+            found.cause,
+            position(self._plan, claim, found.last_step),
+            found.error,
+            found.signal,
+            resumed=claim.resume_step,
+            unlaunched=found.unlaunched,
+        )
+
+    def _history(self, claim: Claim) -> list[Ended]:
+        return ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill)
+
     def _decide(self, claim: Claim, found: Conclusion) -> Decision:
         return decide(
-            Ended(
-                found.cause,
-                position(self._plan, claim, found.last_step),
-                found.error,
-                found.signal,
-                resumed=claim.resume_step,
-                unlaunched=found.unlaunched,
-            ),
-            ended_before(self._run, claim, self._plan, self._scheduler.cause_of_kill),
+            self._ended(claim, found),
+            self._history(claim),
             budgets(self._plan),
             can_requeue=self._scheduler.can_queue_again(found.cause),
             requeued=found.word.requeued,

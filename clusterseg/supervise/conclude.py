@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterseg.plan.model import Plan
 from clusterseg.runs.records import Cause, End
@@ -57,6 +57,14 @@ class Conclusion:
     word: Word = NO_WORD
     lost: tuple[str, ...] = ()
     unlaunched: bool = False
+
+    def of(self, cause: Cause) -> Conclusion:
+        """The same, ended for `cause`; no rank is to blame for one that is no failure."""
+        if cause is self.cause:
+            return self
+        failed = cause in _FAILED
+        rank, host = (self.failed_rank, self.failed_host) if failed else (None, None)
+        return replace(self, cause=cause, failed_rank=rank, failed_host=host)
 
     def record(self, attempt: int, *, will_restart: bool) -> End:
         """The end record of this attempt."""

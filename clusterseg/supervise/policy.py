@@ -119,6 +119,18 @@ def decide(
     return decision
 
 
+def prevailing(ended: Ended, history: Sequence[Ended], asked: Cause, *, rollback: bool) -> Cause:
+    """The cause that counts of an attempt that was `asked` to stop, for that cause.
+
+    A step that was not finite, met by ranks that were to stop anyhow, changes nothing where it
+    would be rolled back for: who goes on meets it again, and rolls back then.
+    """
+    if ended.cause is not Cause.NAN or not rollback:
+        return ended.cause
+    again = _after_rollback(ended, history).action is Action.RESTART
+    return asked if again else ended.cause
+
+
 def refuse(history: Sequence[Ended], budgets: Budgets) -> Decision | None:
     """Whether the job was started again against its budgets; None if all is well.
 

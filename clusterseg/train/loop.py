@@ -7,6 +7,7 @@ travels as flags in the reduction of a step, and holds for all at the end of tha
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,6 +228,8 @@ class Loop:
         sums = (outcome.loss_sum, outcome.weight_sum) if outcome.finite else (0.0, 0.0)
         if outcome.finite or outcome.overflowed:  # an overflow of float16 is part of its scaling
             progress.advance(*sums, **self._sizes)
+        elif not_finite.is_left_to_the_next(self._spec.on_nan, stops=any(agreed.stops)):
+            return replace(agreed, void=True)
         else:
             not_finite.meet(
                 self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads

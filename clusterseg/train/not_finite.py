@@ -45,6 +45,12 @@ def decide(on_nan: str, step: int, skipped: Sequence[int]) -> OnNan:
     return OnNan.SKIP if row < MOST_IN_A_ROW else OnNan.STOP
 
 
+def is_left_to_the_next(on_nan: str, *, stops: bool) -> bool:
+    """Whether the next attempt is to meet it: this one `stops` with all that was good before, and a
+    rollback would throw that away."""
+    return stops and on_nan == OnNan.ROLLBACK
+
+
 def meet(
     on_nan: str, progress: Progress, loss_sum: float, events: EventWriter, *, leads: bool
 ) -> None:

@@ -26,6 +26,7 @@ from clusterseg.supervise.policy import (
     Decision,
     Ended,
     decide,
+    prevailing,
     refuse,
     signature,
 )
@@ -518,3 +519,20 @@ def test_rollbacks_end(tries: list[tuple[int, int]]) -> None:
 
 def test_a_stop_that_was_asked_for_is_not_rolled_back_over() -> None:
     assert decide(nan(30, 36), [], Budgets(), rollback=True, asked=True).action is Action.END
+
+
+@pytest.mark.parametrize("asked", [Cause.PREEMPTED, Cause.TIME_LIMIT])
+def test_a_stop_asked_for_as_a_step_was_not_finite_is_a_stop_where_it_would_be_rolled_back(
+    asked: Cause,
+) -> None:
+    ended = nan(30, 36)
+    assert prevailing(ended, [], asked, rollback=True) is asked
+    assert prevailing(ended, [], asked, rollback=False) is Cause.NAN  # it would come again
+    spent = [nan(30, 36 + number) for number in range(3)]
+    assert prevailing(nan(30, 40), spent, asked, rollback=True) is Cause.NAN
+    assert prevailing(Ended(Cause.CRASH), [], asked, rollback=True) is Cause.CRASH
+    stopped = replace(ended, cause=asked)
+    queued = decide(stopped, [], Budgets(), can_requeue=True, asked=True, rollback=True)
+    assert (queued.action, queued.state, queued.exit_code) == (Action.REQUEUE, State.STOPPED, 75)
+    left = decide(stopped, [], Budgets(), asked=True, rollback=True)
+    assert (left.action, left.state, left.exit_code) == (Action.END, State.STOPPED, 75)

@@ -187,6 +187,25 @@ def leaves_out(run: Attempts) -> frozenset[int]:
 
 
 @pytest.mark.slow
+def test_ranks_that_stop_at_such_a_step_stop_before_it_and_roll_back_the_next_time(
+    attempts,
+) -> None:
+    run = attempts("asked", "rollback", {8})
+    assert run.attempt(StopAt(8)) == "SIGUSR1"
+    assert newest(run).step == 7 and run.steps(0) == list(range(1, 8)) and told(run) == []
+    with pytest.raises(TrainingError, match=r"^nan: .* step 8 .*back to the last"):
+        run.attempt()
+    assert told(run) == [(8, "loss", "rollback")]
+    assert run.attempt(left_out=leaves_out(run)) is None
+    assert newest(run).skipped == [8]
+
+    # Where nothing comes after it, it is told and ends, asked for or not.
+    ends = attempts("ends", "stop", {8})
+    with pytest.raises(TrainingError, match=r"^nan: the loss of step 8 is not finite$"):
+        ends.attempt(StopAt(8))
+
+
+@pytest.mark.slow
 def test_it_stops_by_default_and_so_does_a_row_of_skipped_steps(attempts, monkeypatch) -> None:
     stops = attempts("stops", "stop", {7})
     with pytest.raises(TrainingError, match=r"^nan: the loss of step 7 is not finite$") as error:
@@ -273,3 +292,56 @@ def test_nan_on_one_of_two_ranks_is_rolled_back_by_the_supervisor(
     assert [(one.step, one.action) for one in found] == [(7, "rollback")]
     header = list_checkpoints(run.checkpoints)[-1].header
     assert (header.step, header.skipped) == (10, [7])
+
+
+ASK = """
+import os
+if "CLUSTERSEG_STOP_FILE" in os.environ:
+    from pathlib import Path
+    import clusterseg.train.rank as rank
+    from clusterseg.runs.control import request_stop
+    prepare = rank._prepare
+
+    def asked(job, *others):
+        from dataclasses import replace
+        from tests.train.test_not_finite import poison
+        loop = prepare(job, *others)
+        step = poison(loop._assembly.train_step, {2})
+
+        def late(*batch, **values):
+            if loop.progress.step == 1:
+                request_stop(Path(os.environ["CLUSTERSEG_STOP_FILE"]), "preempted")
+            return step(*batch, **values)
+
+        loop._assembly = replace(loop._assembly, train_step=late)
+        return loop
+
+    rank._prepare = asked
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stop_that_ranks_have_not_seen_as_they_meet_nan_is_why_the_run_stopped(
+    data: Path, tmp_path: Path
+) -> None:
+    """Asked for after the ranks looked, so that they end for the step that is not finite."""
+    (tmp_path / "sitecustomize.py").write_text(ASK)
+    top = Path(__file__).resolve().parents[2]
+    spec = job(data, on_nan="rollback", epochs=1) | {
+        "checkpoint": {"every": "3 steps"},
+        "scheduler": "local",
+        "resources": {"ranks": 1},
+        "environment": {"variables": {"PYTHONPATH": f"{tmp_path}:{top}", "OMP_NUM_THREADS": "1"}},
+    }
+    spec["train"]["model"] = {"name": "fastscnn", "width": 0.25}
+    (tmp_path / "job.yaml").write_text(json.dumps(spec))
+    argv = [str(BIN / "clusterseg"), "submit", "job.yaml", "--wait", "--runs-dir", "runs"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 75, done.stdout + done.stderr
+    (folder,) = (tmp_path / "runs").glob("test-*")
+    (only,) = iter_attempts(RunPaths(folder))
+    (events,) = (list(iter_events(stream)) for rank, stream in only.events())
+    assert [one.action for one in events if isinstance(one, NotFinite)] == ["rollback"]
+    assert only.end is not None and only.end.cause is Cause.PREEMPTED, only.end
+    assert only.end.failed_rank is None and "step 2 is not finite" in str(only.end.error)
