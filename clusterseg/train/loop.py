@@ -21,7 +21,7 @@ from clusterseg.train.batches import StepBatch, no_batch, step_batches
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import diverged
+from clusterseg.train.failures import TrainingError, diverged
 from clusterseg.train.feeding import validation_batches
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.saving import Saver
@@ -232,7 +232,12 @@ class Loop:
         elif not_finite.is_left_to_the_next(self._spec.on_nan, stops=any(agreed.stops)):
             return replace(agreed, void=True)
         else:
-            self._meet_not_finite(outcome.loss_sum)
+            try:
+                self._meet_not_finite(outcome.loss_sum)
+            except TrainingError:
+                if self._windows.steps:  # the good ones before it were done, and are to be told
+                    self._cut(self._rate)
+                raise
             progress.skip(**self._sizes)
         if outcome.finite:
             self._changed = progress.step

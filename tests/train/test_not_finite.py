@@ -256,6 +256,13 @@ def test_it_stops_by_default_and_so_does_a_row_of_skipped_steps(attempts, monkey
         stops.attempt()
     assert isinstance(error.value, ClustersegError) and error.value.agreed
     assert told(stops) == [(7, "loss", "stop")] and newest(stops).step == 6
+    assert stops.steps(0) == list(range(1, 7))
+
+    # Those of the window that was open are told as well: the last save was after the step 6.
+    later = attempts("later", "stop", {9})
+    with pytest.raises(TrainingError, match=r"^nan: the loss of step 9 is not finite$"):
+        later.attempt()
+    assert later.steps(0) == list(range(1, 9))
 
     bad = set(range(5, 5 + MOST_IN_A_ROW + 1))
     row = attempts("row", "skip", bad)
