@@ -99,7 +99,11 @@ class Loop:
             if not finished:
                 self._check_agreement(f"after step {self.progress.step}", quick=True)
             # With all steps done nothing presses, but a stop that is asked for now.
-            self._saver.save(self.progress, hurry=lambda: not finished or any(self._stops.flags()))
+            self._saver.save(
+                self.progress,
+                hurry=lambda: not finished or any(self._stops.flags()),
+                deadline=self._stops.deadline,
+            )
         return None if finished else self._stops.reason(self._agreed_stop)
 
     def settle(self) -> None:

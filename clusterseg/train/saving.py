@@ -132,13 +132,19 @@ class Saver:
         """The step since the last `poll` waited for data: it tells nothing of what a save costs."""
         self._step_began = None
 
-    def save(self, progress: Progress, hurry: Callable[[], bool] = lambda: True) -> None:
+    def save(
+        self,
+        progress: Progress,
+        hurry: Callable[[], bool] = lambda: True,
+        deadline: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """Returns when a checkpoint of `progress` is durable, begun before or not.
 
-        What fails is tried again, for long unless there is a `hurry`. Raises TrainingError on
-        all ranks alike if it could not be saved on rank 0.
+        What fails is tried again, for long unless there is a `hurry`; then until shortly before
+        its `deadline` (unix seconds), if somebody knows that, else three times. Raises
+        TrainingError on all ranks alike if it could not be saved on rank 0.
         """
-        tries = Tries(self._patience, hurry)
+        tries = Tries(self._patience, hurry, deadline, self._last_write)
         answer = _AGAIN
         while answer == _AGAIN:
             began = time.perf_counter()
