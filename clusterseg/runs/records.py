@@ -198,9 +198,10 @@ class Checkpoint(_Event, frozen=True, kw_only=True, tag="checkpoint"):
 
 
 class NotFinite(_Event, frozen=True, kw_only=True, tag="nan"):
-    """Written by rank 0: loss or gradients of a step were not finite; it has changed nothing.
+    """Written by rank 0: loss or gradients of a step were not finite, and it has changed nothing;
+    or the weights that it left are not.
 
-    `what` is one of loss, gradients; `action` one of skip, rollback, stop.
+    `what` is one of loss, gradients, weights; `action` one of skip, rollback, stop.
     """
 
     step: int

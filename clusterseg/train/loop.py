@@ -21,7 +21,7 @@ from clusterseg.train.batches import StepBatch, no_batch, step_batches
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import diverged
+from clusterseg.train.failures import TrainingError, diverged
 from clusterseg.train.feeding import validation_batches
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.saving import Saver
@@ -77,6 +77,7 @@ class Loop:
         }
         self._agreed_stop = [False] * len(SOURCES)
         self._resumed = (progress.step, progress.validated)
+        self._changed = progress.step  # the last one that changed a weight
         self._give_up = False
         self._trained = False
         self._rate = 0.0
@@ -98,7 +99,11 @@ class Loop:
             if not finished:
                 self._check_agreement(f"after step {self.progress.step}", quick=True)
             # With all steps done nothing presses, but a stop that is asked for now.
-            self._saver.save(self.progress, hurry=lambda: not finished or any(self._stops.flags()))
+            self._saver.save(
+                self.progress,
+                hurry=lambda: not finished or any(self._stops.flags()),
+                deadline=self._stops.deadline,
+            )
         return None if finished else self._stops.reason(self._agreed_stop)
 
     def settle(self) -> None:
@@ -203,7 +208,7 @@ class Loop:
             self.scribe.window(event)
 
     def _train_on(self, batch: StepBatch | None, rate: float, waited: float) -> wishes.Agreed:
-        progress, leads = self.progress, self._communicator.rank == 0
+        progress = self.progress
         own = self._wishes(void=batch is None)
         if batch is None and self._communicator.size == 1:
             return wishes.unpack(own.astype(np.float64))
@@ -231,10 +236,15 @@ class Loop:
         elif not_finite.is_left_to_the_next(self._spec.on_nan, stops=any(agreed.stops)):
             return replace(agreed, void=True)
         else:
-            not_finite.meet(
-                self._spec.on_nan, progress, outcome.loss_sum, self._events, leads=leads
-            )
+            try:
+                self._meet_not_finite(outcome.loss_sum)
+            except TrainingError:
+                if self._windows.steps:  # the good ones before it were done, and are to be told
+                    self._cut(self._rate)
+                raise
             progress.skip(**self._sizes)
+        if outcome.finite:
+            self._changed = progress.step
         progress.images += outcome.images
         progress.skipped_steps += not outcome.finite
         self._windows.add(
@@ -248,6 +258,15 @@ class Loop:
             gradient_norm=outcome.gradient_norm,
         )
         return agreed
+
+    def _meet_not_finite(self, loss_sum: float) -> None:
+        """The next step is not finite: raises TrainingError unless it is to be skipped."""
+        on_nan, leads = self._spec.on_nan, self._communicator.rank == 0
+        bad = self._assembly.state.not_finite()  # all hold the same, but must end together
+        if self._communicator.agree([int(bad is not None)])[0]:
+            tensor = bad or "a weight of another rank"
+            not_finite.meet_weights(on_nan, self._changed, tensor, self._events, leads=leads)
+        not_finite.meet(on_nan, self.progress, loss_sum, self._events, leads=leads)
 
     def _leave_out(self, batch: StepBatch | None, waited: float) -> wishes.Agreed:
         """What a step agrees on, asked for outside of one."""

@@ -1,6 +1,7 @@
 """What follows when a step is not finite: it is skipped, left out after a rollback, or the end.
 
-Such a step has changed nothing (`clusterseg.train.update`), and all ranks know of it.
+Such a step has changed nothing (`clusterseg.train.update`), and all ranks know of it. One that is
+finite may still leave weights that are not: that shows in the next step, or as they are saved.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import NoReturn
 
 from clusterseg.runs.attempts import Attempt, iter_attempts
 from clusterseg.runs.eventlog import EventWriter, iter_events
@@ -73,6 +75,30 @@ def meet(
     else:
         help = "lower the learning rate or add warm-up; the step has changed nothing"
     raise TrainingError(message, code="nan", agreed=True, help=help)
+
+
+def meet_weights(
+    on_nan: str, step: int, tensor: str, events: EventWriter, *, leads: bool
+) -> NoReturn:
+    """`step`, which was finite itself, has left `tensor` not finite: raises TrainingError, on all
+    ranks. No skipping mends that, and a next attempt is to leave out this step, not one after it.
+    """
+    if leads:
+        tell_weights(on_nan, step, events)
+    message = f"nan: {tensor} is not finite after step {step}"
+    if on_nan == OnNan.ROLLBACK:
+        help = "the next attempt goes on from the last checkpoint and leaves this step out"
+        message += ": back to the last checkpoint"
+    else:
+        help = "no step can mend it, nor be skipped for it: `resume` goes on from the last "
+        help += "checkpoint; lower the learning rate, clip gradients or add warm-up"
+    raise TrainingError(message, code="nan", agreed=True, help=help)
+
+
+def tell_weights(on_nan: str, step: int, events: EventWriter) -> None:
+    """The event that weights are not finite after `step`, on rank 0."""
+    action = OnNan.ROLLBACK if on_nan == OnNan.ROLLBACK else OnNan.STOP
+    events.write(NotFinite(t=time.time(), rank=0, step=step, what="weights", action=action))
 
 
 def rolled_back(events: Iterable[Event]) -> set[int]:

@@ -176,6 +176,7 @@ def _prepare(
         batching=batching,
         identity=assembly.identity,
         schedule=schedule,
+        on_nan=job.train.on_nan,
         interval=_interval(job),
         first=scribe.settle if scribe else lambda: None,
     )

@@ -19,8 +19,9 @@ from clusterseg.runs.records import Checkpoint, Claim, Phase
 from clusterseg.spec.model import CheckpointSpec
 from clusterseg.train.batching import Batching
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import SaveFailure, TrainingError, say, warn
+from clusterseg.train.failures import FailureKind, SaveFailure, TrainingError, say, warn
 from clusterseg.train.interval import Interval, Slowdown
+from clusterseg.train.not_finite import tell_weights
 from clusterseg.train.one_save import Place, Save, place_of
 from clusterseg.train.progress import Progress
 from clusterseg.train.saving_policy import Act, SavingPatience, Trouble, after_failures
@@ -41,8 +42,8 @@ class Saver:
     A save that fails for the disk's sake is tried again later while the training goes on: of the
     state by then, but an epoch's end, which never comes again, of what it was. `seed`,
     `batching`, `identity` and `schedule` are the parts of the header that are the same in all
-    checkpoints of the attempt. `first`, called in the writer's thread, returns when what must be
-    on the disk before a checkpoint is there.
+    checkpoints of the attempt. `on_nan`: what follows if weights are not finite. `first`, called in
+    the writer's thread, returns when what must be on the disk before a checkpoint is there.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Saver:
         batching: Batching,
         identity: dict[str, str],
         schedule: dict[str, float | int | str],
+        on_nan: str = "stop",
         patience: SavingPatience | None = None,
         interval: Interval | None = None,
         first: Callable[[], None] = lambda: None,
@@ -69,6 +71,7 @@ class Saver:
         self._batching = batching
         self._identity = identity
         self._schedule = schedule
+        self._on_nan = on_nan
         self._snapshot = Snapshot(state)
         self._store = CheckpointStore(paths, claim, spec, first)
         self._writer: Writer[Written | None] = Writer()
@@ -129,13 +132,19 @@ class Saver:
         """The step since the last `poll` waited for data: it tells nothing of what a save costs."""
         self._step_began = None
 
-    def save(self, progress: Progress, hurry: Callable[[], bool] = lambda: True) -> None:
+    def save(
+        self,
+        progress: Progress,
+        hurry: Callable[[], bool] = lambda: True,
+        deadline: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """Returns when a checkpoint of `progress` is durable, begun before or not.
 
-        What fails is tried again, for long unless there is a `hurry`. Raises TrainingError on
-        all ranks alike if it could not be saved on rank 0.
+        What fails is tried again, for long unless there is a `hurry`; then until shortly before
+        its `deadline` (unix seconds), if somebody knows that, else three times. Raises
+        TrainingError on all ranks alike if it could not be saved on rank 0.
         """
-        tries = Tries(self._patience, hurry)
+        tries = Tries(self._patience, hurry, deadline, self._last_write)
         answer = _AGAIN
         while answer == _AGAIN:
             began = time.perf_counter()
@@ -197,7 +206,7 @@ class Saver:
             self._take(outcome)
             return ""
         self._save, self._failed = None, save
-        failure = save.failure(outcome)
+        failure = self._failure(save, outcome)
         return failure.message if tries.are_over_after(failure) else _AGAIN
 
     def _copy(self, progress: Progress, began: float) -> Save:
@@ -243,7 +252,7 @@ class Saver:
         self._save = None
         if isinstance(outcome, BaseException):
             self._failed = save
-            self._postpone(save.failure(outcome))
+            self._postpone(self._failure(save, outcome))
             return
         self._durable = save.place
         if self._owed:
@@ -267,6 +276,12 @@ class Saver:
                 write_seconds=outcome.seconds,
             )
         )
+
+    def _failure(self, save: Save, error: BaseException) -> SaveFailure:
+        failure = save.failure(error)
+        if failure.kind is FailureKind.NOT_FINITE:  # for the next attempt to leave the step out
+            tell_weights(self._on_nan, save.header.step, self._events)
+        return failure
 
     def _postpone(self, failure: SaveFailure) -> None:
         now = time.monotonic()

@@ -7,6 +7,7 @@ fits the model of another, whatever that one built before.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -112,6 +113,10 @@ class TrainState:
             if name not in self.generators
         )
 
+    def not_finite(self) -> str | None:
+        """The name of a variable that holds NaN or infinity, or None. Looks at all of them."""
+        return not_finite(tensor_of(name, _host(one)) for name, one in self.variables.items())
+
     def _misfits(self, layout: Layout) -> list[str]:
         misfits = [f"{key} is not expected" for key in layout.tensors.keys() - self.variables]
         for key, variable in self.variables.items():
@@ -144,7 +149,7 @@ def generator_seeds(seed: int, step: int, first: int, count: int) -> NDArray[np.
     return np.stack([keys, np.full(count, first, np.int64)], axis=1)
 
 
-def not_finite(tensors: list[Tensor]) -> str | None:
+def not_finite(tensors: Iterable[Tensor]) -> str | None:
     """The name of a tensor that holds NaN or infinity, or None."""
     kinds = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
     for tensor in tensors:

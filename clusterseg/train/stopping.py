@@ -28,6 +28,7 @@ class StopSources:
         self._next_look = clock()
         self._flags = [False] * len(SOURCES)
         self._reason = SOURCES[2]
+        self._deadline: float | None = None
         self._installed = False
 
     def install(self) -> None:
@@ -55,6 +56,12 @@ class StopSources:
         """Whether any request reached this rank; for looking while it waits."""
         return any(self.flags())
 
+    def deadline(self) -> float | None:
+        """By when a stop that the file asks for is to be over, in unix seconds; None if that is not
+        known. Opens the file afresh: a later request may be a more urgent one."""
+        self._read()
+        return self._deadline
+
     def reason(self, agreed: list[bool]) -> str:
         """What the `stop` event says, given the flags that all ranks agreed on."""
         if agreed[2]:
@@ -70,6 +77,7 @@ class StopSources:
             if request is not None:
                 self._flags[2] = True
                 self._reason = request.reason or SOURCES[2]
+                self._deadline = request.deadline
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._flags[0 if number == signal.SIGTERM else 1] = True

@@ -110,6 +110,7 @@ class Attempts:
                 state=self.assembly.state, communicator=communicator, events=writer,
                 seed=spec.train.seed, batching=self.assembly.batching,
                 identity=self.assembly.identity, schedule={}, patience=patience,
+                on_nan=spec.train.on_nan,
                 first=scribe.settle if scribe else lambda: None,
             )  # fmt: skip
             loop = Loop(

@@ -259,6 +259,34 @@ def test_at_a_stop_it_tries_again_for_a_moment(small_disk: Disk, way: str) -> No
     assert training.saved() == [2]
 
 
+@pytest.mark.parametrize("left", [None, 20.0])
+def test_a_file_server_that_is_away_costs_no_steps_if_the_stop_has_time(
+    left: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For six tries; three are made where nobody knows how long there is."""
+    from clusterseg.train import store
+    from clusterseg.train.failures import TrainingError
+
+    training = Training(tmp_path / "run", replace(BRIEF, later_delay=0.05))
+    tries = []
+
+    def away(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= 5:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return commit_checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(store, "commit_checkpoint", away)
+    training.step()
+    if left is None:
+        with pytest.raises(TrainingError, match=r"^i/o error: saving step 2"):
+            training.saver.save(training.progress())
+        assert len(tries) == 3 and training.saved() == [1]
+    else:
+        training.saver.save(training.progress(), deadline=lambda: time.time() + left)
+        assert training.saved() == [2]
+
+
 def test_at_a_stop_it_ends_with_the_reason(small_disk: Disk, way: str) -> None:
     from clusterseg.train.failures import TrainingError
 

@@ -62,6 +62,19 @@ def poison(step: Callable[..., Any], steps: set[int], rank: int = 0) -> Callable
     return poisoned
 
 
+def overflow(assembly: Any, bad: int) -> Callable[..., Any]:
+    """A train step that is finite and leaves a weight that is not, at one step."""
+
+    def overflowing(images: Any, labels: Any, *, seeds: Any, **others: Any) -> Any:
+        outcome = assembly.train_step(images, labels, seeds=seeds, **others)
+        if np.array_equal(seeds, generator_seeds(0, bad - 1, 0, len(seeds))):
+            weight = assembly.state.trainable[0]
+            weight.assign(np.full(weight.shape, np.inf, np.float32))
+        return outcome
+
+    return overflowing
+
+
 @pytest.fixture(scope="module")
 def fresh(assembly) -> dict[str, Any]:
     return {name: np.array(one.numpy()) for name, one in assembly.state.variables.items()}
@@ -69,10 +82,16 @@ def fresh(assembly) -> dict[str, Any]:
 
 @pytest.fixture
 def attempts(data: Path, assembly, fresh, tmp_path: Path) -> Callable[..., Attempts]:
-    def make(name: str, on_nan: str = "stop", steps: set[int] = frozenset()) -> Attempts:  # type: ignore[assignment]
+    def make(
+        name: str,
+        on_nan: str = "stop",
+        steps: set[int] = frozenset(),  # type: ignore[assignment]
+        overflows: int = 0,
+    ) -> Attempts:
         spec = job(data, on_nan=on_nan)
         spec["checkpoint"] = {"every": {"steps": 3}, "keep_last": 2}
-        poisoned = replace(assembly, train_step=poison(assembly.train_step, steps))
+        step = overflow(assembly, overflows) if overflows else assembly.train_step
+        poisoned = replace(assembly, train_step=poison(step, steps))
         return Attempts(Run(tmp_path / name, spec), poisoned, fresh)
 
     return make
@@ -206,12 +225,44 @@ def test_ranks_that_stop_at_such_a_step_stop_before_it_and_roll_back_the_next_ti
 
 
 @pytest.mark.slow
+def test_the_step_that_left_infinite_weights_is_left_out_not_the_one_that_met_them(
+    attempts,
+) -> None:
+    back = attempts("overflows", "rollback", overflows=7)
+    with pytest.raises(TrainingError, match=r"^nan: model/.* after step 7: back to") as error:
+        back.attempt()
+    assert error.value.agreed
+    assert told(back) == [(7, "weights", "rollback")] and leaves_out(back) == {7}
+    assert back.attempt(left_out=leaves_out(back)) is None
+    assert newest(back).skipped == [7]
+
+    # Found as they are saved, before a further step.
+    saves = attempts("saves it", "rollback", overflows=7)
+    with pytest.raises(TrainingError, match=r"^nan: .* after step 7"):
+        saves.attempt(StopAt(7))
+    assert told(saves) == [(7, "weights", "rollback")] and leaves_out(saves) == {7}
+
+    # Skipping can't mend them: it would skip all that follows, until it stops for another reason.
+    skips = attempts("skips it", "skip", overflows=7)
+    with pytest.raises(TrainingError, match=r"^nan: model/.* is not finite after step 7$"):
+        skips.attempt()
+    assert told(skips) == [(7, "weights", "stop")] and newest(skips).step == 6
+
+
+@pytest.mark.slow
 def test_it_stops_by_default_and_so_does_a_row_of_skipped_steps(attempts, monkeypatch) -> None:
     stops = attempts("stops", "stop", {7})
     with pytest.raises(TrainingError, match=r"^nan: the loss of step 7 is not finite$") as error:
         stops.attempt()
     assert isinstance(error.value, ClustersegError) and error.value.agreed
     assert told(stops) == [(7, "loss", "stop")] and newest(stops).step == 6
+    assert stops.steps(0) == list(range(1, 7))
+
+    # Those of the window that was open are told as well: the last save was after the step 6.
+    later = attempts("later", "stop", {9})
+    with pytest.raises(TrainingError, match=r"^nan: the loss of step 9 is not finite$"):
+        later.attempt()
+    assert later.steps(0) == list(range(1, 9))
 
     bad = set(range(5, 5 + MOST_IN_A_ROW + 1))
     row = attempts("row", "skip", bad)

@@ -57,6 +57,19 @@ def test_in_a_hurry_there_are_three_tries_a_second_apart() -> None:
     assert after_failures(troubles(1, 2, 3), USUAL, hurry=True).act is Act.GIVE_UP
 
 
+def test_in_a_hurry_it_is_tried_until_shortly_before_the_deadline() -> None:
+    """A file server that is away for 10 s, at a stop for which there are 30 s."""
+    at, until = [1.0], 23.0
+    while (following := after_failures(troubles(*at), USUAL, hurry=True, until=until)).act is (
+        Act.RETRY
+    ):
+        at.append(following.at)
+    assert at == [1, 2, 3, 6, 9, 12, 15, 18, 21]
+    late = after_failures(troubles(1, 2, 3), USUAL, hurry=True, until=-5.0)
+    assert late.act is Act.GIVE_UP  # never less than without a deadline
+    assert after_failures(troubles(1, 2), USUAL, hurry=True, until=-5.0).act is Act.RETRY
+
+
 @given(
     gaps=st.lists(st.floats(0, 1000), min_size=1, max_size=30),
     kind=st.sampled_from([FULL, IO]),

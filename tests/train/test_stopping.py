@@ -85,3 +85,15 @@ def test_the_reason_is_found_also_where_another_rank_was_quicker(tmp_path: Path)
 def test_a_missing_file_and_a_folder_in_its_place_ask_for_nothing(tmp_path: Path) -> None:
     assert not any(StopSources(tmp_path / "none").flags())
     assert not any(StopSources(tmp_path).flags())
+
+
+def test_the_deadline_is_that_of_the_newest_request(tmp_path: Path) -> None:
+    path = tmp_path / "stop-000"
+    path.touch()
+    stops = StopSources(path)
+    assert stops.deadline() is None and not stops.asked()
+    request_stop(path, "preempted", deadline=1234.5)
+    assert stops.deadline() == 1234.5 and stops.asked()
+    request_stop(path, "cancel_now", deadline=1200.0)
+    assert stops.deadline() == 1200.0
+    assert StopSources(None).deadline() is None
