@@ -306,8 +306,18 @@ def test_a_step_tells_the_norm_of_its_gradients_where_it_has_one(norm: float | N
 
 
 def test_large_is_not_infinite() -> None:
+    """Compiled, too: TensorFlow must not take x · 0 for 0 in a graph, nor add before it does that."""
     large = tf.constant([3e38, 3e38])
     assert not np.isfinite(tf.reduce_sum(large))
-    assert all_finite([large, tf.constant(0.0)])
+    many = np.full(2**15, 3e38, np.float32)  # of the size that is looked at by itself
+    shapes = [tf.TensorSpec([], tf.float32), tf.TensorSpec([2]), tf.TensorSpec(many.shape)]
+    compiled = tf.function(lambda *tensors: all_finite(tensors), input_signature=shapes)
+    assert all_finite([large, tf.constant(0.0)]) and compiled(1.0, large, many)
     for bad in (np.nan, np.inf, -np.inf):
         assert not all_finite([large, tf.constant([0.0, bad])])
+        assert not compiled(bad, large, many)
+        assert not compiled(1.0, tf.constant([3e38, bad]), many)
+        for place in (0, 17, len(many) - 1):
+            spoiled = many.copy()
+            spoiled[place] = bad
+            assert not compiled(1.0, large, spoiled)
