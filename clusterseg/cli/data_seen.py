@@ -4,6 +4,7 @@ header where the job gives no size."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ def identity_of_data(plan: Plan, *, say: Callable[[str], None]) -> Mapping[str, 
     Empty if it can't be opened from here and the ranks run elsewhere, which is said: they compare
     then. Raises ClustersegError if they run here.
     """
+    from clusterseg.data.dataset import names_digest
     from clusterseg.data.open import open_dataset
     from clusterseg.submit.seen import path_of_ranks, run_here
     from clusterseg.train.identity import identity
@@ -44,6 +46,7 @@ def identity_of_data(plan: Plan, *, say: Callable[[str], None]) -> Mapping[str, 
         classes=train.model.classes or dataset.classes,
         size=dataset.size,
         samples=len(dataset.train),
+        listed=names_digest(dataset.train, Path(spec.root)),
     )
 
 

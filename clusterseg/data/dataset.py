@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,22 @@ class Dataset:
     @property
     def classes(self) -> int:
         return len(self.class_names)
+
+
+def names_digest(part: Part, root: Path) -> str:
+    """16 hex digits of a SHA-256 over the names of its pictures in their order, below `root`: the
+    same where the set is moved to. Of a picture that lies elsewhere the last two parts count, by
+    which a list's absolute names are looked for. A second or two for a million.
+    """
+    folder = root.expanduser()
+    prefix = f"{folder}/" if folder != Path() else ""
+    below = (_below(prefix, str(sample.image)) for sample in part.samples)
+    return hashlib.sha256("\n".join(below).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _below(prefix: str, name: str) -> str:
+    inside = name.startswith(prefix) if prefix else not name.startswith("/")
+    return name.removeprefix(prefix) if inside else "/".join(name.split("/")[-2:])
 
 
 def label_table(

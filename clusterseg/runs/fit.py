@@ -2,8 +2,8 @@
 read, and as far as job.yaml tells without TensorFlow.
 
 A header's `identity` names what its tensors and its place in the data mean, by the keys of
-job.yaml. What only the opened data set tells (classes, size, number of samples, where the job does
-not say) is added by the ranks.
+job.yaml. What only the opened data set tells (classes, size, number and names of samples, where the
+job does not say) is added by the ranks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from clusterseg.spec.model import TrainSpec
 
 SAMPLES = "data samples"
+LIST = "data list"
 
 # The order of an epoch's samples follows from these: inside an epoch its position means nothing
 # with another one.
-_ORDER = frozenset({"data.format", SAMPLES, "seed"})
+_ORDER = frozenset({"data.format", SAMPLES, LIST, "seed"})
 # The tensors are the same with others of these.
 _SAME_TENSORS = _ORDER | {"data.size", "loss.ignore", "precision"}
 # What a file means that was written before there was the key; None: it does not tell.
@@ -31,6 +32,7 @@ _BEFORE: dict[str, str | None] = {
     "ema": "false",
     "freeze_batch_norm": "false",
     "optimizer.momentum": None,
+    LIST: None,
 }
 
 _WORDS = {
@@ -56,6 +58,8 @@ class Difference:
 
     def __str__(self) -> str:
         where = ", in the middle of an epoch" if self.inside else ""
+        if self.key == LIST:  # a digest tells nobody anything
+            return f"train.data.root: another list of samples there, or in another order{where}"
         there = "missing" if self.there is None else self._word(self.there)
         return f"{self.key} is {there} there, {self._word(self.now)} now{where}"
 
@@ -98,7 +102,8 @@ def size_text(size: tuple[int, int]) -> str:
 def differences(header: CheckpointHeader, wanted: Mapping[str, str]) -> list[Difference]:
     """Every key of `wanted` in which the checkpoint differs.
 
-    Keys that the file has and `wanted` has not are left out: they are not known here.
+    Keys that the file has and `wanted` has not are left out: they are not known here. Of a list of
+    samples that is longer or shorter only that is said.
     """
     inside = header.step_in_epoch > 0
     found = []
@@ -111,6 +116,8 @@ def differences(header: CheckpointHeader, wanted: Mapping[str, str]) -> list[Dif
         scaled = key == "precision" and "float16" in (there, now)
         forceable = key in _SAME_TENSORS and there is not None and not barred and not scaled
         found.append(Difference(key, there, now, forceable=forceable, inside=barred))
+    if any(one.key == SAMPLES for one in found):
+        found = [one for one in found if one.key != LIST]
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from clusterseg.data import Dataset, class_counts, open_dataset
+from clusterseg.data.dataset import names_digest
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.losses import Loss, build_loss
 from clusterseg.models import build_model
@@ -126,7 +128,13 @@ def assemble(
             ignore=spec.loss.ignore,
             averages=state.averages,
         ),
-        identity=identity(spec, classes=classes, size=size, samples=len(dataset.train)),
+        identity=identity(
+            spec,
+            classes=classes,
+            size=size,
+            samples=len(dataset.train),
+            listed=names_digest(dataset.train, Path(spec.data.root)),
+        ),
     )
 
 

@@ -47,6 +47,7 @@ def evaluate_checkpoint(
     layout, data = read_verified(file, sha256)  # before TensorFlow's seconds
     header = layout.header
     spec, assembly = _assembled(run_dir, submission, header.micro_batch)
+    from clusterseg.runs.fit import LIST
     from clusterseg.train.communicator.solo import SoloCommunicator
     from clusterseg.train.feeding import validation_batches
     from clusterseg.train.identity import check_fits
@@ -60,7 +61,8 @@ def evaluate_checkpoint(
             help="train.data.validation_split takes one from the training part",
             exit_code=ExitCode.FAILED,
         )
-    check_fits(file.name, header, assembly.identity)
+    # Which samples were trained on matters to nobody who validates.
+    check_fits(file.name, header, {k: v for k, v in assembly.identity.items() if k != LIST})
     assembly.state.load(file.name, layout, data)
     with validation_batches(spec, assembly, rank=0, world_size=1) as batches:
         result = validate(

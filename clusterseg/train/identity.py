@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from clusterseg.runs.fit import SAMPLES, Difference, differences, mismatch, size_text, spec_identity
+from clusterseg.runs.fit import (
+    LIST,
+    SAMPLES,
+    Difference,
+    differences,
+    mismatch,
+    size_text,
+    spec_identity,
+)
 from clusterseg.runs.records import CheckpointHeader
 from clusterseg.spec.model import TrainSpec
 
 
 def identity(
-    spec: TrainSpec, *, classes: int, size: tuple[int, int], samples: int
+    spec: TrainSpec, *, classes: int, size: tuple[int, int], samples: int, listed: str
 ) -> dict[str, str]:
     """What must be the same for a run to go on: of the job, and of the data set as it is.
 
-    `samples` is the size of the training part: the order of an epoch depends on it.
+    `samples` is the size of the training part: the order of an epoch depends on it. `listed` is the
+    digest of its names (`data.dataset.names_digest`): which sample a place in that order means.
     """
     return {
         **spec_identity(spec),
         "model.classes": str(classes),
         "data.size": size_text(size),
         SAMPLES: str(samples),
+        LIST: listed,
     }
 
 

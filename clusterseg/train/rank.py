@@ -57,7 +57,7 @@ def run(run_dir: Path) -> int:
     return code
 
 
-def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
+def train(job: RankJob, events: WatchedEvents, stops: StopSources) -> int:
     """`run` without what belongs to a process of its own: output, signals."""
     communicator: Communicator | None = None
     step = job.claim.resume_step
@@ -102,7 +102,7 @@ def train(job: RankJob, events: EventWriter, stops: StopSources) -> int:
 
 
 def _prepare(
-    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources, laps: Laps
+    job: RankJob, communicator: Communicator, events: WatchedEvents, stops: StopSources, laps: Laps
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
@@ -179,6 +179,7 @@ def _prepare(
         on_nan=job.train.on_nan,
         interval=_interval(job),
         first=scribe.settle if scribe else lambda: None,
+        expect=events.expect_save,
     )
     return Loop(
         spec=job.train,

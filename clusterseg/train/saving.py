@@ -7,6 +7,7 @@ or is told by `save`, which all ranks call at the same place.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,6 +45,7 @@ class Saver:
     `batching`, `identity` and `schedule` are the parts of the header that are the same in all
     checkpoints of the attempt. `on_nan`: what follows if weights are not finite. `first`, called in
     the writer's thread, returns when what must be on the disk before a checkpoint is there.
+    `expect` is told, on every rank before it waits for a save, how long the longest took.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Saver:
         patience: SavingPatience | None = None,
         interval: Interval | None = None,
         first: Callable[[], None] = lambda: None,
+        expect: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._claim = claim
         self._communicator = communicator
@@ -78,7 +81,8 @@ class Saver:
         self._save: Save | None = None
         self._durable: Place | None = None
         self._failed: Save | None = None
-        self._last_write = 0.0
+        self._last_write = self._longest = 0.0
+        self._expect = expect
         self._patience = patience or SavingPatience()
         self._interval = interval or Interval(spec.every)
         self._slowdown = Slowdown()
@@ -144,6 +148,8 @@ class Saver:
         its `deadline` (unix seconds), if somebody knows that, else three times. Raises
         TrainingError on all ranks alike if it could not be saved on rank 0.
         """
+        # Saves in the background took as long and were seen on rank 0 alone.
+        self._expect(self._communicator.agree([math.ceil(self._longest)])[0])
         tries = Tries(self._patience, hurry, deadline, self._last_write)
         answer = _AGAIN
         while answer == _AGAIN:
@@ -258,6 +264,7 @@ class Saver:
         if self._owed:
             self._owed, self._retry_at = False, time.monotonic()
         self._last_write = outcome.seconds
+        self._longest = max(self._longest, save.blocked + outcome.seconds)
         self._interval.saved(save.blocked + self._slowdown.take())
         if self._troubles:
             say(f"step {save.header.step} is saved, after {len(self._troubles)} failed saves")

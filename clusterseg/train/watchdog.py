@@ -69,6 +69,11 @@ class Pace:
         if isinstance(event, Epoch | Phase):
             self._validates = False
 
+    def expect_save(self, seconds: float) -> None:
+        """A save that all ranks wait for may take as long as one that rank 0 alone has seen, and
+        the supervisor in rank 0's events."""
+        self._save = max(self._save, seconds)
+
     def allowed(self) -> float:
         """Seconds that may pass until the next event."""
         limits = self._limits
@@ -109,6 +114,11 @@ class Watchdog:
         self._pace.note(event)
         self.alive()
 
+    def expect_save(self, seconds: float) -> None:
+        """The rank lives, and is about to wait for a save; the longest so far took `seconds`."""
+        self._pace.expect_save(seconds)
+        self.alive()
+
     def alive(self) -> None:
         """The rank lives: its time begins anew."""
         now = self._clock()
@@ -146,6 +156,10 @@ class WatchedEvents(PatientEvents):
     def touch(self) -> None:
         super().touch()
         self._watchdog.alive()
+
+    def expect_save(self, seconds: float) -> None:
+        """All ranks are about to wait for a save; the longest so far took `seconds`."""
+        self._watchdog.expect_save(seconds)
 
     def close(self) -> None:
         self._watchdog.stop()

@@ -8,6 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from clusterseg.cli.data_seen import identity_of_data
+from clusterseg.data import open_dataset
+from clusterseg.data.dataset import names_digest
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.submit.request import read_request
@@ -45,6 +47,37 @@ def test_a_data_set_that_is_seen_tells_what_the_job_does_not_say(
         seen = identity_of_data(one, say=said.append)
         assert (seen["data samples"], seen["model.classes"]) == ("5", "11")
     assert said == []
+
+
+def test_the_list_of_samples_is_known_wherever_it_lies_and_in_any_other_order_is_another(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = plan.spec.train
+    assert train is not None
+
+    def seen(root: str) -> str:
+        data = replace(train.data, root=root)
+        moved = replace(plan, spec=replace(plan.spec, train=replace(train, data=data)))
+        return identity_of_data(moved, say=print)["data list"]
+
+    write_tree(tmp_path / "data", train=5)
+    write_tree(tmp_path / "deep/er", train=5, seed=1)
+    known = seen("data")
+    assert known == seen("./data/") == seen(str(tmp_path / "data")) == seen("deep/er")
+    spec = replace(train.data, root=".")
+    monkeypatch.chdir(tmp_path / "data")
+    here = open_dataset(spec, 255).train
+    assert names_digest(here, Path(spec.root)) == known
+
+    file = tmp_path / "data" / "train.txt"
+    lines = file.read_text().splitlines(keepends=True)
+    # Absolute names of where it was made are looked for below the root.
+    file.write_text("".join(f"/gone/{line.replace(' ', ' /gone/')}" for line in lines))
+    assert seen("data") == known
+    file.write_text("".join(reversed(lines)))
+    assert seen("data") != known
+    file.write_text("".join([*lines[:-1], lines[0]]))  # as many as before
+    assert seen("data") != known
 
 
 def test_pictures_are_not_read(plan: Plan, tmp_path: Path) -> None:

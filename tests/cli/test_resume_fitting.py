@@ -106,6 +106,9 @@ def test_other_data_are_refused_where_they_are_seen(cli: Cli, trained: RunPaths)
     try:
         done = cli("resume", trained.root, *more)
         assert done.code == 2 and "data samples is 24 there, 23 now" in done.err
+        file.write_text("".join(reversed(lines)))  # as many as before
+        done = cli("resume", trained.root, *more)
+        assert done.code == 2 and "another list of samples there" in done.err
         file.write_text("one two three")
         done = cli("resume", trained.root, *more)
         assert done.code == 2 and f"{file}:1: expected `image mask`" in done.err

@@ -92,6 +92,18 @@ def test_another_number_of_samples_is_another_order(inside: int) -> None:
     assert one.forceable == (inside == 0)
 
 
+@pytest.mark.parametrize("inside", [0, 3])
+def test_another_list_of_as_many_samples_is_another_order(inside: int) -> None:
+    at = header(inside=inside, **{"data list": "0a"})
+    (one,) = differences(at, {"data samples": "36", "data list": "0b"})
+    assert "another list of samples" in str(one) and "0a" not in str(one)
+    assert one.forceable == (inside == 0)
+    (longer,) = differences(at, {"data samples": "37", "data list": "0b"})
+    assert longer.key == "data samples"
+    # One from before there was the key does not tell.
+    assert differences(header(inside=inside), {"data samples": "36", "data list": "0b"}) == []
+
+
 def test_a_file_from_before_there_was_a_key_fits_what_was_there_then() -> None:
     known = {"optimizer.momentum", "ema", "freeze_batch_norm"}
     said = {key: value for key, value in spec_identity(SPEC).items() if key not in known}

@@ -383,6 +383,27 @@ def train_with(scribe: Scribe) -> None:
             scribe.epoch(history(step))
 
 
+def test_a_picture_that_cannot_be_made_ends_no_rank_and_is_said_once(
+    scribe, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    def no_memory(*args: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory for it")
+
+    one = scribe()
+    monkeypatch.setattr(Look, "__call__", no_memory)
+    for epoch in (1, 6):
+        if look := one.look(epoch):
+            for _ in range(2):
+                look(*sample_batch())
+        one.epoch(history(10 * epoch))
+    one.close(60)
+    said = capfd.readouterr().err
+    assert said.count("warning:") == 1 and "without further pictures" in said
+    assert "no memory for it" in said
+    monkeypatch.undo()
+    assert one.look(6) is None
+
+
 def test_the_thread_writes_all_of_it(scribe, undisturbed, tmp_path: Path, capfd) -> None:
     one = scribe()
     train_with(one)

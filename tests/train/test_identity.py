@@ -14,7 +14,7 @@ SPEC = TrainSpec(model=ModelSpec(name="unet"), data=DataSpec(format="camvid", ro
 
 
 def said_by(spec: TrainSpec, **facts: object) -> dict[str, str]:
-    given = {"classes": 11, "size": (32, 48), "samples": 36, **facts}
+    given = {"classes": 11, "size": (32, 48), "samples": 36, "listed": "0a", **facts}
     return identity(spec, **given)  # type: ignore[arg-type]
 
 
@@ -39,6 +39,7 @@ def test_a_moved_data_set_another_rate_and_more_epochs_fit() -> None:
         ({"classes": 19}, "model.classes is 11 there, 19 now"),
         ({"size": (64, 48)}, "data.size is 32x48 there, 64x48 now"),
         ({"samples": 35}, "data samples is 36 there, 35 now"),
+        ({"listed": "0b"}, "train.data.root: another list of samples there"),
     ],
 )
 def test_each_difference_is_named(facts: dict[str, object], said: str) -> None:

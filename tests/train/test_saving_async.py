@@ -245,3 +245,43 @@ def test_auto_saves_early_and_writes_down_what_that_cost(
     assert "cost" not in first and 0 < second["cost"] < 60 and second["interval"] >= 10
     resumed = claim_next(bench.run, wanted(pid=2), World(process=False), QUICK)
     assert resumed is not None and cost_before(bench.run, resumed) == second["cost"]
+
+
+def test_every_rank_knows_how_long_a_save_takes_before_it_waits_for_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from clusterseg.train.communicator.solo import SoloCommunicator
+    from clusterseg.train.saving import Saver
+
+    class Other(SoloCommunicator):
+        """Rank 1, whose rank 0 has seen a save of 50 s."""
+
+        def agree(self, flags: Any) -> list[int]:
+            return [max(50, *flags, 0)]
+
+        def broadcast_text(self, text: str) -> str:
+            return ""
+
+    def saver(communicator: Any, heard: list[float]) -> Saver:
+        state: Any = bench.state
+        return Saver(
+            paths=bench.run, claim=bench.claim, spec=CheckpointSpec(), state=state,
+            communicator=communicator, events=EventWriter(tmp_path / f"{len(told)}.jsonl"),
+            seed=0, batching=ALONE, identity={}, schedule={}, expect=heard.append,
+        )  # fmt: skip
+
+    told: list[list[float]] = [[]]
+    bench.gate.set()
+    first = saver(SoloCommunicator(), told[0])
+    first.begin(bench.progress(1))
+    first.settle()
+    written = iter_events(tmp_path / "1.jsonl")
+    (event,) = (one for one in written if isinstance(one, Checkpoint))
+    first.save(bench.progress(2))
+    assert 0 < event.blocked_seconds + event.write_seconds <= told[0][0]
+
+    told.append([])
+    other = Other()
+    monkeypatch.setattr(other, "rank", 1)
+    saver(other, told[1]).save(bench.progress(3))
+    assert told[1] == [50]

@@ -137,6 +137,24 @@ def test_with_any_limit_above_the_supervisors_it_would_not(
     assert shortest_lead(rounds, 0, limits) < 0
 
 
+def test_all_ranks_bear_a_save_as_long_as_rank_0_has_seen(tmp_path: Path) -> None:
+    """The others see no save before the one at the end, which they wait for; and still they speak
+    before the supervisor, which has read of the same one."""
+    ranks = Ranks(tmp_path / "run")
+    for kind in ("steps", "steps", "save"):
+        ranks.play(kind, [40.0] * RANKS)  # 60 s with the write
+    first, *others = (Pace(LIMITS) for _ in range(RANKS))
+    for pace, events in zip((first, *others), ranks.written, strict=True):
+        for event in events:
+            pace.note(event)
+    seen = first.allowed()
+    assert all(one.allowed() < seen for one in others)
+    for one in (first, *others):
+        one.expect_save(60.0)
+        assert one.allowed() == seen == 45 + 3 * 60.0
+    assert all(bear - seen >= 10 for bear in ranks.bears())
+
+
 def test_the_end_of_a_rank_has_the_base() -> None:
     assert allowed([RankEnd(t=0.0, rank=0, status="done")], LIMITS) == LIMITS.base
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
@@ -31,6 +32,10 @@ _PATIENCE = 10.0  # seconds that the end of a rank waits for what is not yet wri
 _ERRORS = (OSError, tf.errors.OpError)
 
 
+See = Callable[[Any, Any, Any, Any], None]
+"""Takes images, labels, predictions and validity of a batch (`pictures.Look`)."""
+
+
 class Scribe:
     """Starts its thread at once. Every method but `settle` and `close` returns at once; none
     raises."""
@@ -42,6 +47,7 @@ class Scribe:
         self._epochs = epochs
         self._history = list(history)
         self._look: Look | None = None
+        self._paints = True
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(waiting)
         self._given = self._awaited = self._done = 0  # pieces of work; up to the last epoch's
         self._progress = threading.Condition()
@@ -55,10 +61,21 @@ class Scribe:
         """A window of steps was closed."""
         self._put(partial(self._board.window, event))
 
-    def look(self, epoch: int) -> Look | None:
+    def look(self, epoch: int) -> See | None:
         """What is to see the batches of the validation of `epoch` (from 1), if anything."""
-        self._look = Look() if pictures_due(epoch, self._epochs) else None
-        return self._look
+        due = self._paints and pictures_due(epoch, self._epochs)
+        self._look = Look() if due else None
+        return self._see if due else None
+
+    def _see(self, images: Any, labels: Any, predictions: Any, valid: Any) -> None:
+        """In the main thread: an error here would end all ranks for want of a picture."""
+        if self._look is None:
+            return
+        try:
+            self._look(images, labels, predictions, valid)
+        except Exception:
+            self._look, self._paints = None, False
+            warn(f"the training goes on, without further pictures:\n{traceback.format_exc()}")
 
     def epoch(self, history: Sequence[Entry]) -> None:
         """The last epoch of `history` was validated."""
