@@ -306,7 +306,7 @@ def test_a_step_tells_the_norm_of_its_gradients_where_it_has_one(norm: float | N
 
 
 def test_large_is_not_infinite() -> None:
-    """Compiled, too: TensorFlow must not take x · 0 for 0 in a graph, nor add before it does that."""
+    """Compiled, too: in a graph, TensorFlow must not take x · 0 for 0, nor add before it."""
     large = tf.constant([3e38, 3e38])
     assert not np.isfinite(tf.reduce_sum(large))
     many = np.full(2**15, 3e38, np.float32)  # of the size that is looked at by itself
