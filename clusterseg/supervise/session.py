@@ -91,6 +91,7 @@ class Session:
         self._hangs = HangWatch(run, claim.attempt, self.watch, timing.hang, train=self._train)
         self._looked = now
         self._seen_request: StopRequest | None = None
+        self._own_request: StopRequest | None = None
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
         self._lost: float | None = None  # when the launcher said that it lost one of our hosts
@@ -197,7 +198,11 @@ class Session:
         if cause is not self.stop.cause:
             self._journal.say(f"the scheduler says: {cause}")
             self.stop.cause = cause
-        self.stop.until = min(self.stop.until, self._latest(time.monotonic()))
+        now = time.monotonic()
+        latest = self._latest(now)
+        if latest < self.stop.until:
+            self.stop.until = latest
+            self._sharpen_request(latest - now)
 
     def _hear_scheduler(self) -> None:
         word = self._scheduler.look()
@@ -293,12 +298,23 @@ class Session:
             if read_stop(self._stop_file) is not None:
                 return  # since the last look; the next one takes it up
         request = StopRequest(reason=str(cause), deadline=round(time.time() + seconds, 3))
-        self._seen_request = request
+        self._seen_request = self._own_request = request
         try:
             request_stop(self._stop_file, request.reason, request.deadline)
         except OSError as error:
             self._journal.say(f"the ranks can't be asked to stop ({error}): ending them")
             self._terminate()
+
+    def _sharpen_request(self, seconds: float) -> None:
+        """Tells the ranks, which try to save until then, that there is less time than was said."""
+        said = self._own_request
+        with suppress(OSError):  # they know of the stop, and that counts more
+            if said is None or read_stop(self._stop_file) != said:
+                return  # somebody else's word counts
+            deadline = round(time.time() + seconds, 3)
+            self._own_request = StopRequest(reason=said.reason, deadline=deadline)
+            self._seen_request = self._own_request
+            request_stop(self._stop_file, said.reason, deadline)
 
     def _force(
         self, cause: Cause, error: str, rank: int | None = None, *, misplaced: bool = False

@@ -1,0 +1,72 @@
+"""What a session tells its ranks of a stop, without any."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clusterseg.runs.control import read_stop, request_stop
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Cause
+from clusterseg.supervise.limits import Timing
+from clusterseg.supervise.session import Session
+
+
+class Slurm:
+    """Says after the notice, when it is asked, that there are 30 s left of an hour."""
+
+    def __init__(self) -> None:
+        self.end_of_time = time.monotonic() + 3600
+
+    def hurries(self, number: int) -> bool:
+        return False
+
+    def guess(self, number: int) -> Cause:
+        return Cause.PREEMPTED
+
+    def meaning(self, number: int) -> Cause:
+        self.end_of_time = time.monotonic() + 30
+        return Cause.PREEMPTED
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    run = RunPaths(tmp_path)
+    run.control.mkdir()
+    run.stop_file(0).touch()
+    silent: Any = SimpleNamespace(say=print, note=print)
+    plan: Any = SimpleNamespace(spec=SimpleNamespace(train=object()))
+    claim: Any = SimpleNamespace(attempt=0, ranks=1, hosts={"h": 1})
+    lease: Any = SimpleNamespace(keep=lambda urgent: None)
+    nobody: Any = SimpleNamespace()
+    slurm: Any = Slurm()
+    return Session(
+        run, plan, claim, nobody, wakeups=nobody, journal=silent, timing=Timing(), lease=lease,
+        scheduler=slurm,
+    )  # fmt: skip
+
+
+def deadline(session: Session) -> tuple[str, float | None]:
+    request = read_stop(session._stop_file)
+    assert request is not None
+    left = None if request.deadline is None else request.deadline - time.time()
+    return request.reason, left
+
+
+def test_ranks_are_told_of_the_grace_time_when_the_scheduler_has_said_it(session: Session) -> None:
+    session._on_signal(signal.SIGTERM)
+    reason, left = deadline(session)
+    assert reason == "preempted" and left is not None and 25 < left < 31
+    session._check_stop_file()  # its own word is no news to it
+    assert session.stop is not None and session.stop.reason == "SIGTERM at the supervisor"
+
+
+def test_the_request_of_somebody_else_is_left_as_it_is(session: Session) -> None:
+    request_stop(session._stop_file, "cancel")
+    session._on_signal(signal.SIGTERM)
+    assert deadline(session) == ("cancel", None)
