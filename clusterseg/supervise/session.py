@@ -29,6 +29,7 @@ from clusterseg.supervise.slurm_job import cause_of_fate
 from clusterseg.supervise.watch import Watch
 
 _SLEPT = 30.0  # seconds between two looks that mean: this process was stopped meanwhile
+_SIGNAL_FOR_ALL = 2.0  # seconds in which one that was sent to all processes of a job is here, too
 
 
 @dataclass
@@ -119,9 +120,20 @@ class Session:
                 self._look()
         for line in self._launcher.drain():
             self._journal.launcher(line)
+        self._take_last_signals()
         self._keep_lease()  # why they ended, if the fence did it while we could not look
         # The ranks may have read a request that was written after our last look.
         self._check_stop_file()
+
+    def _take_last_signals(self) -> None:
+        """TERM for all processes of a job ends ranks at once that know no better; without waiting
+        for our own they would have crashed, and be started again in a job that is ending."""
+        by_term = self._launcher.signal == signal.SIGTERM
+        by_term = by_term or self._launcher.exit_code == 128 + signal.SIGTERM
+        if self.stop is None and self._terminated is None and by_term:
+            self._wakeups.wait(_SIGNAL_FOR_ALL)
+        for number in self._wakeups.take():
+            self._on_signal(number)
 
     def _read(self, lines: list[str]) -> None:
         for line in lines:

@@ -6,6 +6,7 @@ of names for a while. That is worse than NFS, which asks for a file's size at ev
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -82,17 +83,20 @@ def frozen(folder: Path) -> Iterator[Storage]:
     point.mkdir(parents=True)
     with image.open("wb") as file:
         file.truncate(64 << 20)
+    # Where the tools of file systems are, which a user's PATH may not have.
+    environ = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
     for command in (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, point]):
-        if which(str(command[0])) is None or subprocess.run(command, check=False).returncode:
+        found = which(str(command[0]), path=environ["PATH"])
+        if found is None or subprocess.run(command, env=environ, check=False).returncode:
             pytest.skip(f"`{command[0]}` does not work here")
 
     def freeze(option: str) -> None:
-        subprocess.run(["fsfreeze", option, point], check=True)
+        subprocess.run(["fsfreeze", option, point], env=environ, check=True)
 
     try:
         yield Storage(point, point, hang=lambda: freeze("-f"), answer=lambda: freeze("-u"))
     finally:
-        subprocess.run(["fsfreeze", "-u", point], check=False, capture_output=True)
+        subprocess.run(["fsfreeze", "-u", point], env=environ, check=False, capture_output=True)
         subprocess.run(["umount", "--lazy", point], check=False)
 
 

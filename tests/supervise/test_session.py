@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.session import Session
+from clusterseg.supervise.signals import Wakeups
 
 
 class Slurm:
@@ -70,3 +73,30 @@ def test_the_request_of_somebody_else_is_left_as_it_is(session: Session) -> None
     request_stop(session._stop_file, "cancel")
     session._on_signal(signal.SIGTERM)
     assert deadline(session) == ("cancel", None)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "exit_code", "told", "cause"),
+    [
+        (signal.SIGTERM, None, True, Cause.PREEMPTED),
+        (None, 128 + signal.SIGTERM, True, Cause.PREEMPTED),
+        (signal.SIGTERM, None, False, None),
+        (signal.SIGKILL, None, True, None),  # not one that all get: nobody waits for it
+    ],
+)
+def test_ranks_that_term_ended_first_are_a_stop_if_the_supervisor_gets_it_too(
+    session: Session, ended_by: int | None, exit_code: int | None, told: bool, cause: Cause | None
+) -> None:
+    """Slurm sends it to all processes of a job that it queues again."""
+    over: Any = SimpleNamespace(
+        ended=lambda: True, drain=list, signal=ended_by, exit_code=exit_code
+    )
+    session._launcher = over
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    with Wakeups() as wakeups:
+        session._wakeups = wakeups
+        if told:
+            timer.start()
+        session.run()
+        timer.join() if told else None
+    assert (session.stop and session.stop.cause) == cause
