@@ -34,7 +34,8 @@ from tests.train.runs import Run
 
 class Look(NamedTuple):
     """A moment at which a rank asks to stop: after step `step` of the run, or, where `batch` is
-    a number, in the validation that follows it, before that batch."""
+    a number, in the validation that follows it, before that batch; or after the last one, where
+    only a kill is heeded: what is computed is not thrown away for a stop."""
 
     step: int
     batch: int | None
@@ -54,13 +55,17 @@ class Looks:
 
     batches: int
 
+    @property
+    def of_an_epoch(self) -> int:
+        return STEPS + self.batches + 1
+
     def all(self) -> list[Look]:
         return [
             one
             for epoch in range(EPOCHS)
             for one in [
                 *(Look(epoch * STEPS + step + 1, None) for step in range(STEPS)),
-                *(Look((epoch + 1) * STEPS, batch) for batch in range(self.batches)),
+                *(Look((epoch + 1) * STEPS, batch) for batch in range(self.batches + 1)),
             ]
         ]
 
@@ -68,8 +73,8 @@ class Looks:
         """The place of the first look that an attempt takes which goes on from there."""
         if header is None:
             return 0
-        behind = header.epoch * (STEPS + self.batches) + header.step_in_epoch
-        return behind if header.validated else behind - self.batches
+        behind = header.epoch * self.of_an_epoch + header.step_in_epoch
+        return behind if header.validated else behind - self.batches - 1
 
     def interruptions(self, seed: int) -> list[Interruption]:
         """Stops in the warm-up, twice inside one epoch, at the end of one, and in a validation;
@@ -77,7 +82,7 @@ class Looks:
         draw = random.Random(seed)
         twice, end, validation = draw.sample(range(EPOCHS), EPOCHS)
         inside = draw.sample(range(WARMUP - 1, STEPS - 1), 2)
-        whole = STEPS + self.batches
+        whole = self.of_an_epoch
         stops = {
             draw.randrange(WARMUP - 1),
             *(twice * whole + step for step in inside),
@@ -116,7 +121,7 @@ def saved(path: Path) -> Saved:
         del header[name]
     del header["epoch_sums"]["seconds"]
     for entry in header["history"]:
-        del entry["seconds"], entry["images_per_second"]
+        del entry["seconds"], entry["images_per_second"], entry["straggler_score"]
     return Saved(
         {name: bytes(data[one.begin : one.end]) for name, one in layout.tensors.items()}, header
     )

@@ -120,24 +120,33 @@ def dying(after: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def samples_told(path: Path) -> Iterator[None]:
     """Every step of training inside adds [epoch, its samples] to the file, a line each."""
     from clusterseg.train import batches
+    from clusterseg.train.feeder import Feeder
 
-    indices, next_step = batches.training_indices, batches.next_step
-    ahead: list[tuple[int, list[int]]] = []
+    indices, next_step, done = batches.training_indices, batches.next_step, Feeder.done
+    rows: list[tuple[int, list[int]]] = []
+    fetched: list[str] = []  # the feeder's thread is one step ahead
 
     def told(*, epoch: int, **others: Any) -> Any:
-        rows = indices(epoch=epoch, **others)
-        ahead[:] = [(epoch, [int(one) for one in row if one >= 0]) for row in rows]
-        return rows
+        found = indices(epoch=epoch, **others)
+        rows[:] = [(epoch, [int(one) for one in row if one >= 0]) for row in found]
+        fetched.clear()
+        return found
 
     def stepped(elements: Any, shares: int) -> Any:
-        with path.open("a") as file:
-            now = [ahead.pop(0) for _ in range(shares)]
-            file.write(json.dumps([now[0][0], [one for _, row in now for one in row]]) + "\n")
+        now = [rows.pop(0) for _ in range(shares)]
+        fetched.append(json.dumps([now[0][0], [one for _, row in now for one in row]]) + "\n")
         return next_step(elements, shares)
+
+    def used(self: Feeder[Any]) -> None:
+        if isinstance(self._current, batches.StepBatch):
+            with path.open("a") as file:
+                file.write(fetched.pop(0))
+        done(self)
 
     with (
         mock.patch.object(batches, "training_indices", told),
         mock.patch.object(batches, "next_step", stepped),
+        mock.patch.object(Feeder, "done", used),
     ):
         yield
 

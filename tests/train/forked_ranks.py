@@ -10,6 +10,7 @@ that loses its power takes: what was written and not fsynced, names in a folder 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -97,6 +98,7 @@ class _Death:
         self._unsynced_names: dict[str, str] = {}  # target -> the temporary file it is
 
     def lie_in_wait(self) -> None:
+        from clusterseg.runs import direct
         from clusterseg.runs.eventlog import EventWriter
         from clusterseg.runs.records import Checkpoint
         from clusterseg.train.saving import Saver
@@ -112,6 +114,9 @@ class _Death:
         self._around(
             Saver, "_take", "the reply is taken", when=lambda _, outcome: outcome is not None
         )
+        # So that the header (40 kB) and the tensors are written in several; half of one, a page, is
+        # what the disk takes past the cache.
+        direct.PIECE = 2 * mmap.PAGESIZE
         os.write = self._write(os.write)
         os.fsync = self._fsync(os.fsync)
         os.link = self._link(os.link)
@@ -184,7 +189,7 @@ class _Death:
             if self._writes == 1:
                 self.at("before the first byte")
             elif self._writes == 2:
-                self.at("before the header")
+                self.at("inside the header")
             elif self._writes == 8:
                 call(descriptor, data[: len(data) // 2])
                 self.at("inside a tensor")

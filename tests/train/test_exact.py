@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from clusterseg.spec.tables import OPTIMIZERS, SCHEDULES
-from clusterseg.train import batches, feeding, loop
+from clusterseg.train import batches, feeding, loop, waiting
 from clusterseg.train.failures import TrainingError
 from clusterseg.train.progress import Progress
 from clusterseg.train.state import TrainState
@@ -83,6 +83,12 @@ def test_interruptions_are_of_every_kind(seed: int) -> None:
     assert any(step % STEPS == 0 for step in steps)
     assert any(one.batch is not None for one in stops)
     assert any(one.kill for number in range(8) for one in looks.interruptions(seed + number))
+
+
+@pytest.fixture(autouse=True)
+def _agree_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a validation: by the clock, looks could not be counted."""
+    monkeypatch.setattr(waiting, "CADENCE", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +197,8 @@ def test_each_part_of_the_position_that_is_left_out_shows(
             setattr(progress, name, value)
             return progress
 
-        # These two count only between an epoch's last step and its validation.
-        between = name in {"validated", "learning_rate"}
+        # These count, or are something, only between an epoch's last step and its validation.
+        between = name in {"validated", "learning_rate", "skipped_steps"}
         first, place = (validating, VALIDATING) if between else (inside, INSIDE)
         with monkeypatch.context() as patch:
             patch.setattr(Progress, "from_header", classmethod(forgetful))

@@ -30,7 +30,7 @@ STAGES = {
     "before the copy": (MAIN, False, False),
     "after the copy": (MAIN, False, False),
     "before the first byte": (WRITER, False, False),
-    "before the header": (WRITER, False, False),
+    "inside the header": (WRITER, False, False),
     "inside a tensor": (WRITER, False, False),
     "before the hash": (WRITER, False, False),
     "before the fsync": (WRITER, False, False),
