@@ -51,8 +51,8 @@ def batches(
     none, sample `stand_in`.
 
     `threads` decode in parallel, besides the one that takes the batches, `prefetch` batches ahead;
-    the order stays. A file
-    that can't be used ends the iteration with a tf.errors.OpError: `explain` says which.
+    the order stays. A file that can't be used ends the iteration with a tf.errors.OpError:
+    `explain` says which.
     """
     steps, batch = indices.shape
     flat, valid = _without_padding(indices, stand_in)

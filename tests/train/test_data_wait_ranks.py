@@ -64,8 +64,8 @@ def _ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.train.runs.RANK", RANK)
 
 
-def two_ranks(root: Path, data: Path) -> Run:
-    return Run(root, job(data, epochs=2), ranks=2, communicator="mpi")
+def two_ranks(root: Path, data: Path, kind: str = "mpi", **train: Any) -> Run:
+    return Run(root, job(data, epochs=2, **train), ranks=2, communicator=kind)
 
 
 def final(run: Run) -> bytes:
@@ -135,9 +135,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> bytes:
 def test_a_stop_that_only_the_rank_with_data_knows_of_comes_about(
     whole: bytes, data: Path, tmp_path: Path
 ) -> None:
+    stopped_by_the_rank_with_data(two_ranks(tmp_path / "run", tmp_path / "data"), data, whole)
+
+
+@pytest.mark.horovod
+def test_it_comes_about_over_horovod_and_in_the_middle_of_a_step_that_synchronises(
+    data: Path, tmp_path: Path
+) -> None:
+    """Batch norms that reduce in the step: those of the step that came to nothing, too."""
+    kind = {"kind": "horovod", "sync_batch_norm": True}
+    undisturbed = two_ranks(tmp_path / "whole", data, **kind)
+    assert undisturbed.run() == 0, undisturbed.log()
+    run = two_ranks(tmp_path / "run", tmp_path / "data", **kind)
+    stopped_by_the_rank_with_data(run, data, final(undisturbed))
+
+
+def stopped_by_the_rank_with_data(run: Run, data: Path, whole: bytes) -> None:
     """Rank 1 waits for a picture of step 4; rank 0 waits for rank 1, and gets the signal."""
-    blocked = Blocked(data, tmp_path / "data", "train", int(epoch_order(0, 0, 36)[3 * 8 + 5]))
-    run = two_ranks(tmp_path / "run", blocked.root)
+    picture = int(epoch_order(0, 0, 36)[3 * 8 + 5])
+    blocked = Blocked(data, Path(run.spec["train"]["data"]["root"]), "train", picture)
     process = run.start()
     wait_for(lambda: run.windows(0) and run.windows(1), process)
     time.sleep(3)
