@@ -44,7 +44,7 @@ def look_around(
     `definitions` are launcher definitions by name. Each program is run once, to say its version.
     """
     seen: set[Path] = set()
-    programs = dict.fromkeys(known.program for known in definitions.values() if known.program)
+    programs = dict.fromkeys(name for known in definitions.values() for name in known.programs)
     for folder, where in _folders(environ):
         for name in programs:
             program = folder / name
@@ -53,7 +53,7 @@ def look_around(
             target = program.resolve()
             if target not in seen:
                 seen.add(target)
-                known = {n: d for n, d in definitions.items() if d.program == name}
+                known = {n: d for n, d in definitions.items() if name in d.programs}
                 yield _look_at(program, where, known, environ)
 
 
@@ -104,7 +104,7 @@ def _look_at(
 ) -> Sighting:
     answers: dict[tuple[str, ...], str] = {}
     for name, definition in definitions.items():
-        if definition.detect is None:
+        if definition.detect is None or definition.detect.pattern is None:
             continue
         arguments = definition.detect.arguments
         if arguments not in answers:

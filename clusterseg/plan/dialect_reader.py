@@ -63,23 +63,28 @@ def _mistakes(definition: Definition) -> Iterator[Mistake]:
 
 
 def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:
-    program, detect = definition.program, definition.detect
-    if program is None:
-        if definition.most_ranks != 1:
+    programs, detect = definition.programs, definition.detect
+    if not programs:
+        if definition.program is not None:
+            yield ("program",), "`program` names none", "expected a name to look for on PATH"
+        elif definition.most_ranks != 1:
             yield ("most_ranks",), "without a `program` only `most_ranks: 1` can be started", ""
         return
-    if not program or "/" in program:
-        yield ("program",), f"`{program}` for `program`", "expected a name to look for on PATH"
+    for program in programs:
+        if not program or "/" in program:
+            yield ("program",), f"`{program}` for `program`", "expected a name to look for on PATH"
     if detect is None:
         yield ("program",), "`detect` is missing: how is this program recognised?", ""
-        return
-    try:
-        groups = re.compile(detect.pattern).groups
-    except re.error as error:
-        yield ("detect", "pattern"), f"`detect.pattern` is no regular expression: {error}", ""
-        return
-    if groups != 1:
-        yield ("detect", "pattern"), "`detect.pattern` needs one group, the version", ""
+    elif (detect.pattern is None) == (detect.package is None):
+        yield ("detect",), "`detect` needs either a `pattern` or a `package`", ""
+    elif detect.pattern is not None:
+        try:
+            groups = re.compile(detect.pattern).groups
+        except re.error as error:
+            yield ("detect", "pattern"), f"`detect.pattern` is no regular expression: {error}", ""
+            return
+        if groups != 1:
+            yield ("detect", "pattern"), "`detect.pattern` needs one group, the version", ""
 
 
 def _template_mistakes(definition: Definition) -> Iterator[Mistake]:

@@ -19,13 +19,16 @@ OUTPUT = "{output}"  # where Slurm writes what the batch script prints
 AFTER = "{after}"  # the id of the job that has to end first
 
 Task = Literal["train", "lr-find"]
+# Physical cores of each NUMA node, by socket: ((8, 8), (8, 8)) is 2 sockets of 2 nodes each.
+Shape = tuple[tuple[int, ...], ...]
 
 
 class Host(Struct, frozen=True, kw_only=True):
     """A host as the planner sees it: its usable physical cores and its sockets.
 
     `cores` is None where they are not known (a host that is only named). `here` marks the host
-    on which the launcher itself runs.
+    on which the launcher itself runs. `shape` says how many cores lie where, None where only the
+    counts are known: then they are taken to be dealt out evenly.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Host(Struct, frozen=True, kw_only=True):
     sockets: int = 1
     threads_per_core: int = 1
     numa_nodes: int = 1
+    shape: Shape | None = None
     here: bool = False
 
 
@@ -58,11 +62,13 @@ class LauncherPair(Struct, frozen=True, kw_only=True):
 class Detect(Struct, frozen=True, kw_only=True):
     """How the launcher is recognised.
 
-    `pattern` is searched in what `program arguments...` prints; its group is the version.
+    `pattern` is searched in what `program arguments...` prints; its group is the version. A
+    program that a Python `package` installed is not run: the version is that of the package.
     """
 
-    pattern: str
+    pattern: str | None = None
     arguments: tuple[str, ...] = ("--version",)
+    package: str | None = None
 
 
 class HostfileFormat(Struct, frozen=True, kw_only=True):
@@ -83,11 +89,11 @@ class Definition(Struct, frozen=True, kw_only=True):
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
-    that of another launcher.
+    that of another launcher. `program` may be several names, looked for in this order.
     """
 
     title: str
-    program: str | None = None
+    program: str | tuple[str, ...] | None = None
     detect: Detect | None = None
     libmpi: tuple[str, ...] = ()
     prefix_variable: str | None = None
@@ -102,6 +108,13 @@ class Definition(Struct, frozen=True, kw_only=True):
     unset: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names to look for; empty for one that starts a rank directly."""
+        if self.program is None:
+            return ()
+        return (self.program,) if isinstance(self.program, str) else self.program
 
 
 class Geometry(Struct, frozen=True, kw_only=True):

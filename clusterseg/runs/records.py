@@ -128,13 +128,22 @@ class _Event(_Record, frozen=True, kw_only=True, tag_field="kind", gc=False):
 
 
 class RankStart(_Event, frozen=True, kw_only=True, tag="rank_start"):
+    """Where a rank stands: `cpus` is its affinity, `cores` the physical ones among them as
+    `socket.first-thread`, `sockets` and `numa` the numbers of those they lie on. `device` is what
+    its visible accelerators are called, empty where none were asked for.
+    """
+
     attempt: int
     world_size: int
     host: str
     local_rank: int = 0
     pid: int = 0
     cpus: list[int] = []
+    cores: list[str] = []
+    sockets: list[int] = []
+    numa: list[int] = []
     accelerator: str | None = None
+    device: str = ""
     resumed_from: str | None = None
     epoch: int = 0
     step: int = 0

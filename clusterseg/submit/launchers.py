@@ -136,7 +136,7 @@ def _without_mpi(dialect: Dialect) -> LauncherPair:
 def _nothing_found(
     asked: str, definitions: Mapping[str, Dialect], seen: Sequence[Sighting], ranks: int | None
 ) -> ClustersegError:
-    programs = {known.program for known in definitions.values() if known.program}
+    programs = {name for known in definitions.values() for name in known.programs}
     titles = dict.fromkeys(
         f"{known.title} ({known.name})" for known in definitions.values() if known.program
     )

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import AttemptPaths, RunPaths
 from clusterseg.runs.rank_files import RankPlace, rank_from_environment, redirect_output
@@ -58,6 +59,7 @@ def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
 
 
 def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
+    where = standing()
     event = RankStart(
         t=time.time(),
         rank=place.rank,
@@ -66,7 +68,10 @@ def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
         host=host_name(),
         local_rank=place.local_rank,
         pid=os.getpid(),
-        cpus=sorted(os.sched_getaffinity(0)),
+        cpus=where.cpus,
+        cores=where.cores,
+        sockets=where.sockets,
+        numa=where.numa,
     )
     with EventWriter(attempt.events(place.rank)) as writer:
         writer.write(event)

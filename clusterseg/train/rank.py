@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.rank_files import redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
@@ -225,6 +226,7 @@ def _interval(job: RankJob) -> Interval:
 def _rank_start(job: RankJob) -> RankStart:
     accelerator = job.spec.resources.accelerator
     resumed = job.claim.resume_from
+    place = standing()
     return RankStart(
         t=time.time(),
         rank=job.place.rank,
@@ -233,7 +235,10 @@ def _rank_start(job: RankJob) -> RankStart:
         host=socket.gethostname(),
         local_rank=job.place.local_rank,
         pid=os.getpid(),
-        cpus=sorted(os.sched_getaffinity(0)),
+        cpus=place.cpus,
+        cores=place.cores,
+        sockets=place.sockets,
+        numa=place.numa,
         accelerator=None if accelerator == "none" else accelerator,
         resumed_from=resumed,
         epoch=int(resumed.split("-")[1]) if resumed else 0,  # weights-<epoch>-…

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterseg.cluster.topology import this_host
+from clusterseg.runs.affinity import Standing, standing
 
 
 def machine(folder: Path, cpus: dict[int, tuple[int, str, int]]) -> Path:
@@ -31,6 +32,7 @@ def test_two_threads_of_a_core_are_one_core(tmp_path, monkeypatch):
     allow(monkeypatch, set(range(8)))
     host = this_host(machine(tmp_path, cpus))
     assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (4, 2, 2, 2)
+    assert host.shape == ((2,), (2,))
     assert host.here
 
 
@@ -39,6 +41,20 @@ def test_only_what_may_be_used_counts(tmp_path, monkeypatch):
     allow(monkeypatch, {0, 1, 2})
     host = this_host(machine(tmp_path, cpus))
     assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (2, 1, 2, 1)
+
+
+def test_two_numa_nodes_a_socket(tmp_path, monkeypatch):
+    cpus = {cpu: (cpu // 6, f"{cpu}", cpu // 3) for cpu in range(12)}
+    allow(monkeypatch, set(range(12)) - {5})
+    host = this_host(machine(tmp_path, cpus))
+    assert (host.sockets, host.numa_nodes, host.shape) == (2, 4, ((3, 2), (3, 3)))
+
+
+def test_where_a_process_stands(tmp_path, monkeypatch):
+    cpus = {cpu: (cpu % 4 // 2, f"{cpu % 4},{cpu % 4 + 4}", cpu % 4 // 2) for cpu in range(8)}
+    allow(monkeypatch, {1, 5, 2})
+    found = standing(machine(tmp_path, cpus))
+    assert found == Standing(cpus=[1, 2, 5], cores=["0.1", "1.2"], sockets=[0, 1], numa=[0, 1])
 
 
 def test_a_hidden_sys_makes_every_cpu_a_core(tmp_path, monkeypatch):
