@@ -52,11 +52,12 @@ def _mistakes(definition: Definition) -> Iterator[Mistake]:
         if key not in get_args(MapBy):
             note = f"known: {', '.join(get_args(MapBy))}"
             yield ("equal_only", str(index)), f"`{key}` in `equal_only`", note
-    for key, bound in definition.cannot.items():
-        known = get_args(MapBy), get_args(BindTo)
-        if key not in known[0] or not set(bound) <= set(known[1]):
-            note = f"expected map_by ({', '.join(known[0])}): [bind_to ({', '.join(known[1])})]"
-            yield ("cannot", key), f"`{key}` in `cannot`", note
+    known = get_args(MapBy), get_args(BindTo)
+    for name in ("cannot", "only_one"):
+        for key, bound in getattr(definition, name).items():
+            if key not in known[0] or not set(bound) <= set(known[1]):
+                note = f"expected map_by ({', '.join(known[0])}): [bind_to ({', '.join(known[1])})]"
+                yield (name, key), f"`{key}` in `{name}`", note
     for index, pattern in enumerate(definition.unset):
         if not _UNSET.fullmatch(pattern):
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"
