@@ -71,7 +71,7 @@ def _planned(
         site = informed(site, spec.slurm.partition, environ)
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
-    launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
+    launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
     if spec.code == "snapshot":
         code, code_warnings = _code(spec, code, directory, environ)
@@ -91,7 +91,7 @@ def _planned(
         template="" if site is None else batch_template(),
         container_tool=None if site is None else _container_tool(spec, site, environ),
     )
-    return replace(plan, warnings=(*plan.warnings, *code_warnings))
+    return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
 
 
 def _without_tilde(spec: JobSpec) -> JobSpec:
