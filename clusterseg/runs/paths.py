@@ -110,6 +110,10 @@ class AttemptPaths:
         return self.folder / "hostfile"
 
     @property
+    def placement(self) -> Path:
+        return self.folder / "placement.json"
+
+    @property
     def ranks(self) -> Path:
         return self.folder / "ranks"
 
