@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from clusterseg.errors import ClustersegError
+from clusterseg.hostlist import twice_named
 from clusterseg.plan.dialect import Dialect, Meaning, placeholders
 from clusterseg.plan.layout import shape_of
 from clusterseg.plan.model import Geometry, Host
@@ -118,7 +119,8 @@ def _counts_cores(dialect: Dialect) -> bool:
 
 
 def check_hosts(geometry: Geometry) -> None:
-    """Refuses names that no host can have: they go into a host file and onto the launch line."""
+    """Refuses names that no host can have (they go into a host file and onto the launch line), and
+    two names of one host."""
     for name in geometry.hosts:
         if not _HOST_NAME.fullmatch(name):
             raise ClustersegError(
@@ -126,6 +128,13 @@ def check_hosts(geometry: Geometry) -> None:
                 code="host-name",
                 help="letters, digits, '.', '-' and '_', beginning with a letter or digit",
             )
+    same = twice_named(geometry.hosts)
+    if same is not None:
+        raise ClustersegError(
+            f"resources.hosts: {same[0]} and {same[1]} are the same host",
+            code="host-name",
+            help="name it once, with all its ranks",
+        )
 
 
 def check_launcher(

@@ -201,6 +201,15 @@ def test_a_host_that_is_no_host_name_is_refused(name):
         plan(hosts=[Host(name=name, cores=1, here=True)])
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    ["{n1: 2, n1.site.org: 2}", "{n1: 2, N1: 2}", "{n1.site.org: 2, n2: 1, N1.site.org: 2}"],
+)
+def test_a_host_by_two_names_is_refused(hosts):
+    with pytest.raises(ClustersegError, match="the same host"):
+        plan(f"resources: {{hosts: {hosts}}}\n")
+
+
 def test_open_mpi_4_can_bind_to_the_socket_of_a_numa_node():
     argv = plan("placement: {map_by: numa, bind_to: socket}\n", "openmpi4").argv
     assert argv[argv.index("--bind-to") + 1 :][:3] == ("socket", "--map-by", "numa")
@@ -276,7 +285,7 @@ ALLOWED = {
     *("fnmatch", "functools", "shlex", "typing"),
 }
 # Of spec, the parts that read files stay out: text is passed in.
-ALLOWED_OWN = ("clusterseg.errors", "clusterseg.plan", "clusterseg.spec")
+ALLOWED_OWN = ("clusterseg.errors", "clusterseg.hostlist", "clusterseg.plan", "clusterseg.spec")
 
 
 def test_plan_is_pure():
