@@ -22,6 +22,8 @@ _BIND: dict[BindTo, Meaning] = {
     "numa": "bind_numa",
     "none": "bind_none",
 }
+# The meanings that lay ranks out: one of them stands on every line.
+BINDINGS: frozenset[Meaning] = frozenset({*_BIND.values(), "oversubscribe"})
 # The launchers that a job could ask for, by name; only looked at for the text of a refusal.
 Launchers = Callable[[], Mapping[str, Dialect]]
 _PARTS: dict[BindTo, str] = {"socket": "sockets", "numa": "NUMA nodes"}

@@ -73,7 +73,7 @@ def _planned(
         site = informed(site, spec.slurm.partition, environ)
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, spec.placement).ranks
-    launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
+    launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
     if spec.code == "snapshot":
         code, code_warnings = _code(spec, code, directory, environ)
@@ -94,7 +94,7 @@ def _planned(
         container_tool=None if site is None else _container_tool(spec, site, environ),
         launchers=lambda: _launchers(environ, slurm),
     )
-    return replace(plan, warnings=(*plan.warnings, *code_warnings))
+    return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
 
 
 def _launchers(environ: Mapping[str, str], slurm: bool) -> Mapping[str, Dialect]:
