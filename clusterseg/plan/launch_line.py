@@ -9,7 +9,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.containers import Container
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text, substitute
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, Host, LauncherPair
-from clusterseg.plan.placement import BINDINGS, binding
+from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
 from clusterseg.plan.site import Site
 from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
 from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
@@ -64,6 +64,9 @@ def launch_line(
             site=site,
         )
     )
+    cores = cores_to_keep_to(spec, dialect, geometry, hosts)
+    if cores is not None:
+        said.append(("only_cores", {"cores": cores}))
     if container is not None and container.values is not None:
         said.append(("container", container.values))
     if far and geometry.nodes >= _MANY:

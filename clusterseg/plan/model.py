@@ -29,7 +29,9 @@ class Host(Struct, frozen=True, kw_only=True):
 
     `cores` is None where they are not known (a host that is only named). `here` marks the host
     on which the launcher itself runs. `shape` says how many cores lie where, None where only the
-    counts are known: then they are taken to be dealt out evenly.
+    counts are known: then they are taken to be dealt out evenly. `own_cores` is set where this
+    process may use fewer cores than its cpuset has: which, counted as hwloc does (over the cpuset,
+    from 0); empty where it has a core only in part.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Host(Struct, frozen=True, kw_only=True):
     threads_per_core: int = 1
     numa_nodes: int = 1
     shape: Shape | None = None
+    own_cores: tuple[int, ...] | None = None
     here: bool = False
 
 
