@@ -57,8 +57,10 @@ def launch_line(
     for name in dict.fromkeys(travelling):
         flags += dialect.say("variable", name=name)
     rank = _rank(spec, program, container)
-    launcher = [pair.program] if pair.program else []
-    argv = (*launcher, *flags, *spec.launcher_args, *rank)
+    if pair.program:
+        argv = (pair.program, *flags, *spec.launcher_args, *rank)
+    else:
+        argv = (*program, "ranks", *flags, *spec.launcher_args, "--", *rank)
     hostfile = None
     if dialect.hostfile is not None and (
         HOSTFILE in (*argv, *environment.values()) or any(HOSTFILE in flag for flag in flags)

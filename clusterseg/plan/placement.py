@@ -9,7 +9,6 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.dialect import Dialect, Meaning
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import is_symbolic, shown_hosts
-from clusterseg.plan.words import counted
 from clusterseg.spec.model import JobSpec
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -61,15 +60,9 @@ def check_hosts(geometry: Geometry) -> None:
 
 
 def check_launcher(geometry: Geometry, dialect: Dialect, host_list: bool) -> None:
-    """Refuses a launcher that can't start so many ranks, or (`host_list`) on hosts by name."""
-    if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
-        raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {counted(dialect.most_ranks, 'rank')}, "
-            f"but ranks = {geometry.ranks}",
-            code="launcher-ranks",
-            help="use a launcher with MPI, such as launcher: auto with an MPI installed",
-        )
-    if host_list and not dialect.can("hosts"):
+    """Refuses a launcher of this host alone for others; `host_list`: they are given by name."""
+    several = geometry.nodes > 1 and not dialect.programs
+    if several or (host_list and not dialect.can("hosts")):
         raise ClustersegError(
             f"launcher: {dialect.name} starts ranks on this host alone, "
             f"but hosts are {shown_hosts(geometry.hosts)}",

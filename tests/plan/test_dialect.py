@@ -78,7 +78,6 @@ def test_a_host_file_may_have_a_line_for_each_rank():
         ('hostfile: {line: "{host}:{count}"}', "", "does not say its format", None),
         ('  ranks: [-n, "{ranks}"]\n', "", "how many `ranks`", 6),
         ("output: [-l]", "output: -l", "output", 7),
-        ("program: mpiexec\n", "", "most_ranks: 1", None),
         ("unset: ", "equal_only: [nodes]\nunset: ", "`nodes` in `equal_only`", 16),
         ("unset: ", "cannot: {numa: [sokcet]}\nunset: ", "`numa` in `cannot`", 16),
     ],

@@ -108,6 +108,8 @@ def test_communicator_of_a_command_is_its_own_business():
         ("solo", 2, "openmpi5", "solo is for one rank, but ranks = 2"),
         ("horovod", 2, "openmpi5", "Horovod is not installed for openmpi5 5.0.11"),
         ("mpi", 1, "local", "needs an MPI"),
+        ("mpi", 2, "local", "needs an MPI"),
+        ("auto", 2, "local", "local has no MPI, by which the 2 ranks of a training talk"),
     ],
 )
 def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
@@ -119,7 +121,6 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
 @pytest.mark.parametrize(
     ("keys", "launcher", "why"),
     [
-        ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
         ("resources: {hosts: {elsewhere: 1}}", "local", "on this host alone"),
         ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
         (
