@@ -25,6 +25,7 @@ from clusterseg.spec.fields import (
     SchedulerName,
     SiteName,
     Size,
+    SlurmMpi,
     SlurmOption,
     SlurmWord,
     Text,
@@ -250,6 +251,9 @@ class SlurmSpec(Spec, frozen=True, kw_only=True):
     account: Annotated[SlurmWord | None, about("account that pays; null: the site's")] = None
     qos: Annotated[SlurmWord | None, about("quality of service")] = None
     constraint: Annotated[SlurmWord | None, about("features that nodes must have")] = None
+    mpi: Annotated[
+        SlurmMpi | None, about("what srun speaks with the ranks, its --mpi; null: what they want")
+    ] = None
     site: Annotated[SiteName | None, about("site profile; null: found by the cluster's name")] = (
         None
     )
@@ -300,6 +304,10 @@ class JobSpec(Spec, frozen=True, kw_only=True):
     launcher_args: Annotated[
         tuple[Line, ...], about("further options of the launcher, each an argument of its own")
     ] = ()
+    launcher_output: Annotated[
+        Literal["lines", "files"],
+        about("what the launcher does with the ranks' output: tagged lines, or a file a rank"),
+    ] = "lines"
     slurm: SlurmSpec = SlurmSpec()
     environment: EnvironmentSpec = EnvironmentSpec()
     restart: RestartSpec = RestartSpec()

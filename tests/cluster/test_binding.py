@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterseg.cluster.binding import cpu_list, deal_out
+from clusterseg.plan.layout import lay_out
 from clusterseg.runs.affinity import CpuPlace
+from clusterseg.spec.fields import BindTo, MapBy
 
 Places = dict[int, CpuPlace]
 
@@ -56,7 +61,7 @@ def test_by_numa_node() -> None:
     [
         ("socket", "socket", [(0, 15), (16, 31), (0, 15)]),
         ("numa", "numa", [(0, 7), (8, 15), (16, 23)]),
-        ("socket", "numa", [(0, 7), (16, 23), (0, 7)]),
+        ("socket", "numa", [(0, 7), (16, 23), (8, 15)]),
         ("numa", "socket", [(0, 15), (0, 15), (16, 31)]),
         ("core", "socket", [(0, 15), (0, 15), (0, 15)]),
         ("node", "none", [(0, 31), (0, 31), (0, 31)]),
@@ -81,9 +86,10 @@ def test_only_cpus_that_may_be_used_are_dealt_out() -> None:
 @pytest.mark.parametrize(
     ("ranks", "cores", "map_by", "why"),
     [
-        (1, 32, "socket", "rank 0 of 1 is to have 32 free cores of one socket, but there are 16"),
-        (3, 10, "socket", "rank 2 of 3 is to have 10 free cores of one socket, but there are 6"),
-        (33, 1, "core", "rank 32 of 33 is to have 1 free core of this host, but there are 0"),
+        (1, 32, "socket", "rank 0 of 1 is to have 32 cores of socket 0, of which 16 are free"),
+        (3, 10, "socket", "rank 2 of 3 is to have 10 cores of socket 0, of which 6 are free"),
+        (4, 10, "numa", "rank 2 of 4 is to have 10 cores of socket 0 node 0, of which 6 are free"),
+        (33, 1, "core", "rank 32 of 33 is to have 1 core of this host, of which 0 are free"),
         (5, 6, "core", "the 6 cores of rank 2 would lie on several sockets"),
     ],
 )
@@ -96,22 +102,30 @@ def test_what_does_not_fit_is_said(ranks: int, cores: int, map_by: str, why: str
     st.builds(machine, *[st.integers(1, 4)] * 3, st.integers(1, 2)),
     st.integers(1, 12),
     st.integers(1, 6),
-    st.sampled_from(["core", "socket", "numa", "node"]),
+    st.sampled_from(get_args(MapBy)),
+    st.sampled_from(get_args(BindTo)),
 )
-def test_what_is_dealt_out_to_be_bound_to_is_each_ranks_own(
-    places: Places, ranks: int, cores: int, map_by: str
+def test_ranks_stand_where_the_planner_lays_them_out(
+    places: Places, ranks: int, cores: int, map_by: MapBy, bind_to: BindTo
 ) -> None:
-    try:
-        dealt = deal_out(places, ranks, cores, map_by=map_by, bind_to="core")
-    except ValueError:
+    counts = Counter((place.socket, place.numa) for place in set(places.values()))
+    sockets = sorted({socket for socket, _ in counts})
+    shape = tuple(
+        tuple(count for (on, _), count in sorted(counts.items()) if on == socket)
+        for socket in sockets
+    )
+    planned = lay_out(shape, ranks, cores, map_by, bind_to)
+    if isinstance(planned, str):
         return
+    dealt = deal_out(places, ranks, cores, map_by=map_by, bind_to=bind_to)
     assert len(dealt) == ranks
-    assert len(frozenset().union(*dealt)) == sum(map(len, dealt))  # none twice
-    for cpus in dealt:
-        assert len({places[cpu].core for cpu in cpus}) == cores
-        assert len({places[cpu].socket for cpu in cpus}) == 1
-        if map_by == "numa":
-            assert len({places[cpu].numa for cpu in cpus}) == 1
+    for cpus, socket, node in zip(dealt, planned.sockets, planned.numa, strict=True):
+        assert len({places[cpu].core for cpu in cpus}) >= cores
+        assert socket is None or {places[cpu].socket for cpu in cpus} == {socket}
+        assert node is None or {places[cpu].numa for cpu in cpus} == {node}
+    if bind_to == "core":
+        assert len(frozenset().union(*dealt)) == sum(map(len, dealt))  # none twice
+        assert all(len({places[cpu].core for cpu in cpus}) == cores for cpus in dealt)
 
 
 @pytest.mark.parametrize(

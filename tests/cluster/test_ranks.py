@@ -132,7 +132,7 @@ def test_only_cpus_of_its_own_affinity_are_given_out() -> None:
     two = ["taskset", "-c", str(last), *line("true", bind="core")]
     done = run(two)
     assert done.returncode == 3
-    assert "rank 1 of 2 is to have 1 free core of one socket, but there are 0" in done.stderr
+    assert "rank 1 of 2 is to have 1 core of socket 0, of which 0 are free" in done.stderr
     assert "Traceback" not in done.stderr
 
 
