@@ -124,12 +124,19 @@ def train(
             show_default=False,
         ),
     ] = None,
+    *,
+    watched: Annotated[
+        bool,
+        typer.Option(
+            "--watched", help="Stay beside the program, and write down its failure.", hidden=True
+        ),
+    ] = False,
 ) -> None:
     """Run one rank of the attempt that the environment names; started by the launcher."""
     if command:
         from clusterseg.supervise.rank_exec import exec_rank
 
-        exec_rank(run_dir, command, os.environ)
+        exec_rank(run_dir, command, os.environ, watched=watched)
     from clusterseg.train.rank import run
 
     sys.exit(run(run_dir))

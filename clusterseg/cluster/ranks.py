@@ -18,15 +18,12 @@ from functools import partial
 from types import FrameType
 
 from clusterseg.cluster.binding import cpu_list
-from clusterseg.cluster.children import die_with_parent
+from clusterseg.cluster.children import ENDING, PASSED_ON, die_with_parent
 from clusterseg.cluster.output_queue import OutputQueue
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ExitCode
 
 GRACE = 5.0  # seconds between TERM and KILL
-# After these the ranks have to end; the others they only hear.
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGALRM, signal.SIGCONT)
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
 _LONGEST_LINE = 1 << 16  # bytes; a longer one is passed on in pieces
 
@@ -97,7 +94,7 @@ class _Ranks:
         self._failed: int | None = None
         self._waking, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before = signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        for number in (*_ENDING, *_PASSED_ON):
+        for number in PASSED_ON:
             signal.signal(number, self._heard)
         self._watch(self._waking, self._drain_wakeups)
 
@@ -188,7 +185,7 @@ class _Ranks:
     def _pass_on(self, number: int) -> None:
         for rank in self._ranks:
             rank.send(number)
-        if number in _ENDING:
+        if number in ENDING:
             self._ends()
 
     def _ends(self) -> None:

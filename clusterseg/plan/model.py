@@ -97,9 +97,10 @@ class Definition(Struct, frozen=True, kw_only=True):
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
-    that of another launcher. `program` may be several names, looked for in this order;
-    without one the ranks are processes of one host, which clusterseg starts by itself
-    (`clusterseg ranks`).
+    that of another launcher. `ends_together`: when it ends the others because a rank has failed;
+    `inside-mpi`: of ranks that have not started MPI, it waits for all. `program` may be several
+    names, looked for in this order; without one the ranks are processes of one host, which
+    clusterseg starts by itself (`clusterseg ranks`).
     """
 
     title: str
@@ -119,6 +120,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     unset: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
+    ends_together: Literal["always", "inside-mpi"] = "always"
 
     @property
     def programs(self) -> tuple[str, ...]:
