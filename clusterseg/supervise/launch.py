@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from clusterseg.cluster.processes import processes_with_environment, send_signal
+from clusterseg.cluster.processes import (
+    die_with_parent,
+    processes_with_environment,
+    send_signal,
+)
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
 from clusterseg.plan.symbols import filled_line
 from clusterseg.runs.paths import RunPaths
@@ -23,7 +26,6 @@ STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
 
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Launcher:
@@ -138,7 +140,7 @@ class Launcher:
             stderr=output,
             process_group=0,  # a signal for the supervisor's group is the supervisor's to handle
             # The supervisor has no threads, and the child only calls prctl and getppid.
-            preexec_fn=_die_with_parent(  # noqa: PLW1509
+            preexec_fn=die_with_parent(  # noqa: PLW1509
                 signal.SIGKILL if direct else signal.SIGTERM
             ),
         )
@@ -202,15 +204,3 @@ def rank_environment(
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
     """By these variables the processes of an attempt are known."""
     return {RUN_VARIABLE: str(run.root), ATTEMPT_VARIABLE: str(attempt)}
-
-
-def _die_with_parent(number: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork
-    parent = os.getpid()
-
-    def in_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(127)
-
-    return in_child
