@@ -36,6 +36,16 @@ class Sighting:
     name: str | None = None
 
 
+@dataclass(frozen=True)
+class HorovodBuild:
+    """What Horovod was built for, and whether that TensorFlow is the installed one."""
+
+    mpi_version: str
+    libmpi: str
+    tensorflow: str
+    for_this_tensorflow: bool
+
+
 def find_pairs(
     definitions: Mapping[str, Definition], environ: Mapping[str, str]
 ) -> list[LauncherPair]:
@@ -92,21 +102,30 @@ def horovod_fits(pair: LauncherPair) -> bool:
     Read from the record of its build, without importing it. A Horovod that came another way has
     no record: which MPI it is bound to can't be told before it runs, so it doesn't count.
     """
-    if pair.libmpi is None:
+    built = horovod_build() if pair.libmpi is not None else None
+    if built is None or built.mpi_version != pair.version:
         return False
+    return built.for_this_tensorflow and _same(pair.libmpi, Path(built.libmpi))
+
+
+def horovod_build() -> HorovodBuild | None:
+    """For which MPI the Horovod of this Python was built, by the record of that."""
     for folder in map(Path, sys.path):
         if not (folder / "horovod" / "tensorflow").is_dir():
             continue
         try:
             record = json.loads((folder / _HOROVOD_RECORD).read_text())
-            return (
-                record["mpi_version"] == pair.version
-                and Path(record["libmpi"]).samefile(pair.libmpi)
-                and (folder / f"tensorflow-{record['tensorflow']}.dist-info").is_dir()
+            return HorovodBuild(
+                mpi_version=str(record["mpi_version"]),
+                libmpi=str(record["libmpi"]),
+                tensorflow=str(record["tensorflow"]),
+                for_this_tensorflow=(
+                    folder / f"tensorflow-{record['tensorflow']}.dist-info"
+                ).is_dir(),
             )
         except (OSError, ValueError, KeyError, TypeError):
-            return False
-    return False
+            return None
+    return None
 
 
 def _folders(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
