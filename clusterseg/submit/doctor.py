@@ -146,7 +146,7 @@ def examine(
                 seen = _asked(seen, asks, tell)
             launchers.append(seen)
     launchers += [
-        LauncherSeen(name=name, title=known.title, note="starts a rank without MPI")
+        LauncherSeen(name=name, title=known.title, note="starts ranks without MPI")
         for name, known in definitions.items()
         if not known.programs
     ]

@@ -13,6 +13,7 @@ import clusterseg.plan
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.planner import fill
+from clusterseg.plan.symbols import filled_line
 from tests.plan import golden_plans
 from tests.plan.plans import HERE, PAIRS, job, plan, shipped
 
@@ -64,6 +65,25 @@ def test_filling_in_two_steps_is_filling_at_once():
     first = fill(made, run_dir="/runs/a b")
     assert "'{hostfile}'" in first.script
     assert fill(first, hostfile="/h") == fill(made, run_dir="/runs/a b", hostfile="/h")
+
+
+@pytest.mark.parametrize("launcher", ["openmpi4", "openmpi5", "mpich", "intelmpi"])
+def test_the_launcher_writes_files_where_it_is_asked_to(launcher):
+    made = plan("resources: {ranks: 2}\nlauncher_output: files\n", launcher)
+    filled = filled_line(made.argv, made, {"{launcher_folder}": "/r/attempts/000/launcher"})
+    assert any("/r/attempts/000/launcher" in word for word in filled)
+    assert not any("launcher_folder" in word for word in filled)
+    assert fill(made, run_dir="/r").run_dir == "/r"
+    for odd in ("/a%b", "/a:b", "/a,b", "/a\\b"):
+        with pytest.raises(ClustersegError, match="mean something to launchers"):
+            fill(made, run_dir=odd)
+        assert fill(plan(launcher=launcher), run_dir=odd).run_dir == odd
+
+
+def test_a_launcher_that_writes_no_files_says_so():
+    with pytest.raises(ClustersegError, match="local writes no file a rank") as caught:
+        plan("launcher_output: files\n", "local")
+    assert "clusterseg logs" in str(caught.value.help)
 
 
 def test_as_root_the_flag_is_added_and_said_or_refused():
@@ -132,6 +152,67 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
 def test_what_a_launcher_can_not_do_is_refused(keys, launcher, why):
     with pytest.raises(ClustersegError, match=why):
         plan(keys + "\n", launcher)
+
+
+LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
+
+
+@pytest.mark.parametrize(
+    ("keys", "launcher", "help"),
+    [
+        (
+            "placement: {map_by: numa, bind_to: socket}",
+            "openmpi5",
+            "it can: core, numa, none; launchers that can: openmpi4",
+        ),
+        (
+            "placement: {map_by: numa}",
+            "srun",
+            "it can: core, socket, node; launchers that can: openmpi4, openmpi5",
+        ),
+        (
+            "placement: {map_by: core, bind_to: socket}",
+            "openmpi4",
+            "it can: core, none; launchers that can: srun",
+        ),
+        ("resources: {ranks: 2}", "local", "launchers that can: openmpi4, openmpi5, srun"),
+        (
+            "resources: {hosts: {elsewhere: 1}}",
+            "local",
+            "launchers that can: openmpi4, openmpi5, srun",
+        ),
+    ],
+)
+def test_a_refusal_says_which_launchers_can(keys, launcher, help):
+    with pytest.raises(ClustersegError) as caught:
+        plan(keys + "\n", launcher, launchers=lambda: {name: shipped(name) for name in LAUNCHERS})
+    assert help in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("keys", "host"),
+    [
+        ("placement: {map_by: core, bind_to: socket}", Host(name="n", cores=8, here=True)),
+        (
+            "placement: {map_by: socket, bind_to: numa}",
+            Host(name="n", cores=8, sockets=2, numa_nodes=2, here=True),
+        ),
+    ],
+)
+def test_where_there_is_only_one_to_bind_to_open_mpi_5_can(keys, host):
+    keys = f"resources: {{ranks: 2}}\n{keys}\n"
+    assert "--bind-to" in plan(keys, hosts=[host]).argv
+    wide = Host(name="n", cores=8, sockets=2, numa_nodes=4, here=True)
+    with pytest.raises(ClustersegError, match="which has several"):
+        plan(keys, hosts=[wide])
+
+
+def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
+    """No socket has 32 cores: `socket:PE=32` is refused by every Open MPI."""
+    made = plan("resources: {ranks: 1}\n")
+    assert made.threads == 32
+    assert made.argv[made.argv.index("--bind-to") + 1] == "none"
+    assert "PE=" not in " ".join(made.argv)
 
 
 @pytest.mark.parametrize("name", ["n1; touch x", "-n1", "n1\n", "$(id)", "n 1", "", "{hostfile}"])
