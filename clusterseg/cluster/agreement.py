@@ -140,7 +140,8 @@ def judge(ending: Ending, seconds: float, patience: float) -> Agreement:
 def _problem(ending: Ending, sizes: Sequence[int], patience: float) -> str | None:
     errors = [str(report["error"]) for report in ending.reports if "error" in report]
     if errors:
-        return one_line(errors[0], _LONGEST)
+        hint = _DEBIAN if _MPICH in errors[0] else ""
+        return one_line(errors[0], _LONGEST) + hint
     if sizes and min(sizes) < RANKS:
         return (
             f"each rank is alone, in a world of {min(sizes)}: the ranks' MPI does not hear this "
@@ -152,6 +153,11 @@ def _problem(ending: Ending, sizes: Sequence[int], patience: float) -> str | Non
         what = f"{len(sizes)} of two ranks answered, though the launcher ended well"
     last = _telling_line(ending.lines)
     return what if what is None or not last else f"{what}; it says: {last}"
+
+
+# mpi4py's package finds MPICH's library by this name; Debian calls it libmpich.so.12.
+_MPICH = "libmpi.so.12: cannot open shared object file"
+_DEBIAN = "; make a link of that name to this MPI's library, in a folder that is on LD_LIBRARY_PATH"
 
 
 def _wrong_end(code: int | None, patience: float) -> str | None:

@@ -13,14 +13,8 @@ from msgspec.structs import replace
 
 from clusterseg import __version__
 from clusterseg.cluster.agreement import Agreement
-from clusterseg.cluster.mpi import (
-    HorovodBuild,
-    Sighting,
-    horovod_build,
-    horovod_fits,
-    look_around,
-    mpi_types,
-)
+from clusterseg.cluster.horovod_record import HorovodBuild, horovod_build, horovod_fits
+from clusterseg.cluster.mpi import Sighting, look_around, mpi_types
 from clusterseg.cluster.slurm.configuration import configuration_file, present_cluster
 from clusterseg.cluster.topology import this_host
 from clusterseg.errors import ClustersegError
@@ -205,9 +199,9 @@ def _works(seen: LauncherSeen, asked: bool) -> bool:
 
 def _unusable(sightings: Sequence[Sighting]) -> Iterator[Unusable]:
     """Without another name for a launcher that is there, such as Intel's mpirun for its mpiexec."""
-    usable = {(one.name, one.program.parent) for one in sightings if one.pair is not None}
+    usable = [one.pair for one in sightings if one.pair is not None]
     for one in sightings:
-        if one.pair is None and (one.name, one.program.parent) not in usable:
+        if one.pair is None and not any(map(one.is_of, usable)):
             yield Unusable(program=str(one.program), where=one.where, reason=one.reason)
 
 

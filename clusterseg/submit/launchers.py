@@ -10,7 +10,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import Sighting, find_pairs, horovod_fits, look_around, mpi_types
+from clusterseg.cluster.horovod_record import horovod_fits
+from clusterseg.cluster.mpi import Sighting, find_pairs, look_around, mpi_types
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.dialect_reader import read_dialect
@@ -67,7 +68,12 @@ def choose_launcher(
     mpis = {name: known for name, known in definitions.items() if _has_mpi(known)}
     wanted = mpis if chosen is None or chosen.starts_any_mpi else {asked: chosen}
     found, seen = _first(wanted, environ)
-    passed = [f"{sighting.program} {sighting.reason}" for sighting in seen]
+    passed = [
+        f"{sighting.program} {sighting.reason}"
+        for sighting in seen
+        # Open MPI's mpiexec is no news where its mpirun is taken.
+        if found is None or not sighting.is_of(found)
+    ]
     if site is not None and (chosen is None or chosen.starts_any_mpi):
         speaks = site.mpi if mpi is None else mpi
         must = chosen is not None or mpi is not None

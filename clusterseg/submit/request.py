@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import horovod_fits
+from clusterseg.cluster.horovod_record import horovod_fits
 from clusterseg.cluster.slurm.configuration import configuration_file
 from clusterseg.cluster.topology import is_here, this_host
 from clusterseg.errors import ClustersegError, ExitCode

@@ -180,6 +180,10 @@ def world(*sizes: int) -> list[dict[str, object]]:
         (Ending(15, [], ["[unset]: launcher not compatible with PMI1 client"]), "PMI1 client"),
         (Ending(1, [{"error": "mpi4py: No module named mpi4py"}], []), "No module named mpi4py"),
         (Ending(0, [{"size": "2"}], []), "0 of two ranks answered"),
+        (
+            Ending(1, [{"error": "mpi4py: libmpi.so.12: cannot open shared object file: No"}], []),
+            "make a link of that name",
+        ),
     ],
 )
 def test_every_way_to_end_has_its_meaning(ending: Ending, problem: str | None) -> None:
