@@ -203,11 +203,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `why` says why this launcher was chosen. `task` is what the ranks
-    do: `train`, which is what the job says (its `command` too), or `lr-find`, with `lr_find` set.
-    `code` is set for `code: snapshot`; `directory` then lies in the run directory's copy. `force`:
-    go on from a checkpoint that differs from the job where that makes sense to who asked for it
-    (`clusterseg.runs.fit`).
+    `time_limit` is in seconds. `why` ("it is asked for") goes with the launcher. `task` is what
+    the ranks do: `train`, which is what the job says (its `command` too), or `lr-find`, with
+    `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
+    copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
+    asked for it (`clusterseg.runs.fit`).
     """
 
     name: str
