@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.containers import Container
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Geometry, LauncherPair
@@ -57,6 +58,8 @@ def launch_line(
     for name in dict.fromkeys(travelling):
         flags += dialect.say("variable", name=name)
     rank = _rank(spec, program, container)
+    if pair.program:
+        _check_words(rank)
     launcher = [pair.program] if pair.program else []
     argv = (*launcher, *flags, *spec.launcher_args, *rank)
     hostfile = None
@@ -80,6 +83,16 @@ def _rank(spec: JobSpec, program: Sequence[str], container: Container | None) ->
     else:
         inside, program = container.words, ["clusterseg"]
     return [*inside, *program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
+
+
+def _check_words(rank: Sequence[str]) -> None:
+    """Refuses a word at which every mpirun, and srun, would begin another program."""
+    if ":" in rank:
+        raise ClustersegError(
+            "command: the word ':' would not arrive: launchers take it for the end of the command",
+            code="command",
+            help="let a shell say it, as in: command: [sh, -c, 'program :']",
+        )
 
 
 def _said(

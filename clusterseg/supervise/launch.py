@@ -14,6 +14,7 @@ from contextlib import suppress
 from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
 from clusterseg.plan.symbols import filled_line
+from clusterseg.plan.variables import SEARCH_VARIABLES
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.text import one_line
 
@@ -196,7 +197,15 @@ def rank_environment(
     stands; the plan fills in for an `attempt` that was started without it.
     """
     stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
-    return {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    # What the line passes on must be there: mpirun's warning would be its first word, and so be
+    # taken for the reason of a failure.
+    named = dict.fromkeys((name for name in SEARCH_VARIABLES if _names(plan.argv, name)), "")
+    return {**named, **plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+
+
+def _names(line: Sequence[str], variable: str) -> bool:
+    """Whether a launch line names a variable, alone or in a list."""
+    return any(variable in word.split(",") for word in line)
 
 
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
