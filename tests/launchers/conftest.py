@@ -74,6 +74,9 @@ _MPIS = {
     "openmpi4": "Open MPI v4.1.8",
     "openmpi5": "Open MPI v5.0.11",
     "debian": "Open MPI v4",
+    "mpich": "MPICH Version:      5.0.2",
+    "mpich4": "MPICH Version:      4.3.2",
+    "intelmpi": "Intel(R) MPI Library 2021.18",
 }
 
 
@@ -84,7 +87,7 @@ def mpi(request: pytest.FixtureRequest) -> Mpi:
     if name == "debian":
         under = request.getfixturevalue("debian_mpi")
         return Mpi(name, "openmpi4", _MPIS[name], "/usr/bin", under)
-    return Mpi(name, name, _MPIS[name], str(_folder_of(name) / "bin"))
+    return Mpi(name, name.replace("mpich4", "mpich"), _MPIS[name], str(_folder_of(name) / "bin"))
 
 
 @pytest.fixture(autouse=True)
