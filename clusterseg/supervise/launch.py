@@ -21,6 +21,8 @@ from clusterseg.runs.text import one_line
 RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
 ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
 STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
+# MPICH's mpiexec (4.3.2, 5.0.2) never finds the last variable of its environment in -genvlist.
+_LAST = "CLUSTERSEG_LAST"
 
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
@@ -205,7 +207,10 @@ def rank_environment(
     # What the line passes on must be there: mpirun's warning would be its first word, and so be
     # taken for the reason of a failure.
     named = dict.fromkeys((name for name in SEARCH_VARIABLES if _names(plan.argv, name)), "")
-    return {**named, **plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    own = {**attempt_variables(run, attempt), **stop_file}
+    variables = {**named, **plan.environment, **environ, **own}
+    variables.pop(_LAST, None)  # of a run that started this one: it would keep that one's place
+    return {**variables, _LAST: "1"}
 
 
 def _names(line: Sequence[str], variable: str) -> bool:

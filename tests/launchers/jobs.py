@@ -78,7 +78,7 @@ class Job:
             **{name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ},
             "PATH": os.pathsep.join((self.mpi.folder, "/usr/bin", "/bin")),
             "CLUSTERSEG_RUNS": str(self.folder / "runs"),
-            "CLUSTERSEG_CONFIG": str(self.folder / "none"),
+            "CLUSTERSEG_CONFIG": str(self.folder / "config"),
             **self.inherited,
         }
         clusterseg = (sys.executable, "-m", "clusterseg.cli.main")

@@ -36,6 +36,7 @@ def main() -> None:
         "host": os.uname().nodename,
         "cpus": sorted(os.sched_getaffinity(0)),
         "library": MPI.Get_library_version().split("\0")[0].splitlines()[0],
+        "stop_file": os.environ.get("CLUSTERSEG_STOP_FILE"),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "argv": [os.fsencode(word).hex() for word in sys.argv[3:]],
         "environment": {

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from clusterseg.shipped import shipped_folder
 from tests.launchers.hosts import Hosts
 from tests.launchers.jobs import Job, Mpi
 
@@ -77,8 +78,32 @@ def test_any_text_arrives(
         for rank in ranks:
             assert [bytes.fromhex(word) for word in rank["argv"]] == [os.fsencode(w) for w in words]
             assert rank["environment"] == hexadecimal(named(told))
+            assert rank["stop_file"] == str(job.run.stop_file(0))  # the last that is set
 
     arrives()
+
+
+@pytest.mark.parametrize("name", ["mpich", "intelmpi"])
+def test_only_what_is_named_gets_to_another_host(
+    name: str, mpi_prefix: Callable[[str], Path], hosts: Callable[..., Hosts], tmp_path: Path
+) -> None:
+    """Hydra would hand everything on. A user's own definition, whose list lacks a name, shows that
+    nothing else carries a variable there; on this host ranks inherit all."""
+    mpi = Mpi(name, name, "", str(mpi_prefix(name) / "bin"))
+    told, secret = named(["a", "b"]), {"TOLD_TOKEN": "not to be told"}
+    far = Job(
+        mpi, tmp_path / "far", hosts=hosts(2), counts=(1, 1), variables=told, inherited=secret
+    )
+    near = Job(mpi, tmp_path / "near", ranks=1, variables=told, inherited=secret)
+    shipped = (shipped_folder("launchers") / f"{name}.yaml").read_text()
+    for job in (far, near):
+        own = job.folder / "config" / "launchers" / f"{name}.yaml"
+        own.parent.mkdir(parents=True)
+        names = "CLUSTERSEG_RUN_DIR,CLUSTERSEG_ATTEMPT,MPI4PY_LIBMPI,OMP_NUM_THREADS,PATH,TOLD_0"
+        own.write_text(shipped.replace('"{names}"', f'"{names}"'))
+        assert names in own.read_text()
+    assert [rank["environment"] for rank in far.done()] == [hexadecimal(named(["a"]))] * 2
+    assert [rank["environment"] for rank in near.done()] == [hexadecimal(told | secret)]
 
 
 def named(values: Sequence[str]) -> dict[str, str]:
