@@ -20,6 +20,7 @@ from clusterseg.cli.log_view import (
     LogPrinter,
     show_logs,
     split_lines,
+    tell_placement,
 )
 from clusterseg.cli.output import note, safe_lines
 from clusterseg.cluster.look import Eyes
@@ -101,6 +102,7 @@ class LogFollower:
             self._first = max(attempt_numbers(run), default=None)
         self._growing: dict[Path, _Growing] = {}
         self._finished: set[int] = set()
+        self._placed: set[int] = set()  # attempts whose placement was told of
 
     def read(self) -> None:
         numbers = attempt_numbers(self._run)
@@ -134,6 +136,8 @@ class LogFollower:
         elif self._choice.supervisor:
             self._grow(attempt.paths.supervisor_log, number, SUPERVISOR).read(self._printer)
         else:
+            if number not in self._placed and tell_placement(attempt):
+                self._placed.add(number)
             for rank in filter(self._choice.wants, attempt.log_ranks()):
                 self._grow(attempt.paths.log(rank), number, rank).read(self._printer)
 

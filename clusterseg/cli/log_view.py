@@ -10,11 +10,12 @@ from itertools import islice
 
 import msgspec
 
-from clusterseg.cli.output import note, safe_lines
+from clusterseg.cli.output import note, safe, safe_lines
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.attempts import Attempt, attempt_numbers, iter_attempts, read_attempt
 from clusterseg.runs.eventlog import ByteStream, open_regular
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.placement import read_check
 from clusterseg.runs.store import iter_submissions
 
 SUPERVISOR = "supervisor"
@@ -81,6 +82,14 @@ def split_lines(rest: bytes, chunk: bytes) -> tuple[list[str], bytes]:
     return (safe_lines(whole) if newline else []), rest
 
 
+def tell_placement(attempt: Attempt) -> bool:
+    """Notes which ranks do not stand as planned; whether that is known."""
+    found = read_check(attempt)
+    for problem in found.problems if found else ():
+        note(f"note: attempt {attempt.number}: placement: {safe(problem)}")
+    return found is not None
+
+
 def _choose(run: RunPaths, number: int | None) -> Attempt | None:
     """The attempt asked for, or the last one with a rank's log, or the last one."""
     if number is not None:
@@ -116,6 +125,7 @@ def _show_ranks(
         _show_supervisor(attempt, printer)
         _show_batch_output(run, printer)
         return
+    tell_placement(attempt)
     printer.named = len(there) > 1
     try:
         for rank, stream in attempt.logs():

@@ -72,6 +72,7 @@ def _summary(plan: Plan) -> dict[str, Any]:
         "scheduler": plan.scheduler,
         "launcher": plan.launcher,
         "launcher_version": plan.launcher_version,
+        "why": plan.why,
         "mpirun": plan.mpirun,
         "libmpi": plan.libmpi,
         "communicator": plan.communicator,

@@ -10,12 +10,14 @@ import msgspec
 from clusterseg.cli.ending import end_sentence, last_words, next_hints
 from clusterseg.cli.lr_find_view import lr_find_table
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
+from clusterseg.cli.placement_view import placement_lines
 from clusterseg.cli.waiting_view import waiting_facts
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
 from clusterseg.runs.choice import trouble
 from clusterseg.runs.heartbeat import read_heartbeat
 from clusterseg.runs.lr_find import LrFind, read_lr_find
+from clusterseg.runs.placement import Placement, placement, read_check
 from clusterseg.runs.progress import Progress, look_at, read_goal
 from clusterseg.runs.records import Cause, State
 from clusterseg.runs.snapshot import Snapshot
@@ -97,6 +99,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Waiting | None = None
     task: str = "train"
     lr_find: LrFind | None = None
+    placement: Placement | None = None
 
 
 def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusView:
@@ -141,6 +144,7 @@ def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusVie
         waiting=waiting,
         task=identity.task if identity else "train",
         lr_find=read_lr_find(run) if identity and identity.task == LR_FIND else None,
+        placement=_placement(last, progress) if last and progress else None,
     )
 
 
@@ -158,6 +162,8 @@ def status_lines(view: StatusView) -> list[str]:
         lines += ["", *lr_find_table(view.lr_find)]
     if view.ranks and view.exit_code is None:
         lines += ["", *_rank_table(view.ranks)]
+    if view.placement is not None:
+        lines += ["", *placement_lines(view.placement)]
     if view.last_words:
         lines += ["", "last words:", *(f"  | {line}" for line in view.last_words)]
     lines += [f"note: {safe(problem)}" for problem in view.problems]
@@ -269,6 +275,14 @@ def _progress_view(snapshot: Snapshot, progress: Progress) -> ProgressView:
         val_mean_iou=validated.val_mean_iou if validated else None,
         checkpoint=progress.checkpoint.file if progress.checkpoint else None,
     )
+
+
+def _placement(attempt: Attempt, progress: Progress) -> Placement | None:
+    """Not of a packed attempt, of which only rank 0 is read."""
+    if attempt.packed:
+        return None
+    starts = [view.start for view in progress.ranks.values() if view.start is not None]
+    return placement(attempt.number, starts, read_check(attempt))
 
 
 def _rank_rows(progress: Progress, now: float) -> list[RankRow]:

@@ -18,6 +18,13 @@ def communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod:
             code="communicator",
             help="use auto, or ask for one rank",
         )
+    if pair.mpi == "none" and ranks > 1:
+        # Slurm 22.05: each rank is a world of its own, and all of them end with 0.
+        raise ClustersegError(
+            f"slurm.mpi: with none, {pair.name} starts {ranks} ranks that each train alone",
+            code="slurm-mpi",
+            help="give what the ranks' MPI speaks (pmix for Open MPI, pmi2 for MPICH), or null",
+        )
     if asked in ("horovod", "mpi") and pair.libmpi is None:
         raise ClustersegError(
             f"train.communicator: {asked} needs an MPI, but the launcher {pair.name} has none",

@@ -90,8 +90,9 @@ class Definition(Struct, frozen=True, kw_only=True):
     `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
     `report` is what `{report}` in the flags of binding becomes where the ranks' cores are to be
     reported. `map` translates `placement.map_by`, `order` has by map_by further flags that number
-    the ranks; `cannot` has, by map_by, what can't be bound to then, `equal_only` the ways of
-    mapping that want the same number of ranks on every host.
+    the ranks; `cannot` has, by map_by, what can't be bound to then, `only_one` what is bound to as
+    planned only where a host (by socket: a socket) has one of it, `equal_only` the ways of mapping
+    that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
@@ -110,6 +111,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     order: dict[str, tuple[str, ...]] = {}
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
+    only_one: dict[str, tuple[str, ...]] = {}
     flags: dict[str, tuple[str, ...]] = {}
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None
@@ -129,7 +131,8 @@ class Geometry(Struct, frozen=True, kw_only=True):
     """How many ranks stand where. `explanation` has one line a value: how it was solved.
 
     `ranks_per_node` is None where hosts differ. `oversubscribed`: a host has fewer cores than
-    its ranks want, as was asked for.
+    its ranks want, as was asked for. `whole_hosts`: every host has one rank, with all its cores,
+    more than one socket has.
     """
 
     nodes: int
@@ -139,6 +142,7 @@ class Geometry(Struct, frozen=True, kw_only=True):
     hosts: dict[str, int]
     explanation: tuple[str, ...] = ()
     oversubscribed: bool = False
+    whole_hosts: bool = False
 
 
 class CodeSource(Struct, frozen=True, kw_only=True):
@@ -193,10 +197,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `task` is what the ranks do: `train`, which is what the job says
-    (its `command` too), or `lr-find`, with `lr_find` set. `code` is set for `code: snapshot`;
-    `directory` then lies in the run directory's copy. `force`: go on from a checkpoint that
-    differs from the job where that makes sense to who asked for it (`clusterseg.runs.fit`).
+    `time_limit` is in seconds. `why` says why this launcher was chosen. `task` is what the ranks
+    do: `train`, which is what the job says (its `command` too), or `lr-find`, with `lr_find` set.
+    `code` is set for `code: snapshot`; `directory` then lies in the run directory's copy. `force`:
+    go on from a checkpoint that differs from the job where that makes sense to who asked for it
+    (`clusterseg.runs.fit`).
     """
 
     name: str
@@ -226,5 +231,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None
     force: bool = False
+    why: str = ""
     task: Task = "train"
     lr_find: LrRange | None = None

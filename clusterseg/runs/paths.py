@@ -117,6 +117,10 @@ class AttemptPaths:
         return self.folder / LAUNCHER
 
     @property
+    def placement(self) -> Path:
+        return self.folder / "placement.json"
+
+    @property
     def ranks(self) -> Path:
         return self.folder / "ranks"
 

@@ -38,7 +38,7 @@ class RankView:
     """One rank. `seen` is the unix time of its last event, by its own clock."""
 
     rank: int
-    host: str = ""
+    start: RankStart | None = None
     status: str = "starting"
     epoch: int = 0
     step: int = 0
@@ -49,6 +49,10 @@ class RankView:
     longest_window: float = 0.0
     _windows: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOWS))
     _first: bool = True
+
+    @property
+    def host(self) -> str:
+        return self.start.host if self.start else ""
 
     @property
     def images_per_second(self) -> float | None:
@@ -68,7 +72,7 @@ class RankView:
                 self.longest_window = max(self.longest_window, event.seconds)
             self._first = False
         elif isinstance(event, RankStart):
-            self.host, self.epoch, self.step = event.host, event.epoch, event.step
+            self.start, self.epoch, self.step = event, event.epoch, event.step
             self.status = "started"
             self._windows.clear()
             self._first = True

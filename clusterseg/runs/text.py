@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from clusterseg.runs.eventlog import open_regular
@@ -20,6 +21,18 @@ def one_line(text: str, longest: int) -> str:
     """`text` on one line of at most `longest` characters."""
     line = printable(text.replace("\n", "\\n"))
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def ranges(numbers: Iterable[int], *, between: str = ", ", longest: int = 16) -> str:
+    """`0-3, 8` for 0, 1, 2, 3 and 8; after `longest` ranges, an ellipsis."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [f"{one}" if one == last else f"{one}-{last}" for one, last in runs[:longest]]
+    return between.join([*shown, *(["…"] if len(runs) > longest else [])])
 
 
 def last_lines(path: Path, count: int, *, longest: int = 400, window: int = 64 << 10) -> list[str]:

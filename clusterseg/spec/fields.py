@@ -80,6 +80,13 @@ SlurmOption = Annotated[
         extra={"expect": "`--name` or `--name=value`, one word without blanks, quotes or #"},
     ),
 ]
+SlurmMpi = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9_]+$",
+        extra={"expect": "a type that `srun --mpi=list` names: pmix, pmi2"},
+    ),
+]
 SiteName = Annotated[
     str,
     Meta(

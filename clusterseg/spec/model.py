@@ -25,6 +25,7 @@ from clusterseg.spec.fields import (
     SchedulerName,
     SiteName,
     Size,
+    SlurmMpi,
     SlurmOption,
     SlurmWord,
     Text,
@@ -250,6 +251,9 @@ class SlurmSpec(Spec, frozen=True, kw_only=True):
     account: Annotated[SlurmWord | None, about("account that pays; null: the site's")] = None
     qos: Annotated[SlurmWord | None, about("quality of service")] = None
     constraint: Annotated[SlurmWord | None, about("features that nodes must have")] = None
+    mpi: Annotated[
+        SlurmMpi | None, about("what srun speaks with the ranks, its --mpi; null: what they want")
+    ] = None
     site: Annotated[SiteName | None, about("site profile; null: found by the cluster's name")] = (
         None
     )

@@ -14,15 +14,17 @@ from clusterseg.cluster.mpi import horovod_fits
 from clusterseg.cluster.slurm.configuration import configuration_file
 from clusterseg.cluster.topology import is_here, this_host
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
-from clusterseg.submit.launchers import choose_launcher
+from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
 from clusterseg.submit.weights import look_at_weights
@@ -70,8 +72,8 @@ def _planned(
     if site is not None and not inside:
         site = informed(site, spec.slurm.partition, environ)
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
-    ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
-    launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
+    ranks = solve(spec.resources, hosts, spec.placement).ranks
+    launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
     if spec.code == "snapshot":
         code, code_warnings = _code(spec, code, directory, environ)
@@ -90,8 +92,18 @@ def _planned(
         site=site,
         template="" if site is None else batch_template(),
         container_tool=None if site is None else _container_tool(spec, site, environ),
+        launchers=lambda: _launchers(environ, slurm),
     )
-    return replace(plan, warnings=(*plan.warnings, *code_warnings))
+    return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
+
+
+def _launchers(environ: Mapping[str, str], slurm: bool) -> Mapping[str, Dialect]:
+    """The launchers that the job could ask for; none where a file of one has mistakes."""
+    try:
+        definitions = read_definitions(environ)
+    except SpecError:
+        return {}
+    return {name: one for name, one in definitions.items() if slurm or not one.starts_any_mpi}
 
 
 def _without_tilde(spec: JobSpec) -> JobSpec:
@@ -219,6 +231,7 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
             sockets=here.sockets,
             threads_per_core=here.threads_per_core,
             numa_nodes=here.numa_nodes,
+            shape=here.shape,
             here=True,
         )
         if name in same

@@ -1,89 +1,131 @@
-"""Compares what the ranks report about themselves with the plan. Pure.
+"""Compares what the ranks report about themselves with the plan. Pure, and linear in ranks.
 
 What was asked is not what happens: a launcher may start singletons, run everything on one host,
-or bind two ranks to the same cores, and report success.
+bind two ranks to the same cores or to cores of another job, and report success.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from ipaddress import ip_address
 
 from clusterseg.plan.model import Plan
+from clusterseg.plan.words import counted
 from clusterseg.runs.records import RankStart
+from clusterseg.supervise.cores import (
+    Finding,
+    Ground,
+    across,
+    by_host,
+    crowded,
+    fewer,
+    outside,
+    shared,
+    short_name,
+)
 
-_SHOWN = 8
+_SHOWN = 4  # findings of one kind that are written out
+_SHOWN_HOSTS = 8
 
 
 @dataclass(frozen=True)
 class Findings:
-    """`wrong`: the ranks are not one job of the planned size. `doubtful`: not where planned."""
+    """`wrong`: the ranks are not one job of the planned size. `doubtful`: not where planned.
+
+    `ranks` are those that are not as planned, in order.
+    """
 
     wrong: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
 
 
-def check_placement(plan: Plan, starts: Sequence[RankStart]) -> Findings:
-    """What differs from the plan, once every rank (or every one that will) has started."""
-    doubtful = _hosts(plan, starts)
-    if plan.spec.placement.bind_to != "none" and not plan.geometry.oversubscribed:
-        doubtful += [*_fewer_cores(plan, starts), *_shared_cores(starts)]
-    if len(doubtful) > _SHOWN:
-        doubtful = [*doubtful[:_SHOWN], f"and {len(doubtful) - _SHOWN} more"]
-    return Findings(tuple(_world(plan, starts)), tuple(doubtful))
-
-
-def _world(plan: Plan, starts: Sequence[RankStart]) -> list[str]:
+def check_world(plan: Plan, starts: Iterable[RankStart]) -> Findings:
+    """Whether the ranks that have started, be it only some, see a world of the planned size."""
+    starts = list(starts)
     sizes = Counter(start.world_size for start in starts)
-    return [
-        f"{count} of {len(starts)} ranks see a world of {size}, the plan has {plan.ranks} ranks"
+    wrong = tuple(
+        f"{count} of {counted(len(starts), 'rank')} {'sees' if count == 1 else 'see'} "
+        f"a world of {size}, the plan has {counted(plan.ranks, 'rank')}"
         for size, count in sorted(sizes.items())
         if size != plan.ranks
-    ]
+    )
+    ranks = tuple(start.rank for start in starts if start.world_size != plan.ranks)
+    return Findings(wrong, (), ranks)
 
 
-def _hosts(plan: Plan, starts: Sequence[RankStart]) -> list[str]:
+def check_placement(
+    plan: Plan, starts: Sequence[RankStart], *, ground: Ground | None = None
+) -> Findings:
+    """What differs from the plan, once every rank (or every one that will) has started.
+
+    The keys of `ground` are host names, short or long.
+    """
+    world = check_world(plan, starts)
+    kinds = {"hosts have other ranks than planned": _hosts(plan, starts)}
+    bind_to = plan.spec.placement.bind_to
+    if bind_to != "none" and not plan.geometry.oversubscribed:
+        hosts = by_host(starts, ground or {})
+        cpus = plan.geometry.cpus_per_rank
+        kinds |= {
+            "ranks run outside of what this job may use": outside(hosts),
+            "ranks have fewer cores than planned": fewer(hosts, cpus),
+            "ranks are spread over too much": across(hosts, cpus, numa=bind_to == "numa"),
+            "groups of ranks share cores": shared(hosts)
+            if bind_to == "core"
+            else crowded(hosts, cpus),
+        }
+    doubtful: list[str] = []
+    ranks = set(world.ranks)
+    for kind, found in kinds.items():
+        doubtful += [one.text for one in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            doubtful.append(f"and {len(found) - _SHOWN} more {kind}")
+        ranks.update(rank for one in found for rank in one.ranks)
+    return Findings(world.wrong, tuple(doubtful), tuple(sorted(ranks)))
+
+
+def _hosts(plan: Plan, starts: Sequence[RankStart]) -> list[Finding]:
     if len(starts) != plan.ranks:
         return []
-    found = Counter(_short(start.host) for start in starts)
-    symbolic = any("{" in host for host in plan.hosts) or list(plan.hosts) == ["localhost"]
-    if symbolic:
-        if sorted(found.values()) == sorted(plan.hosts.values()):
-            return []
-    elif found == Counter({_short(host): count for host, count in plan.hosts.items()}):
+    found = Counter(short_name(start.host) for start in starts)
+    planned: Counter[str] = Counter()
+    unnamed: list[int] = []  # ranks of hosts that were planned without the name that they have
+    for host, count in plan.hosts.items():
+        if _is_name(host):
+            planned[short_name(host)] += count
+        else:
+            unnamed.append(count)
+    others = sorted(count for host, count in found.items() if host not in planned)
+    if others == sorted(unnamed) and all(found[host] == count for host, count in planned.items()):
         return []
-    planned = ", ".join(f"{host}: {count}" for host, count in plan.hosts.items())
-    actual = ", ".join(f"{host}: {count}" for host, count in sorted(found.items()))
-    return [f"the ranks run on {{{actual}}}, the plan says {{{planned}}}"]
+    wrong = {host for host in found if unnamed or found[host] != planned[host]}
+    # Of many hosts, those that differ.
+    few = max(len(found), len(plan.hosts)) <= _SHOWN_HOSTS
+    runs = {host: count for host, count in found.items() if few or host in wrong}
+    asked = {
+        host: count
+        for host, count in plan.hosts.items()
+        if few or not _is_name(host) or found[short_name(host)] != planned[short_name(host)]
+    }
+    text = f"the ranks run on {_listed(runs)}, the plan says {_listed(asked)}"
+    return [Finding(text, tuple(one.rank for one in starts if short_name(one.host) in wrong))]
 
 
-def _fewer_cores(plan: Plan, starts: Sequence[RankStart]) -> list[str]:
-    cores = plan.geometry.cpus_per_rank
-    return [
-        f"rank {start.rank} on {start.host} has {len(start.cpus)} processors, "
-        f"{cores} cores were planned"
-        for start in starts
-        if start.cpus and len(start.cpus) < cores
-    ]
+def _is_name(host: str) -> bool:
+    """Whether a host of a plan is called what it calls itself."""
+    if "{" in host or host == "localhost":
+        return False
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
-def _shared_cores(starts: Sequence[RankStart]) -> list[str]:
-    by_host: dict[str, list[RankStart]] = {}
-    for start in starts:
-        by_host.setdefault(start.host, []).append(start)
-    said = []
-    for host, ranks in by_host.items():
-        for one, other in combinations(ranks, 2):
-            shared = sorted(set(one.cpus) & set(other.cpus))
-            if shared:
-                listed = ", ".join(map(str, shared[:_SHOWN])) + (", …" * (len(shared) > _SHOWN))
-                said.append(
-                    f"ranks {one.rank} and {other.rank} on {host} share processors {listed}"
-                )
-    return said
-
-
-def _short(host: str) -> str:
-    return host.split(".", maxsplit=1)[0].lower()
+def _listed(hosts: Mapping[str, int]) -> str:
+    shown = [f"{host}: {count}" for host, count in sorted(hosts.items())[:_SHOWN_HOSTS]]
+    more = [f"and {len(hosts) - _SHOWN_HOSTS} more"] if len(hosts) > _SHOWN_HOSTS else []
+    return f"{{{', '.join([*shown, *more])}}}"

@@ -22,7 +22,7 @@ from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.lease import Lease
 from clusterseg.supervise.limits import Timing
-from clusterseg.supervise.placement import check_placement
+from clusterseg.supervise.placing import Placing
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.slurm_job import cause_of_fate
@@ -89,6 +89,7 @@ class Session:
         self._train = plan.spec.train is not None
         now = time.monotonic()
         self.watch = Watch(run.attempt(claim.attempt), claim.ranks, now)
+        self._placing = Placing(plan, self.watch, journal)
         self._hangs = HangWatch(run, claim.attempt, self.watch, timing.hang, train=self._train)
         self._looked = now
         self._seen_request: StopRequest | None = None
@@ -96,7 +97,6 @@ class Session:
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
         self._lost: float | None = None  # when the launcher said that it lost one of our hosts
-        self._placed = False
 
     @property
     def lost_a_host(self) -> bool:
@@ -124,6 +124,9 @@ class Session:
         self._keep_lease()  # why they ended, if the fence did it while we could not look
         # The ranks may have read a request that was written after our last look.
         self._check_stop_file()
+        if self.stop is None and self._terminated is None and not self.superseded:
+            self.watch.look_at_all(time.monotonic())
+            self._check_placement()  # they may have started and ended since
 
     def _take_last_signals(self) -> None:
         """TERM for all processes of a job ends ranks at once that know no better; without waiting
@@ -253,17 +256,9 @@ class Session:
         return float("inf") if end is None else max(end, now + self._timing.look)
 
     def _check_placement(self) -> None:
-        verify = self._plan.spec.placement.verify
-        starts = self.watch.starts()
-        if self._placed or verify == "off" or len(starts) < self._claim.ranks:
-            return
-        self._placed = True
-        findings = check_placement(self._plan, starts)
-        for problem in (*findings.wrong, *findings.doubtful):
-            self._journal.say(f"placement: {problem}")
-        grave = findings.wrong or (findings.doubtful if verify == "fail" else ())
-        if grave:
-            self._force(Cause.CRASH, f"placement: {'; '.join(grave)}", misplaced=True)
+        error = self._placing.look()
+        if error is not None:
+            self._force(Cause.CRASH, error, misplaced=True)
 
     def _check_hang(self, now: float) -> None:
         found = self._hangs.find(now)
@@ -332,7 +327,8 @@ class Session:
         self, cause: Cause, error: str, rank: int | None = None, *, misplaced: bool = False
     ) -> None:
         if self.forced is None:
-            self._journal.say(f"{error}: ending the ranks ({cause})")
+            what = f"{cause}" if self._launcher.ended() else f"ending the ranks ({cause})"
+            self._journal.say(f"{error}: {what}")
             self.forced = Forced(cause, error, rank, misplaced)
             self._terminate()
 

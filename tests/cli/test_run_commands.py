@@ -24,6 +24,7 @@ from clusterseg.runs.checkpoints import checkpoint_name, commit_checkpoint
 from clusterseg.runs.control import StopReason, request_stop
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.placement import PlacementCheck, write_check
 from clusterseg.runs.records import (
     Cause,
     Checkpoint,
@@ -180,6 +181,32 @@ def test_status_shows_progress_and_ranks(cli: Cli, running: RunPaths) -> None:
     page = cli("status", running.root)
     assert "epoch 1 of 4, step 150 of 400" in page.out
     assert "clusterseg cancel" in page.err
+
+
+def test_status_and_logs_tell_of_ranks_that_are_not_where_they_were_planned(
+    cli: Cli, running: RunPaths
+) -> None:
+    before = cli("status", "demo", "--json").json["placement"]
+    assert (before["attempt"], before["as_planned"], before["problems"]) == (0, None, [])
+    ranks = [(host["host"], [rank["rank"] for rank in host["ranks"]]) for host in before["hosts"]]
+    assert ranks == [("n0", [0]), ("n1", [1])]
+    assert "placement     not compared with the plan" in cli("status", "demo").out
+    assert "placement" not in cli("logs", "demo").err
+    problem = "the ranks run on {n0: 1, \x1bn1: 1}"
+    write_check(running.attempt(0), PlacementCheck(t=time.time(), problems=[problem], ranks=[1]))
+    found = cli("status", "demo", "--json").json["placement"]
+    assert (found["as_planned"], found["problems"]) == (False, [problem])
+    planned = [rank["as_planned"] for host in found["hosts"] for rank in host["ranks"]]
+    assert planned == [True, False]
+    page = cli("status", "demo").out
+    assert "placement     NOT as planned" in page
+    said = "the ranks run on {n0: 1, \\x1bn1: 1}"
+    assert f"  ! {said}\n" in page
+    (running.attempt(0).log(0)).write_text("hello\n")
+    for options in ((), ("--json",), ("--rank", 0)):
+        assert f"note: attempt 0: placement: {said}\n" in cli("logs", "demo", *options).err
+    (running.attempt(0).placement).write_text("{")  # a record that can't be read is none
+    assert cli("status", "demo", "--json").json["placement"]["as_planned"] is None
 
 
 def test_a_run_that_runs_does_not_wait(running: RunPaths, runs_dir: Path, tmp_path: Path) -> None:

@@ -170,6 +170,67 @@ def test_what_a_launcher_can_not_do_is_refused(keys, launcher, why):
         plan(keys + "\n", launcher)
 
 
+LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
+
+
+@pytest.mark.parametrize(
+    ("keys", "launcher", "help"),
+    [
+        (
+            "placement: {map_by: numa, bind_to: socket}",
+            "openmpi5",
+            "it can: core, numa, none; launchers that can: openmpi4",
+        ),
+        (
+            "placement: {map_by: numa}",
+            "srun",
+            "it can: core, socket, node; launchers that can: openmpi4, openmpi5",
+        ),
+        (
+            "placement: {map_by: core, bind_to: socket}",
+            "openmpi4",
+            "it can: core, none; launchers that can: srun",
+        ),
+        ("resources: {ranks: 2}", "local", "launchers that can: openmpi4, openmpi5, srun"),
+        (
+            "resources: {hosts: {elsewhere: 1}}",
+            "local",
+            "launchers that can: openmpi4, openmpi5, srun",
+        ),
+    ],
+)
+def test_a_refusal_says_which_launchers_can(keys, launcher, help):
+    with pytest.raises(ClustersegError) as caught:
+        plan(keys + "\n", launcher, launchers=lambda: {name: shipped(name) for name in LAUNCHERS})
+    assert help in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("keys", "host"),
+    [
+        ("placement: {map_by: core, bind_to: socket}", Host(name="n", cores=8, here=True)),
+        (
+            "placement: {map_by: socket, bind_to: numa}",
+            Host(name="n", cores=8, sockets=2, numa_nodes=2, here=True),
+        ),
+    ],
+)
+def test_where_there_is_only_one_to_bind_to_open_mpi_5_can(keys, host):
+    keys = f"resources: {{ranks: 2}}\n{keys}\n"
+    assert "--bind-to" in plan(keys, hosts=[host]).argv
+    wide = Host(name="n", cores=8, sockets=2, numa_nodes=4, here=True)
+    with pytest.raises(ClustersegError, match="which has several"):
+        plan(keys, hosts=[wide])
+
+
+def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
+    """No socket has 32 cores: `socket:PE=32` is refused by every Open MPI."""
+    made = plan("resources: {ranks: 1}\n")
+    assert made.threads == 32
+    assert made.argv[made.argv.index("--bind-to") + 1] == "none"
+    assert "PE=" not in " ".join(made.argv)
+
+
 @pytest.mark.parametrize("name", ["n1; touch x", "-n1", "n1\n", "$(id)", "n 1", "", "{hostfile}"])
 def test_a_host_that_is_no_host_name_is_refused(name):
     with pytest.raises(ClustersegError, match="not a host name"):

@@ -57,8 +57,8 @@ scheduler: auto
 launcher: auto
 launcher_args: []
 launcher_output: lines
-slurm: {partition: gpu, account: abc, qos: null, constraint: null, site: null, after: null,
-        array: null, extra: []}
+slurm: {partition: gpu, account: abc, qos: null, constraint: null, mpi: null, site: null,
+        after: null, array: null, extra: []}
 environment: {modules: [cuda/12], variables: {NCCL_DEBUG: WARN}, setup: [], container: null}
 restart: {preemption: unlimited, time_limit: 20, crash: 3, node: 10}
 code: in-place
