@@ -87,6 +87,7 @@ def launch_line(
         flags += dialect.say("variable", name=name)
     rank = _rank(spec, program, container, watched=dialect.ends_together != "always")
     if pair.program:
+        _check_words(rank)
         argv = (pair.program, *flags, *spec.launcher_args, *rank)
     else:
         argv = (*program, "ranks", *flags, *spec.launcher_args, "--", *rank)
@@ -131,6 +132,16 @@ def _rank(
     else:
         inside, program = container.words, ["clusterseg"]
     return [*inside, *program, *start, *(("--", *spec.command) if spec.command else ())]
+
+
+def _check_words(rank: Sequence[str]) -> None:
+    """Refuses a word at which every mpirun, and srun, would begin another program."""
+    if ":" in rank:
+        raise ClustersegError(
+            "command: the word ':' would not arrive: launchers take it for the end of the command",
+            code="command",
+            help="let a shell say it, as in: command: [sh, -c, 'program :']",
+        )
 
 
 def _said(

@@ -16,7 +16,7 @@ from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.planner import fill
 from clusterseg.plan.symbols import filled_line
 from tests.plan import golden_plans
-from tests.plan.plans import HERE, PAIRS, job, plan, shipped
+from tests.plan.plans import HERE, PAIRS, job, plan, shipped, slurm_plan
 
 TRAIN = "train: {model: {name: unet}, data: {format: camvid, root: d}}\n"
 
@@ -94,6 +94,22 @@ def test_as_root_the_flag_is_added_and_said_or_refused():
     assert "--allow-run-as-root" not in plan(as_root=False).argv
     with pytest.raises(ClustersegError, match="allow_root is false"):
         plan("placement: {allow_root: false}\n", as_root=True)
+
+
+@pytest.mark.parametrize("launcher", ["openmpi4", "srun"])
+def test_a_word_that_ends_the_command_for_a_launcher_is_refused(launcher):
+    """mpirun takes what follows it for another program; see tests/launchers/test_environment.py."""
+    make = slurm_plan if launcher == "srun" else plan
+    with pytest.raises(ClustersegError, match="the word ':' would not arrive") as caught:
+        make("command: [python, fit.py, ':', x]\n", launcher)
+    assert "sh, -c" in caught.value.help
+    kept = make("command: [python, fit.py, 'a:b', '::']\n", launcher)
+    assert kept.argv[-2:] == ("a:b", "::")
+
+
+def test_without_a_launcher_a_word_is_a_word():
+    made = plan("command: [python, fit.py, ':']\nresources: {ranks: 1}\n", "local")
+    assert made.argv[-1] == ":"
 
 
 def test_what_comes_later_is_refused_all_at_once():
