@@ -67,6 +67,7 @@ def run_inside(argv: Sequence[str], environ: Mapping[str, str]) -> Ended:
         list(argv),
         env=dict(environ),
         process_group=0,
+        close_fds=False,  # by one of them Hydra speaks with the rank (PMI_FD)
         # There are no threads, and the child only calls prctl and getppid.
         preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
     )

@@ -11,6 +11,8 @@ import pytest
 from tests.launchers.hosts import Hosts
 from tests.launchers.jobs import Job, Mpi, cores_here
 
+AS_PLANNED = "placement: the ranks are where they were planned to be"
+
 
 def test_two_ranks_on_this_host_have_a_core_each(mpi: Mpi, tmp_path: Path) -> None:
     job = Job(mpi, tmp_path)
@@ -19,7 +21,7 @@ def test_two_ranks_on_this_host_have_a_core_each(mpi: Mpi, tmp_path: Path) -> No
     assert_one_world(mpi, ranks, 2)
     assert len(set(of_all(ranks, "host"))) == 1
     assert_cores_of_their_own(ranks)
-    assert "planned" not in job.account()  # what is said of ranks that are elsewhere
+    assert AS_PLANNED in job.account()
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (2, 1)], ids="n1:{0[0]} n2:{0[1]}".format)
@@ -33,7 +35,7 @@ def test_ranks_are_on_their_hosts_in_order(
     assert list(zip(of_all(ranks, "host"), of_all(ranks, "local_rank"), strict=True)) == planned
     for host in ("n1", "n2"):
         assert_cores_of_their_own([rank for rank in ranks if rank["host"] == host])
-    assert "planned" not in job.account()
+    assert AS_PLANNED in job.account()
     assert "ould not find" not in job.account()  # a variable that is passed on, and is not set
 
 
