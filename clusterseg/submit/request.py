@@ -69,7 +69,7 @@ def _planned(
     slurm = inside or _wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
-    if site is not None and not inside:
+    if site is not None:
         site = informed(site, spec.slurm.partition, environ)
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, spec.placement).ranks
