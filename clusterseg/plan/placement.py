@@ -11,7 +11,6 @@ from clusterseg.plan.dialect import Dialect, Meaning, placeholders
 from clusterseg.plan.layout import shape_of
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import is_symbolic, shown_host, shown_hosts
-from clusterseg.plan.words import counted
 from clusterseg.spec.fields import BindTo, MapBy
 from clusterseg.spec.model import JobSpec, PlacementSpec
 
@@ -59,6 +58,7 @@ def check_binding(
         for name, other in others().items()
         if other.map
         and not _never_binds(other)
+        and (other.programs or _needs_no_mpi(spec, geometry))
         and _unsaid(spec.placement, other, geometry, hosts) is None
     ]
     help = f"it can: {', '.join(can)}" if can else ""
@@ -119,6 +119,10 @@ def _has_several(host: Host, map_by: MapBy, bind_to: BindTo) -> bool:
     if map_by == "socket":
         return any(len(numa) > 1 for numa in shape)
     return sum(map(len, shape)) > 1
+
+
+def _needs_no_mpi(spec: JobSpec, geometry: Geometry) -> bool:
+    return geometry.nodes == 1 and (geometry.ranks == 1 or spec.train is None)
 
 
 def _never_binds(dialect: Dialect) -> bool:
@@ -189,16 +193,9 @@ def check_hosts(geometry: Geometry) -> None:
 def check_launcher(
     geometry: Geometry, dialect: Dialect, host_list: bool, others: Launchers
 ) -> None:
-    """Refuses a launcher that can't start so many ranks, or (`host_list`) on hosts by name."""
-    if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
-        able = [name for name, other in others().items() if other.most_ranks is None]
-        raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {counted(dialect.most_ranks, 'rank')}, "
-            f"but ranks = {geometry.ranks}",
-            code="launcher-ranks",
-            help=f"use launcher: auto with an MPI installed{_of(able)}",
-        )
-    if host_list and not dialect.can("hosts"):
+    """Refuses a launcher of this host alone for others; `host_list`: they are given by name."""
+    several = geometry.nodes > 1 and not dialect.programs
+    if several or (host_list and not dialect.can("hosts")):
         able = [name for name, other in others().items() if other.can("hosts")]
         raise ClustersegError(
             f"launcher: {dialect.name} starts ranks on this host alone, "

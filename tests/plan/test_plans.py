@@ -16,7 +16,7 @@ from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.planner import fill
 from clusterseg.plan.symbols import filled_line
 from tests.plan import golden_plans
-from tests.plan.plans import HERE, PAIRS, job, plan, shipped
+from tests.plan.plans import HERE, PAIRS, job, plan, shipped, slurm_plan
 
 TRAIN = "train: {model: {name: unet}, data: {format: camvid, root: d}}\n"
 
@@ -96,6 +96,22 @@ def test_as_root_the_flag_is_added_and_said_or_refused():
         plan("placement: {allow_root: false}\n", as_root=True)
 
 
+@pytest.mark.parametrize("launcher", ["openmpi4", "srun"])
+def test_a_word_that_ends_the_command_for_a_launcher_is_refused(launcher):
+    """mpirun takes what follows it for another program; see tests/launchers/test_environment.py."""
+    make = slurm_plan if launcher == "srun" else plan
+    with pytest.raises(ClustersegError, match="the word ':' would not arrive") as caught:
+        make("command: [python, fit.py, ':', x]\n", launcher)
+    assert "sh, -c" in caught.value.help
+    kept = make("command: [python, fit.py, 'a:b', '::']\n", launcher)
+    assert kept.argv[-2:] == ("a:b", "::")
+
+
+def test_without_a_launcher_a_word_is_a_word():
+    made = plan("command: [python, fit.py, ':']\nresources: {ranks: 1}\n", "local")
+    assert made.argv[-1] == ":"
+
+
 def test_what_comes_later_is_refused_all_at_once():
     with pytest.raises(ClustersegError) as caught:
         plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\nenvironment: {container: a}\n")
@@ -129,6 +145,8 @@ def test_communicator_of_a_command_is_its_own_business():
         ("solo", 2, "openmpi5", "solo is for one rank, but ranks = 2"),
         ("horovod", 2, "openmpi5", "Horovod is not installed for openmpi5 5.0.11"),
         ("mpi", 1, "local", "needs an MPI"),
+        ("mpi", 2, "local", "needs an MPI"),
+        ("auto", 2, "local", "local has no MPI, by which the 2 ranks of a training talk"),
     ],
 )
 def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
@@ -140,7 +158,6 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
 @pytest.mark.parametrize(
     ("keys", "launcher", "why"),
     [
-        ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
         ("resources: {hosts: {elsewhere: 1}}", "local", "on this host alone"),
         ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
         (
@@ -164,19 +181,24 @@ LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
         (
             "placement: {map_by: numa, bind_to: socket}",
             "openmpi5",
-            "it can: core, numa, none; launchers that can: openmpi4",
+            "it can: core, numa, none; launchers that can: openmpi4, local",
         ),
         (
             "placement: {map_by: numa}",
             "srun",
-            "it can: core, socket, node; launchers that can: openmpi4, openmpi5",
+            "it can: core, socket, node; launchers that can: openmpi4, openmpi5, local",
         ),
         (
             "placement: {map_by: core, bind_to: socket}",
             "openmpi4",
+            "it can: core, none; launchers that can: srun, local",
+        ),
+        # Plain processes are no launcher of other hosts, nor of ranks that need an MPI.
+        (
+            "placement: {map_by: core, bind_to: socket}\n" + TRAIN + "resources: {ranks: 2}",
+            "openmpi4",
             "it can: core, none; launchers that can: srun",
         ),
-        ("resources: {ranks: 2}", "local", "launchers that can: openmpi4, openmpi5, srun"),
         (
             "resources: {hosts: {elsewhere: 1}}",
             "local",
@@ -187,7 +209,7 @@ LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
 def test_a_refusal_says_which_launchers_can(keys, launcher, help):
     with pytest.raises(ClustersegError) as caught:
         plan(keys + "\n", launcher, launchers=lambda: {name: shipped(name) for name in LAUNCHERS})
-    assert help in str(caught.value.help)
+    assert str(caught.value.help).endswith(help)
 
 
 @pytest.mark.parametrize(
