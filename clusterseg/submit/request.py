@@ -24,6 +24,7 @@ from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
+from clusterseg.submit.known_hosts import refuse_unknown_hosts
 from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
@@ -55,6 +56,7 @@ def read_request(
     try:
         plan = _planned(file, environ, inside, code)
         if begins and not inside:
+            refuse_unknown_hosts(plan, environ)
             seen = (*data_warnings(plan), *look_at_weights(plan))
             return replace(plan, warnings=(*plan.warnings, *seen))
         return plan
