@@ -48,7 +48,7 @@ def test_ranks_that_are_elsewhere_are_noticed(
     leads_astray = two.agent.read_text().replace("host=$1;", 'host=$(echo "$1" | tr 12 21);')
     two.agent.write_text(leads_astray)
     job = Job(
-        mpi, tmp_path, "wait", hosts=two, counts=(2, 1), keys={"placement": {"verify": "fail"}}
+        mpi, tmp_path, "listen", hosts=two, counts=(2, 1), keys={"placement": {"verify": "fail"}}
     )
     code, said = job.ended()
     assert code == 1, said
@@ -56,6 +56,13 @@ def test_ranks_that_are_elsewhere_are_noticed(
     swapped = "the ranks run on {n1: 1, n2: 2}, the plan says {n1: 2, n2: 1}"
     refusal = "There are not enough slots available in the system to satisfy the 3"
     assert (refusal if mpi.launcher == "openmpi5" else swapped) in job.end()["error"]
+
+
+@pytest.mark.parametrize("mpi", ["mpich4"], indirect=True)
+def test_the_mpich_before_does_as_its_successor(
+    mpi: Mpi, hosts: Callable[..., Hosts], tmp_path: Path
+) -> None:
+    test_ranks_are_on_their_hosts_in_order(mpi, (2, 1), hosts, tmp_path)
 
 
 @pytest.mark.parametrize("bind_to", ["none", "socket"])
