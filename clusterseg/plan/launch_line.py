@@ -10,7 +10,7 @@ from clusterseg.plan.containers import Container
 from clusterseg.plan.devices import device_words
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text, substitute
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, Host, LauncherPair
-from clusterseg.plan.placement import BINDINGS, binding
+from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
 from clusterseg.plan.site import Site
 from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
 from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
@@ -65,6 +65,9 @@ def launch_line(
             site=site,
         )
     )
+    cores = cores_to_keep_to(spec, dialect, geometry, hosts)
+    if cores is not None:
+        said.append(("only_cores", {"cores": cores}))
     if container is not None and container.values is not None:
         said.append(("container", container.values))
     if far and geometry.nodes >= _MANY:
@@ -90,6 +93,7 @@ def launch_line(
         flags += dialect.say("variable", name=name)
     rank = _rank(spec, program, container, watched=dialect.ends_together != "always")
     if pair.program:
+        _check_words(rank)
         argv = (pair.program, *flags, *spec.launcher_args, *rank)
     else:
         argv = (*program, "ranks", *flags, *spec.launcher_args, "--", *rank)
@@ -134,6 +138,16 @@ def _rank(
     else:
         inside, program = container.words, ["clusterseg"]
     return [*inside, *program, *start, *(("--", *spec.command) if spec.command else ())]
+
+
+def _check_words(rank: Sequence[str]) -> None:
+    """Refuses a word at which every mpirun, and srun, would begin another program."""
+    if ":" in rank:
+        raise ClustersegError(
+            "command: the word ':' would not arrive: launchers take it for the end of the command",
+            code="command",
+            help="let a shell say it, as in: command: [sh, -c, 'program :']",
+        )
 
 
 def _said(

@@ -29,7 +29,9 @@ class Host(Struct, frozen=True, kw_only=True):
 
     `cores` is None where they are not known (a host that is only named). `here` marks the host
     on which the launcher itself runs. `shape` says how many cores lie where, None where only the
-    counts are known: then they are taken to be dealt out evenly.
+    counts are known: then they are taken to be dealt out evenly. `own_cores` is set where this
+    process may use fewer cores than its cpuset has: which, counted as hwloc does (over the cpuset,
+    from 0); empty where it has a core only in part.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Host(Struct, frozen=True, kw_only=True):
     threads_per_core: int = 1
     numa_nodes: int = 1
     shape: Shape | None = None
+    own_cores: tuple[int, ...] | None = None
     here: bool = False
 
 
@@ -200,11 +203,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `why` says why this launcher was chosen. `task` is what the ranks
-    do: `train`, which is what the job says (its `command` too), or `lr-find`, with `lr_find` set.
-    `code` is set for `code: snapshot`; `directory` then lies in the run directory's copy. `force`:
-    go on from a checkpoint that differs from the job where that makes sense to who asked for it
-    (`clusterseg.runs.fit`).
+    `time_limit` is in seconds. `why` ("it is asked for") goes with the launcher. `task` is what
+    the ranks do: `train`, which is what the job says (its `command` too), or `lr-find`, with
+    `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
+    copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
+    asked for it (`clusterseg.runs.fit`).
     """
 
     name: str

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from clusterseg.cluster.slurm.hostlist import expand
 from clusterseg.errors import ExitCode
+from clusterseg.hostlist import expand
 from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.runs.text import one_line
 
