@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from clusterseg.cluster.children import die_with_parent
 from clusterseg.cluster.processes import (
-    die_with_parent,
     processes_with_environment,
     send_signal,
 )

@@ -7,17 +7,15 @@ after it was opened, so that they can't reach a stranger. Linux only.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True)
@@ -147,19 +145,6 @@ def processes_with_environment(wanted: Mapping[str, str]) -> list[ProcessId]:
         if entries <= set(environment.split(b"\0")):
             found.append(process)
     return found
-
-
-def die_with_parent(number: int) -> Callable[[], None]:
-    """For `preexec_fn`: the kernel sends the child this signal when the caller's thread ends."""
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork
-    parent = os.getpid()
-
-    def in_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(127)
-
-    return in_child
 
 
 def _own_pids() -> Iterator[int]:

@@ -232,6 +232,7 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
             threads_per_core=here.threads_per_core,
             numa_nodes=here.numa_nodes,
             shape=here.shape,
+            own_cores=here.own_cores,
             here=True,
         )
         if name in same

@@ -10,19 +10,19 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from clusterseg.cluster.processes import (
-    die_with_parent,
-    processes_with_environment,
-    send_signal,
-)
+from clusterseg.cluster.children import die_with_parent
+from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Plan
 from clusterseg.plan.symbols import filled_line
+from clusterseg.plan.variables import SEARCH_VARIABLES
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.text import one_line
 
 RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
 ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
 STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
+# MPICH's mpiexec (4.3.2, 5.0.2) never finds the last variable of its environment in -genvlist.
+_LAST = "CLUSTERSEG_LAST"
 
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
@@ -36,9 +36,9 @@ class Launcher:
     ) -> None:
         """Starts it. Raises OSError.
 
-        `direct`: the rank itself is started, without an mpirun. If the supervisor is killed the
-        kernel signals what it started: TERM makes an mpirun end its ranks on all hosts (KILL
-        would orphan them), a lone rank is killed.
+        `direct`: what is started becomes the rank itself. If the supervisor is killed the kernel
+        signals what it started: TERM makes an mpirun end its ranks on all hosts (KILL would
+        orphan them), a lone rank is killed.
         """
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
@@ -203,7 +203,18 @@ def rank_environment(
     stands; the plan fills in for an `attempt` that was started without it.
     """
     stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
-    return {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    # What the line passes on must be there: mpirun's warning would be its first word, and so be
+    # taken for the reason of a failure.
+    named = dict.fromkeys((name for name in SEARCH_VARIABLES if _names(plan.argv, name)), "")
+    own = {**attempt_variables(run, attempt), **stop_file}
+    variables = {**named, **plan.environment, **environ, **own}
+    variables.pop(_LAST, None)  # of a run that started this one: it would keep that one's place
+    return {**variables, _LAST: "1"}
+
+
+def _names(line: Sequence[str], variable: str) -> bool:
+    """Whether a launch line names a variable, alone or in a list."""
+    return any(variable in word.split(",") for word in line)
 
 
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
