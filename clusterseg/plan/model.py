@@ -15,6 +15,7 @@ from clusterseg.spec.model import JobSpec
 
 RUN_DIR = "{run_dir}"
 HOSTFILE = "{hostfile}"
+LAUNCHER_FOLDER = "{launcher_folder}"  # where the launcher writes the ranks' output
 OUTPUT = "{output}"  # where Slurm writes what the batch script prints
 AFTER = "{after}"  # the id of the job that has to end first
 
@@ -72,10 +73,15 @@ class Detect(Struct, frozen=True, kw_only=True):
 
 
 class HostfileFormat(Struct, frozen=True, kw_only=True):
-    """One `line` a host, or (`per: rank`) one a rank."""
+    """One `line` a host, or (`per: rank`) one a rank.
+
+    `turns`: ranks are numbered by the order of the lines, also where a host has several, so that
+    `map_by: node` is said by lines of one rank that take turns.
+    """
 
     line: str
     per: Literal["host", "rank"] = "host"
+    turns: bool = False
 
 
 class Definition(Struct, frozen=True, kw_only=True):
@@ -83,8 +89,9 @@ class Definition(Struct, frozen=True, kw_only=True):
 
     `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
     `report` is what `{report}` in the flags of binding becomes where the ranks' cores are to be
-    reported. `map` translates `placement.map_by`; `cannot` has, by map_by, what can't be bound to
-    then, `equal_only` the ways of mapping that want the same number of ranks on every host.
+    reported. `map` translates `placement.map_by`, `order` has by map_by further flags that number
+    the ranks; `cannot` has, by map_by, what can't be bound to then, `equal_only` the ways of
+    mapping that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
@@ -100,6 +107,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     most_ranks: int | None = None
     report: str = ""
     map: dict[str, str] = {}
+    order: dict[str, tuple[str, ...]] = {}
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
     flags: dict[str, tuple[str, ...]] = {}

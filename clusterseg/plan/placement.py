@@ -19,6 +19,8 @@ _BIND: dict[str, Meaning] = {
     "numa": "bind_numa",
     "none": "bind_none",
 }
+# The meanings that lay ranks out: one of them stands on every line.
+BINDINGS: frozenset[Meaning] = frozenset({*_BIND.values(), "oversubscribe"})
 
 
 def binding(spec: JobSpec, dialect: Dialect, geometry: Geometry, host_list: bool) -> Meaning:

@@ -12,7 +12,7 @@ from clusterseg.plan.containers import check_mounts, container_of
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.job_variables import own_variables
-from clusterseg.plan.launch_line import launch_line
+from clusterseg.plan.launch_line import check_output_folder, launch_line
 from clusterseg.plan.model import (
     AFTER,
     HOSTFILE,
@@ -87,6 +87,7 @@ def make_plan(
         dialect=dialect,
         pair=pair,
         geometry=geometry,
+        hosts=hosts,
         program=program,
         container=container,
         as_root=as_root,
@@ -162,6 +163,7 @@ def fill(
     directory = filled_directory(plan, run_dir)
     if run_dir is not None:
         check_runs_folder(run_dir)
+        check_output_folder(plan.spec, run_dir)
         check_mounts(plan.spec, (run_dir, directory))
     filled = replace(
         plan,

@@ -40,7 +40,8 @@ def pack(paths: AttemptPaths) -> Path:
     removable = _same_as_folder(paths.packed, paths.folder)
     for name in reversed(removable):
         (paths.folder / name).unlink()
-    for folder in (paths.ranks, paths.folder):
+    below = [Path(where) for where, _, _ in os.walk(paths.launcher, topdown=False)]
+    for folder in (*below, paths.ranks, paths.folder):
         try:
             folder.rmdir()
         except FileNotFoundError:

@@ -20,7 +20,7 @@ import msgspec
 
 from clusterseg.runs import lenient
 from clusterseg.runs.eventlog import ByteStream, open_regular
-from clusterseg.runs.paths import AttemptPaths, RunPaths
+from clusterseg.runs.paths import LAUNCHER, AttemptPaths, RunPaths
 from clusterseg.runs.records import Claim, End
 
 # A claim lists every checkpoint that counts: some kilobytes. More than this is no record.
@@ -168,9 +168,16 @@ def read_attempt(paths: AttemptPaths, *, salvage: bool = False) -> Attempt | Non
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The plain files of an attempt's folder; small records first, then the ranks in order."""
+    """The plain files of an attempt's folder; small records first, then the ranks in order, and
+    what the launcher wrote of them."""
     own = sorted(_plain_files(folder), key=lambda name: (not name.endswith(".json"), name))
-    return own + [f"ranks/{name}" for name in sorted(_plain_files(folder / "ranks"))]
+    own += [f"ranks/{name}" for name in sorted(_plain_files(folder / "ranks"))]
+    below = sorted(Path(where) for where, _, _ in os.walk(folder / LAUNCHER))
+    return own + [
+        str(where.relative_to(folder) / name)
+        for where in below
+        for name in sorted(_plain_files(where))
+    ]
 
 
 def _plain_files(folder: Path) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+LAUNCHER = "launcher"  # a folder of an attempt
+
 
 @dataclass(frozen=True)
 class SubmissionPaths:
@@ -112,6 +114,11 @@ class AttemptPaths:
     @property
     def placement(self) -> Path:
         return self.folder / "placement.json"
+
+    @property
+    def launcher(self) -> Path:
+        """The ranks' output as the launcher writes it, where it is asked to."""
+        return self.folder / LAUNCHER
 
     @property
     def ranks(self) -> Path:

@@ -300,6 +300,10 @@ class JobSpec(Spec, frozen=True, kw_only=True):
     launcher_args: Annotated[
         tuple[Line, ...], about("further options of the launcher, each an argument of its own")
     ] = ()
+    launcher_output: Annotated[
+        Literal["lines", "files"],
+        about("what the launcher does with the ranks' output: tagged lines, or a file a rank"),
+    ] = "lines"
     slurm: SlurmSpec = SlurmSpec()
     environment: EnvironmentSpec = EnvironmentSpec()
     restart: RestartSpec = RestartSpec()

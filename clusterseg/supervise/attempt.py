@@ -234,6 +234,8 @@ class _Supervisor:
         own = self._run.attempt(claim.attempt)
         if self._plan.hostfile is not None:
             files.commit_new(own.hostfile, self._plan.hostfile.encode())
+        if self._plan.spec.launcher_output == "files":
+            files.make_private_dir(own.launcher)  # Hydra makes none
         return Launcher(
             claim.argv,
             rank_environment(self._environ, self._plan, self._run, claim.attempt),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from clusterseg.cluster.processes import processes_with_environment, send_signal
-from clusterseg.plan.model import HOSTFILE, RUN_DIR, Plan
+from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Plan
 from clusterseg.plan.symbols import filled_line
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.text import one_line
@@ -183,7 +183,12 @@ def end_what_is_left(
 
 def launch_argv(argv: Sequence[str], plan: Plan, run: RunPaths, attempt: int) -> tuple[str, ...]:
     """The launch line with its symbols replaced; words of the user's own command stay."""
-    symbols = {RUN_DIR: str(run.root), HOSTFILE: str(run.attempt(attempt).hostfile)}
+    own = run.attempt(attempt)
+    symbols = {
+        RUN_DIR: str(run.root),
+        HOSTFILE: str(own.hostfile),
+        LAUNCHER_FOLDER: str(own.launcher),
+    }
     return filled_line(argv, plan, symbols)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from clusterseg.cluster import mpi
-from clusterseg.cluster.mpi import find_pairs, horovod_fits, look_around
+from clusterseg.cluster.mpi import find_pairs, horovod_fits, look_around, mpi_types
 from clusterseg.plan.dialect import Dialect
-from clusterseg.plan.model import Definition, LauncherPair
+from clusterseg.plan.model import Definition, Detect, LauncherPair
 from clusterseg.submit.launchers import read_definitions
 
 DEFINITIONS = read_definitions({"CLUSTERSEG_CONFIG": "/nowhere"})
+# Those that another definition's programs can be tested beside, whatever else is shipped.
+DEFINITIONS_OF_MPIRUN = {name: DEFINITIONS[name] for name in ("openmpi4", "openmpi5")}
 
 
 def install(prefix: Path, says: str, library: str | None = "lib/libmpi.so.40") -> Path:
@@ -84,6 +88,129 @@ def test_a_link_leads_to_the_library_of_its_target(tmp_path):
     assert pair.libmpi == str(tmp_path / "opt/lib/libmpi.so.40")
 
 
+HYDRA = Dialect(
+    name="hydra",
+    title="Hydra",
+    program=("mpiexec", "mpirun"),
+    detect=Detect(pattern=r"HYDRA build details:\s+Version:\s+([0-9.]+)"),
+    libmpi=("lib/libmpi.so.12",),
+    flags={"ranks": ("-n", "{ranks}")},
+)
+HYDRA_SAYS = "HYDRA build details:\n    Version:                                 4.0.2"
+
+
+def test_one_file_is_looked_at_by_all_that_look_for_any_of_its_names(tmp_path):
+    """Debian: /usr/bin/mpirun -> /etc/alternatives/mpirun -> /usr/bin/mpirun.mpich -> Hydra's."""
+    program = install(tmp_path / "usr", HYDRA_SAYS, "lib/libmpi.so.12")
+    real = program.rename(program.with_name("mpiexec.hydra"))
+    alternatives = tmp_path / "etc"
+    alternatives.mkdir()
+    for name in ("mpirun", "mpiexec"):
+        (alternatives / name).symlink_to(real)
+        (real.parent / name).symlink_to(alternatives / name)
+    (pair,) = found(path_of(real), {**DEFINITIONS_OF_MPIRUN, "hydra": HYDRA})
+    assert (pair.name, pair.version) == ("hydra", "4.0.2")
+    assert pair.program == str(real.parent / "mpiexec"), "by the name that its definition gives"
+    only_mpiexec = replace(HYDRA, program="mpiexec")
+    (pair,) = found(path_of(real), {**DEFINITIONS_OF_MPIRUN, "hydra": only_mpiexec})
+    assert pair.program == str(real.parent / "mpiexec"), "though mpirun led to the file first"
+
+
+def test_a_file_that_one_folder_calls_by_the_wrong_name_is_seen_again_in_another(tmp_path):
+    program = install(tmp_path / "opt", HYDRA_SAYS, "lib/libmpi.so.12")
+    real = program.rename(program.with_name("mpiexec"))
+    link = tmp_path / "home" / "bin" / "mpirun"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(real)
+    only_mpiexec = replace(HYDRA, program="mpiexec")
+    (pair,) = found(path_of(link, real), {"openmpi5": DEFINITIONS["openmpi5"], "h": only_mpiexec})
+    assert pair.program == str(real)
+
+
+def test_names_are_tried_in_the_order_of_the_definition(tmp_path):
+    program = install(tmp_path / "opt", HYDRA_SAYS, "lib/libmpi.so.12")
+    (program.parent / "mpiexec").symlink_to(program)
+    (pair,) = found(path_of(program), {"hydra": HYDRA})
+    assert pair.program == str(program.parent / "mpiexec")
+
+
+def test_a_program_is_asked_once_whoever_looks_for_it(tmp_path):
+    program = install(tmp_path / "opt", "no MPI")
+    program.write_text(f"{program.read_text()}echo x >> {tmp_path / 'asked'}\n")
+    seen = [*look_around({**DEFINITIONS_OF_MPIRUN, "hydra": HYDRA}, path_of(program))]
+    assert seen[0].program == program
+    assert (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_what_another_name_starts_is_said(tmp_path):
+    """Intel's mpirun is a script around its mpiexec, and says what mpiexec says."""
+    program = install(tmp_path / "opt", HYDRA_SAYS, "lib/libmpi.so.12")
+    only_mpiexec = replace(HYDRA, program="mpiexec")
+    first = next(look_around({**DEFINITIONS_OF_MPIRUN, "hydra": only_mpiexec}, path_of(program)))
+    assert (first.pair, first.name) == (None, "hydra")
+    assert first.reason == "is of Hydra 4.0.2, which is started by mpiexec"
+
+
+@pytest.mark.parametrize("says", ["mpirun.openmpi (OpenRTE) 4.1.4", "mpiexec (OpenRTE) 4.1.4"])
+def test_open_mpi_4_under_the_names_that_debian_gives_it(tmp_path, says):
+    program = install(tmp_path / "usr", says, "lib/x86_64-linux-gnu/openmpi/lib/libmpi.so.40")
+    (pair,) = found(path_of(program))
+    assert (pair.name, pair.version) == ("openmpi4", "4.1.4")
+
+
+class TestPackage:
+    """A program of a Python package is told by the package, and never run."""
+
+    WRAPPER = Dialect(
+        name="wrapper",
+        title="Wrapper",
+        program="wraprun",
+        detect=Detect(package="msgspec"),
+        flags={"ranks": ("-n", "{ranks}")},
+    )
+
+    def install(self, prefix: Path) -> Path:
+        program = install(prefix, "")
+        program.write_text(f"#!/bin/sh\ntouch {prefix}/was-run\n")
+        return program.rename(program.with_name("wraprun"))
+
+    def test_its_version_is_the_packages(self, tmp_path):
+        program = self.install(tmp_path / "env")
+        (pair,) = found(path_of(), {"wrapper": self.WRAPPER})
+        assert pair.program == str(program)
+        assert pair.version == importlib.metadata.version("msgspec")
+        assert not (tmp_path / "env" / "was-run").exists()
+
+    def test_that_of_another_python_is_none(self, tmp_path):
+        program = self.install(tmp_path / "other")
+        assert found(path_of(program), {"wrapper": self.WRAPPER}) == []
+
+    def test_a_program_without_its_package_is_none(self, tmp_path):
+        self.install(tmp_path / "env")
+        unknown = replace(self.WRAPPER, detect=Detect(package="no-such-package"))
+        assert found(path_of(), {"wrapper": unknown}) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "types"),
+    [
+        (
+            "MPI plugin types are...\n\tpmix\n\tnone\n\tcray_shasta\n\tpmi2\n"
+            "specific pmix plugin versions available: pmix_v4,pmix_v3\n",
+            {"pmix", "none", "cray_shasta", "pmi2", "pmix_v4", "pmix_v3"},
+        ),
+        (
+            "srun: MPI types are...\nsrun: none\nsrun: pmi2\nsrun: openmpi\n",
+            {"none", "pmi2", "openmpi"},
+        ),
+        ("srun: error: no such thing\n", set()),
+    ],
+)
+def test_what_srun_can_speak_is_read_from_its_list(tmp_path, says, types):
+    program = install(tmp_path / "slurm", says)
+    assert mpi_types(str(program), path_of(program)) == types
+
+
 @pytest.mark.parametrize(
     ("says", "library", "reason"),
     [
@@ -148,7 +275,7 @@ def test_the_embedded_mpi_is_found(monkeypatch):
     beside = Path(sys.executable).parent
     if not (beside / "mpirun").exists():
         pytest.skip("no mpirun beside this Python")
-    pairs = find_pairs(DEFINITIONS, {"PATH": "", "HOME": str(Path.home())})
+    pairs = find_pairs(DEFINITIONS_OF_MPIRUN, {"PATH": "", "HOME": str(Path.home())})
     assert [pair.program for pair in pairs] == [str(beside / "mpirun")]
     assert pairs[0].libmpi is not None
     assert Path(pairs[0].libmpi).is_file()

