@@ -21,6 +21,9 @@ RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
 ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
 STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
 
+# Of its own environment Hydra (MPICH 4.3.2, 5.0.2) never finds the last variable for -genvlist.
+_LAST = {"CLUSTERSEG_LAST": "1"}
+
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -201,7 +204,9 @@ def rank_environment(
     stands; the plan fills in for an `attempt` that was started without it.
     """
     stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
-    return {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    own = {**attempt_variables(run, attempt), **stop_file}
+    merged = {**plan.environment, **environ, **own}
+    return {name: value for name, value in merged.items() if name not in _LAST} | _LAST
 
 
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
