@@ -69,10 +69,11 @@ def _mapping_mistakes(definition: Definition) -> Iterator[Mistake]:
     for index, key in enumerate(definition.equal_only):
         if key not in ways:
             yield ("equal_only", str(index)), f"`{key}` in `equal_only`", known
-    for key, bound in definition.cannot.items():
-        if key not in ways or not set(bound) <= set(binds):
-            note = f"expected map_by ({', '.join(ways)}): [bind_to ({', '.join(binds)})]"
-            yield ("cannot", key), f"`{key}` in `cannot`", note
+    for name in ("cannot", "only_one"):
+        for key, bound in getattr(definition, name).items():
+            if key not in ways or not set(bound) <= set(binds):
+                note = f"expected map_by ({', '.join(ways)}): [bind_to ({', '.join(binds)})]"
+                yield (name, key), f"`{key}` in `{name}`", note
 
 
 def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:
@@ -80,8 +81,6 @@ def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:
     if not programs:
         if definition.program is not None:
             yield ("program",), "`program` names none", "expected a name to look for on PATH"
-        elif definition.most_ranks != 1:
-            yield ("most_ranks",), "without a `program` only `most_ranks: 1` can be started", ""
         return
     for program in programs:
         if not program or "/" in program:

@@ -6,41 +6,55 @@ a contradiction is refused with the equation that fails. Nothing given is one ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heapreplace
 
-from clusterseg.errors import ClustersegError
+from msgspec.structs import replace
+
+from clusterseg.plan.cores import (
+    cpus_per_rank,
+    have_whole_hosts,
+    lack,
+    part_name,
+    refusal,
+    room_for,
+    way_out,
+)
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import shown_host, shown_hosts
-from clusterseg.spec.model import ResourcesSpec
+from clusterseg.spec.model import PlacementSpec, ResourcesSpec
 
 _SHOWN = 4  # hosts whose equations stand in an explanation
 
 
-def solve(
-    resources: ResourcesSpec, hosts: Sequence[Host], *, oversubscribe: bool = False
-) -> Geometry:
+def solve(resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementSpec) -> Geometry:
     """The geometry that `resources` asks for on `hosts`, the hosts that can be had, in order.
 
     Hosts that `resources.hosts` names need not be among `hosts`; their cores are then unknown.
-    Raises ClustersegError (`geometry`) for a contradiction, too few hosts or too few cores.
+    Raises ClustersegError (`geometry`) for a contradiction, too few hosts or too few cores, or
+    cores that no socket has for a rank that is to be bound there (`placement`).
     """
     lines: list[str] = []
     if resources.hosts is not None:
         known = {host.name: host for host in hosts}
         used = [known.get(name) or Host(name=name, cores=None) for name in resources.hosts]
-        counts = _named_counts(resources, lines)
+        if any(resources.hosts.values()):
+            counts = _named_counts(resources, resources.hosts, lines)
+        else:
+            counts = _counts_on_named(resources, used, placement, lines)
     else:
-        counts = _counts(resources, hosts, oversubscribe, lines)
+        counts = _counts(resources, hosts, placement, lines)
         used = list(hosts[: len(counts)])
-    cpus = _cpus_per_rank(resources, used, counts, oversubscribe, lines)
-    lacking = [_lack(host, count, cpus) for host, count in zip(used, counts, strict=True)]
+    cpus = cpus_per_rank(resources, used, counts, placement, lines)
+    whole = have_whole_hosts(used, counts, cpus, placement)
+    if whole:
+        lines.append("one rank a host: it has the whole host, the cores of all sockets")
+    lacking = [
+        lack(host, count, cpus, placement, whole) for host, count in zip(used, counts, strict=True)
+    ]
     oversubscribed = any(lacking)
-    if oversubscribed and not oversubscribe:
-        raise _refusal(
-            next(filter(None, lacking)),
-            help="ask for fewer ranks or cores, or set placement.oversubscribe: true",
-        )
+    if oversubscribed and not placement.oversubscribe:
+        raise refusal(next(filter(None, lacking)), help=way_out(used, counts, cpus, placement))
     return Geometry(
         nodes=len(counts),
         ranks=sum(counts),
@@ -49,31 +63,52 @@ def solve(
         hosts={host.name: count for host, count in zip(used, counts, strict=True)},
         explanation=tuple(lines),
         oversubscribed=oversubscribed,
+        whole_hosts=whole,
     )
 
 
-def _named_counts(resources: ResourcesSpec, lines: list[str]) -> list[int]:
+def _named_counts(
+    resources: ResourcesSpec, given: Mapping[str, int | None], lines: list[str]
+) -> list[int]:
     """Ranks a host where `hosts` gives them; the other keys may only agree."""
-    given = resources.hosts
-    if not given:
-        raise _refusal("hosts names no host", help="name hosts with their ranks, or leave it out")
-    counts = list(given.values())
+    counts = [count for count in given.values() if count is not None]
+    if len(counts) < len(given):
+        without = next(host for host, count in given.items() if count is None)
+        raise refusal(
+            f"hosts gives no ranks for {without}, but for others",
+            help="give a number for every host, or for none",
+        )
     nodes, ranks = len(counts), sum(counts)
     if resources.nodes not in (None, nodes):
-        raise _refusal(f"hosts names {nodes}, but nodes = {resources.nodes}")
+        raise refusal(f"hosts names {nodes}, but nodes = {resources.nodes}")
     if resources.ranks not in (None, ranks):
-        raise _refusal(f"{_sum_of(given)} = {ranks}, but ranks = {resources.ranks}")
+        raise refusal(f"{_sum_of(counts)} = {ranks}, but ranks = {resources.ranks}")
     for host, count in given.items():
         if resources.ranks_per_node not in (None, count):
-            raise _refusal(
+            raise refusal(
                 f"hosts gives {host} {count}, but ranks_per_node = {resources.ranks_per_node}"
             )
-    lines += [f"nodes = {nodes}: the hosts named", f"ranks = {_sum_of(given)} = {ranks}"]
+    lines += [f"nodes = {nodes}: the hosts named", f"ranks = {_sum_of(counts)} = {ranks}"]
+    return counts
+
+
+def _counts_on_named(
+    resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementSpec, lines: list[str]
+) -> list[int]:
+    """Ranks a host where `hosts` has no numbers: all of them are used, as the other keys say."""
+    if not hosts:
+        raise refusal("hosts names no host", help="name hosts with their ranks, or leave it out")
+    if resources.nodes not in (None, len(hosts)):
+        raise refusal(f"hosts names {len(hosts)}, but nodes = {resources.nodes}")
+    lines.append(f"nodes = {len(hosts)}: the hosts named")
+    found: list[str] = []
+    counts = _counts(replace(resources, nodes=len(hosts)), hosts, placement, found)
+    lines += [line for line in found if not line.startswith("nodes = ")]
     return counts
 
 
 def _counts(
-    resources: ResourcesSpec, hosts: Sequence[Host], oversubscribe: bool, lines: list[str]
+    resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementSpec, lines: list[str]
 ) -> list[int]:
     """Ranks a host, solved from nodes, ranks, ranks_per_node (and cores ÷ cpus_per_rank)."""
     nodes, ranks, per_node = resources.nodes, resources.ranks, resources.ranks_per_node
@@ -84,12 +119,12 @@ def _counts(
     cpus = 1 if resources.cpus_per_rank == "auto" else resources.cpus_per_rank
     if ranks is not None:
         if nodes is None:
-            nodes = _fewest_nodes(ranks, cpus, hosts, oversubscribe)
+            nodes = _fewest_nodes(ranks, cpus, hosts, placement)
             lines.append(f"nodes = {nodes}: the fewest that hold {ranks} ranks")
         _require_hosts(nodes, hosts)
         if ranks < nodes:
-            raise _refusal(f"ranks = {ranks}, but nodes = {nodes}: a node would have no rank")
-        counts = _spread(ranks, cpus, hosts[:nodes], oversubscribe)
+            raise refusal(f"ranks = {ranks}, but nodes = {nodes}: a node would have no rank")
+        counts = _spread(ranks, cpus, hosts[:nodes], placement)
         lines.append(f"ranks = {ranks}: given")
         lines.append(_explain_spread(ranks, counts))
         return counts
@@ -103,10 +138,13 @@ def _counts(
         counts = [1] * nodes
         lines.append("ranks_per_node = 1: nothing else given")
     else:
-        counts = [max(1, (host.cores or 0) // cpus) for host in used]
+        counts = [max(1, room_for(host, cpus, placement)) for host in used]
         lines += dict.fromkeys(
             f"ranks on {shown_host(host.name)} = cores ÷ cpus_per_rank = "
             f"{host.cores} ÷ {cpus} = {count}"
+            if count == (host.cores or 0) // cpus
+            else f"ranks on {shown_host(host.name)} = {count}: so many have {cpus} cores of one "
+            f"{part_name(placement)}"
             for host, count in zip(used[:_SHOWN], counts, strict=False)
         )
     lines.append(f"ranks = {sum(counts)}")
@@ -122,7 +160,7 @@ def _equal_counts(
 ) -> list[int]:
     if nodes is None and ranks is not None:
         if ranks % per_node:
-            raise _refusal(
+            raise refusal(
                 f"ranks ÷ ranks_per_node = {ranks} ÷ {per_node} = {ranks / per_node:.4g}, "
                 "which is no whole number of nodes",
                 help="leave one of them out, or give hosts with the ranks of each",
@@ -135,30 +173,30 @@ def _equal_counts(
     product = nodes * per_node
     equation = f"nodes × ranks_per_node = {nodes} × {per_node} = {product}"
     if ranks not in (None, product):
-        raise _refusal(f"{equation}, but ranks = {ranks}", help="leave one of the three out")
+        raise refusal(f"{equation}, but ranks = {ranks}", help="leave one of the three out")
     _require_hosts(nodes, hosts)
     lines += [f"ranks_per_node = {per_node}: given", f"ranks = {equation}"]
     return [per_node] * nodes
 
 
-def _fewest_nodes(ranks: int, cpus: int, hosts: Sequence[Host], oversubscribe: bool) -> int:
+def _fewest_nodes(ranks: int, cpus: int, hosts: Sequence[Host], placement: PlacementSpec) -> int:
     """How many of the first hosts hold the ranks; all of them if even those do not."""
-    if oversubscribe:
+    if placement.oversubscribe:
         return 1
     room = 0
     for number, host in enumerate(hosts, start=1):
         if host.cores is None:
             return number
-        room += host.cores // cpus
+        room += room_for(host, cpus, placement)
         if room >= ranks:
             return number
     return max(1, len(hosts))
 
 
-def _spread(ranks: int, cpus: int, hosts: Sequence[Host], oversubscribe: bool) -> list[int]:
+def _spread(ranks: int, cpus: int, hosts: Sequence[Host], placement: PlacementSpec) -> list[int]:
     """The ranks, one after the other, each to the host with the fewest that has room."""
-    rooms = [ranks if host.cores is None else host.cores // cpus for host in hosts]
-    if oversubscribe or sum(rooms) < ranks or min(rooms) < 1:
+    rooms = [ranks if host.cores is None else room_for(host, cpus, placement) for host in hosts]
+    if placement.oversubscribe or sum(rooms) < ranks or min(rooms) < 1:
         rooms = [ranks] * len(hosts)  # too few cores: an even spread shows best what is lacking
     counts = [0] * len(hosts)
     heap = [(0, index) for index in range(len(hosts))]
@@ -171,53 +209,9 @@ def _spread(ranks: int, cpus: int, hosts: Sequence[Host], oversubscribe: bool) -
     return counts
 
 
-def _cpus_per_rank(
-    resources: ResourcesSpec,
-    hosts: Sequence[Host],
-    counts: Sequence[int],
-    oversubscribe: bool,
-    lines: list[str],
-) -> int:
-    """Cores of one rank, the same on all hosts: what the tightest host can give."""
-    if resources.cpus_per_rank != "auto":
-        lines.append(f"cpus_per_rank = {resources.cpus_per_rank}: given")
-        return resources.cpus_per_rank
-    known = [
-        (host.cores, count, shown_host(host.name))
-        for host, count in zip(hosts, counts, strict=True)
-        if host.cores is not None
-    ]
-    if len(known) < len(hosts):
-        unknown = [host.name for host in hosts if host.cores is None]
-        lines.append(f"cpus_per_rank = 1: the cores of {shown_hosts(unknown)} are not known")
-        return 1
-    cores, count, name = min(known, key=lambda host: host[0] // host[1])
-    if count > cores:
-        if not oversubscribe:
-            raise _refusal(
-                f"ranks on {name} = {count}, but it has {cores} core{'s' * (cores != 1)}",
-                help="ask for fewer ranks, or set placement.oversubscribe: true",
-            )
-        lines.append(f"cpus_per_rank = 1: {count} ranks share the {cores} cores of {name}")
-        return 1
-    cpus = cores // count
-    lines.append(f"cpus_per_rank = cores ÷ ranks on {name} = {cores} ÷ {count} = {cpus}")
-    return cpus
-
-
-def _lack(host: Host, count: int, cpus: int) -> str | None:
-    """The equation that shows that a host has too few cores, or None."""
-    if host.cores is None or count * cpus <= host.cores:
-        return None
-    return (
-        f"ranks × cpus_per_rank = {count} × {cpus} = {count * cpus}, "
-        f"but {shown_host(host.name)} has {host.cores} core{'s' * (host.cores != 1)}"
-    )
-
-
 def _require_hosts(nodes: int, hosts: Sequence[Host]) -> None:
     if nodes > len(hosts):
-        raise _refusal(
+        raise refusal(
             f"nodes = {nodes}, but {len(hosts)} host{'s' * (len(hosts) != 1)} can be had "
             f"({shown_hosts(host.name for host in hosts)})",
             help="ask for fewer nodes, or name the hosts with their ranks in resources.hosts",
@@ -230,15 +224,7 @@ def _explain_spread(ranks: int, counts: Sequence[int]) -> str:
     return f"ranks_per_node = {min(counts)} to {max(counts)}: {ranks} ranks on {len(counts)} nodes"
 
 
-def _sum_of(hosts: dict[str, int]) -> str:
-    counts = [str(count) for count in hosts.values()]
+def _sum_of(numbers: Sequence[int]) -> str:
+    counts = list(map(str, numbers))
     shown = counts if len(counts) <= 2 * _SHOWN else [*counts[:_SHOWN], "…", counts[-1]]
     return " + ".join(shown)
-
-
-def _refusal(equation: str, *, help: str | None = None) -> ClustersegError:
-    return ClustersegError(
-        f"resources: {equation}",
-        code="geometry",
-        help=help or "leave one of them out: it is solved from the others",
-    )

@@ -29,7 +29,9 @@ class Host(Struct, frozen=True, kw_only=True):
 
     `cores` is None where they are not known (a host that is only named). `here` marks the host
     on which the launcher itself runs. `shape` says how many cores lie where, None where only the
-    counts are known: then they are taken to be dealt out evenly.
+    counts are known: then they are taken to be dealt out evenly. `own_cores` is set where this
+    process may use fewer cores than its cpuset has: which, counted as hwloc does (over the cpuset,
+    from 0); empty where it has a core only in part.
     """
 
     name: str
@@ -38,14 +40,15 @@ class Host(Struct, frozen=True, kw_only=True):
     threads_per_core: int = 1
     numa_nodes: int = 1
     shape: Shape | None = None
+    own_cores: tuple[int, ...] | None = None
     here: bool = False
 
 
 class LauncherPair(Struct, frozen=True, kw_only=True):
     """An mpirun and the libmpi that its ranks must load; found by `clusterseg.cluster.mpi`.
 
-    `program` is absolute, and empty for `local`: there the rank is started directly. `libmpi` is
-    None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
+    `program` is absolute, and empty for `local`: there clusterseg itself starts the ranks. `libmpi`
+    is None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
     by a variable (OPAL_PREFIX). `where` says where the pair was found ("PATH", "beside this
     Python"), for messages. `mpi` is what srun must speak with the ranks (its `--mpi`), None where
     the launcher is none of Slurm's, or Slurm's default is to be used.
@@ -90,13 +93,17 @@ class Definition(Struct, frozen=True, kw_only=True):
     `libmpi` are glob patterns below the launcher's prefix, the first that exists is its library.
     `report` is what `{report}` in the flags of binding becomes where the ranks' cores are to be
     reported. `map` translates `placement.map_by`, `order` has by map_by further flags that number
-    the ranks; `cannot` has, by map_by, what can't be bound to then, `equal_only` the ways of
-    mapping that want the same number of ranks on every host.
+    the ranks; `cannot` has, by map_by, what can't be bound to then, `only_one` what is bound to as
+    planned only where a host (by socket: a socket) has one of it, `equal_only` the ways of mapping
+    that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
-    that of another launcher. `program` may be several names, looked for in this order.
+    that of another launcher. `ends_together`: when it ends the others because a rank has failed;
+    `inside-mpi`: of ranks that have not started MPI, it waits for all. `program` may be several
+    names, looked for in this order; without one the ranks are processes of one host, which
+    clusterseg starts by itself (`clusterseg ranks`).
     """
 
     title: str
@@ -104,22 +111,23 @@ class Definition(Struct, frozen=True, kw_only=True):
     detect: Detect | None = None
     libmpi: tuple[str, ...] = ()
     prefix_variable: str | None = None
-    most_ranks: int | None = None
     report: str = ""
     map: dict[str, str] = {}
     order: dict[str, tuple[str, ...]] = {}
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
+    only_one: dict[str, tuple[str, ...]] = {}
     flags: dict[str, tuple[str, ...]] = {}
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None
     unset: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
+    ends_together: Literal["always", "inside-mpi"] = "always"
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The names to look for; empty for one that starts a rank directly."""
+        """The names to look for; none for plain processes."""
         if self.program is None:
             return ()
         return (self.program,) if isinstance(self.program, str) else self.program
@@ -129,7 +137,8 @@ class Geometry(Struct, frozen=True, kw_only=True):
     """How many ranks stand where. `explanation` has one line a value: how it was solved.
 
     `ranks_per_node` is None where hosts differ. `oversubscribed`: a host has fewer cores than
-    its ranks want, as was asked for.
+    its ranks want, as was asked for. `whole_hosts`: every host has one rank, with all its cores,
+    more than one socket has.
     """
 
     nodes: int
@@ -139,6 +148,7 @@ class Geometry(Struct, frozen=True, kw_only=True):
     hosts: dict[str, int]
     explanation: tuple[str, ...] = ()
     oversubscribed: bool = False
+    whole_hosts: bool = False
 
 
 class CodeSource(Struct, frozen=True, kw_only=True):
@@ -193,10 +203,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `task` is what the ranks do: `train`, which is what the job says
-    (its `command` too), or `lr-find`, with `lr_find` set. `code` is set for `code: snapshot`;
-    `directory` then lies in the run directory's copy. `force`: go on from a checkpoint that
-    differs from the job where that makes sense to who asked for it (`clusterseg.runs.fit`).
+    `time_limit` is in seconds. `why` ("it is asked for") goes with the launcher. `task` is what
+    the ranks do: `train`, which is what the job says (its `command` too), or `lr-find`, with
+    `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
+    copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
+    asked for it (`clusterseg.runs.fit`).
     """
 
     name: str
@@ -226,5 +237,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     slurm: SlurmPlan | None = None
     code: CodeSource | None = None
     force: bool = False
+    why: str = ""
     task: Task = "train"
     lr_find: LrRange | None = None

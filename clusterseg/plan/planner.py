@@ -25,6 +25,8 @@ from clusterseg.plan.model import (
     SlurmPlan,
 )
 from clusterseg.plan.placement import (
+    Launchers,
+    check_binding,
     check_hosts,
     check_launcher,
     core_warnings,
@@ -55,6 +57,7 @@ def make_plan(
     site: Site | None = None,
     template: str = "",
     container_tool: ContainerTool | None = None,
+    launchers: Launchers = dict,
 ) -> Plan:
     """The plan of `spec`, with the run directory symbolic: for Slurm with a `site`, else local.
 
@@ -62,12 +65,12 @@ def make_plan(
     absolute argv prefix of clusterseg; `directory` is where the ranks run; `horovod` says that
     Horovod is installed and was built for `pair`; with `code` the ranks run in a copy of it;
     `template` is the text of Slurm's batch script, `container_tool` what the ranks' container is
-    run with. Raises ClustersegError for what cannot be
-    planned.
+    run with; `launchers` are those that could be asked for instead, for messages. Raises
+    ClustersegError for what cannot be planned.
     """
     scheduler = "local" if site is None else "slurm"
     require_ready(spec, scheduler)
-    geometry = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe)
+    geometry = solve(spec.resources, hosts, spec.placement)
     if site is None or spec.resources.hosts is not None:
         check_hosts(geometry)
     if site is None:
@@ -77,7 +80,8 @@ def make_plan(
     else:
         far = []
         listed = geometry.ranks_per_node is None  # all else Slurm tells the launcher
-    check_launcher(geometry, dialect, listed)
+    check_launcher(geometry, dialect, listed, launchers)
+    check_binding(spec, dialect, geometry, hosts, launchers)
     working = directory if code is None else directory_in_copy(code)
     container = container_of(
         spec, container_tool, dialect, directory=directory, working=working, site=site

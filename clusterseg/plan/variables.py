@@ -20,6 +20,7 @@ _OUTER_RANK = (
     *("OMPI_MCA_PREFIXES", "OMPI_MCA_orte_*", "OMPI_MCA_ess*", "OMPI_MCA_pmix"),
     *("OMPI_MCA_initial_wdir", "OMPI_MCA_num_procs", "OMPI_MCA_mpi_oversubscribe"),
     *("PRTE_LAUNCHED", "PRTE_SHARED_FS"),
+    *("CLUSTERSEG_RANK", "CLUSTERSEG_LOCAL_RANK", "CLUSTERSEG_WORLD_SIZE"),
 )
 # Besides, what Slurm leaves in a shell inside of a job: mpirun would start its ranks there.
 # Settings that a site makes in the same name space, such as OMPI_MCA_btl, are not among them.

@@ -18,7 +18,8 @@ def describe(plan: Plan) -> str:
     launcher = " ".join(filter(None, [plan.launcher, plan.launcher_version]))
     lines = [
         *([_slurm(plan.slurm)] if plan.slurm is not None else []),
-        f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}",
+        f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}"
+        f"{f', because {plan.why}' if plan.why else ''}",
         *([f"communicator: {plan.communicator}"] if plan.spec.train is not None else []),
         f"hosts: {_hosts(plan.hosts)}",
         "geometry:",

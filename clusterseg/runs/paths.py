@@ -112,13 +112,13 @@ class AttemptPaths:
         return self.folder / "hostfile"
 
     @property
-    def placement(self) -> Path:
-        return self.folder / "placement.json"
-
-    @property
     def launcher(self) -> Path:
         """The ranks' output as the launcher writes it, where it is asked to."""
         return self.folder / LAUNCHER
+
+    @property
+    def placement(self) -> Path:
+        return self.folder / "placement.json"
 
     @property
     def ranks(self) -> Path:

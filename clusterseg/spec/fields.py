@@ -6,6 +6,7 @@ The sections that hold them are `clusterseg.spec.model`.
 
 - `scalar`: how a value is written in YAML where that differs from its type: `time` (as Slurm
   writes times, held in seconds), `size` (`64G`, held in bytes), `interval` (`10m`, an `Every`);
+- `also`: a mapping that may be written as one text too, of this form: `hosts`;
 - `expect`: what a pattern asks for, in words;
 - `table`: the value is a name in that table of `clusterseg.spec.tables`;
 - `options`: the field gathers the further keys of its section, those that the table's entry
@@ -78,6 +79,13 @@ SlurmOption = Annotated[
     Meta(
         pattern=f"^--[a-z][a-z0-9-]*(={_SAFE})?$",
         extra={"expect": "`--name` or `--name=value`, one word without blanks, quotes or #"},
+    ),
+]
+SlurmMpi = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9_]+$",
+        extra={"expect": "a type that `srun --mpi=list` names: pmix, pmi2"},
     ),
 ]
 SiteName = Annotated[

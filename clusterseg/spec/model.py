@@ -25,6 +25,7 @@ from clusterseg.spec.fields import (
     SchedulerName,
     SiteName,
     Size,
+    SlurmMpi,
     SlurmOption,
     SlurmWord,
     Text,
@@ -208,8 +209,12 @@ class ResourcesSpec(Spec, frozen=True, kw_only=True):
     ranks_per_node: Annotated[Positive | None, about("ranks on each host")] = None
     ranks: Annotated[Positive | None, about("ranks on all hosts together")] = None
     hosts: Annotated[
-        Annotated[dict[HostName, Positive], Meta(min_length=1)] | None,
-        about("host names and the ranks on each: {n1: 4, n2: 2}"),
+        Annotated[dict[HostName, Positive | None], Meta(min_length=1, extra={"also": "hosts"})]
+        | None,
+        about(
+            "host names and the ranks on each: {n1: 4, n2: 2}, or as Slurm writes them:"
+            " n[1-3]:4,m1:2; without numbers the other keys decide"
+        ),
     ] = None
     cpus_per_rank: Annotated[
         Positive | Literal["auto"],
@@ -250,6 +255,9 @@ class SlurmSpec(Spec, frozen=True, kw_only=True):
     account: Annotated[SlurmWord | None, about("account that pays; null: the site's")] = None
     qos: Annotated[SlurmWord | None, about("quality of service")] = None
     constraint: Annotated[SlurmWord | None, about("features that nodes must have")] = None
+    mpi: Annotated[
+        SlurmMpi | None, about("what srun speaks with the ranks, its --mpi; null: what they want")
+    ] = None
     site: Annotated[SiteName | None, about("site profile; null: found by the cluster's name")] = (
         None
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import Sighting, look_around, mpi_types
+from clusterseg.cluster.horovod_record import horovod_fits
+from clusterseg.cluster.mpi import Sighting, find_pairs, look_around, mpi_types
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.dialect_reader import read_dialect
@@ -19,100 +21,198 @@ from clusterseg.shipped import search_path
 from clusterseg.submit.definitions import read_text
 
 _LOCAL = "local"
+_HOROVOD = "horovod"
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """A launcher that was chosen. `mpi` is the pair whose libmpi the ranks load, None without."""
+    """A launcher that was chosen, and `why`: words that go on after "because".
+
+    `mpi` is the pair whose libmpi the ranks load, None without. `inner` is the dialect of `mpi`
+    where the launcher only calls that one's mpirun, as horovodrun does.
+    """
 
     dialect: Dialect
     pair: LauncherPair
     mpi: LauncherPair | None
+    why: str = ""
+    inner: Dialect | None = None
 
 
 def choose_launcher(
-    asked: str, ranks: int, environ: Mapping[str, str], *, site: Site | None = None
+    asked: str,
+    ranks: int,
+    environ: Mapping[str, str],
+    *,
+    site: Site | None = None,
+    mpi: str | None = None,
 ) -> Launcher:
     """The launcher `asked` for, or (`auto`) the best that is there.
 
     `auto` is the first MPI that is found, or a plain process for one rank. In a job of Slurm (with
-    a `site`) it is the site's; else srun, where it can speak with the ranks' MPI.
+    a `site`) it is the site's; else srun, where it can speak with the ranks' MPI. There `mpi` is
+    what srun has to speak (`slurm.mpi`); None: what the site says, or the ranks' MPI wants.
     """
+    said = "it is asked for"
     if site is not None and asked == "auto" and site.launcher is not None:
-        asked = site.launcher
+        asked, said = site.launcher, f"it is the launcher of the site {site.name}"
     definitions = read_definitions(environ, None if asked == "auto" else asked)
     chosen = definitions.get(asked)
-    if chosen is not None and chosen.starts_any_mpi:
+    if chosen is not None and (chosen.starts_any_mpi or is_wrapper(chosen)):
         definitions = read_definitions(environ)
+    _check_asked(asked, chosen, environ, site, mpi)
+    if chosen is not None and chosen.program is None:
+        return Launcher(chosen, _without_mpi(chosen), None, said)
+    if chosen is not None and is_wrapper(chosen):
+        return replaced(_wrapper(chosen, definitions, environ), why=said)
+    mpis = {name: known for name, known in definitions.items() if _has_mpi(known)}
+    wanted = mpis if chosen is None or chosen.starts_any_mpi else {asked: chosen}
+    found, seen = _first(wanted, environ)
+    passed = [
+        f"{sighting.program} {sighting.reason}"
+        for sighting in seen
+        # Open MPI's mpiexec is no news where its mpirun is taken.
+        if found is None or not sighting.is_of(found)
+    ]
+    if site is not None and (chosen is None or chosen.starts_any_mpi):
+        speaks = site.mpi if mpi is None else mpi
+        must = chosen is not None or mpi is not None
+        step = _stepper(chosen, definitions, found, speaks, environ, must=must)
+        if isinstance(step, Launcher):
+            return step if chosen is None else replaced(step, why=said)
+        passed.insert(0, step)
+    if found is not None:
+        if chosen is None:
+            said = "; ".join([f"it is the first MPI that is found, {found.where}", *passed])
+        return Launcher(definitions[found.name], found, found, said)
+    if asked == "auto" and ranks == 1:
+        why = "; ".join(["there is one rank, and no MPI is found", *passed])
+        return Launcher(definitions[_LOCAL], _without_mpi(definitions[_LOCAL]), None, why)
+    raise _nothing_found(asked, wanted, seen, ranks)
+
+
+def _check_asked(
+    asked: str,
+    chosen: Dialect | None,
+    environ: Mapping[str, str],
+    site: Site | None,
+    mpi: str | None,
+) -> None:
     if asked != "auto" and chosen is None:
         raise ClustersegError(
             f"launcher: there is no definition of {asked!r}",
             code="launcher",
             help=f"known: {', '.join(['auto', *read_definitions(environ)])}",
         )
-    if chosen is not None and chosen.program is None:
-        return Launcher(chosen, _without_mpi(chosen), None)
-    if chosen is not None and chosen.starts_any_mpi and site is None:
+    if chosen is None:
+        return
+    if chosen.starts_any_mpi and site is None:
         raise ClustersegError(
             f"launcher: {asked} starts ranks inside of a job of Slurm, and this is a local job",
             code="launcher",
             help="use launcher: auto, or scheduler: slurm",
         )
-    mpis = {name: known for name, known in definitions.items() if not known.starts_any_mpi}
-    wanted = mpis if chosen is None or chosen.starts_any_mpi else {asked: chosen}
+    if not chosen.starts_any_mpi and site is not None and mpi is not None:
+        raise ClustersegError(
+            f"slurm.mpi: {mpi} is what srun would speak with the ranks, but launcher {asked} "
+            "starts them itself",
+            code="slurm-mpi",
+            help="use launcher: srun, or leave slurm.mpi out",
+        )
+
+
+def _has_mpi(dialect: Dialect) -> bool:
+    """Whether it is an MPI's own launcher."""
+    return bool(dialect.programs) and not dialect.starts_any_mpi and not is_wrapper(dialect)
+
+
+def is_wrapper(dialect: Dialect) -> bool:
+    """Whether it calls another MPI's mpirun: what a Python package brings (horovodrun)."""
+    return dialect.detect is not None and dialect.detect.package is not None
+
+
+def _first(
+    definitions: Mapping[str, Dialect], environ: Mapping[str, str]
+) -> tuple[LauncherPair | None, list[Sighting]]:
+    """The first that can be used, and what was seen before it that can't."""
     seen: list[Sighting] = []
-    found = next(filter(None, (_usable(one, seen) for one in look_around(wanted, environ))), None)
-    if site is not None and (chosen is None or chosen.starts_any_mpi):
-        stepper = _stepper(chosen, definitions, found, site, environ)
-        if stepper is not None:
-            return stepper
-    if found is not None:
-        return Launcher(definitions[found.name], found, found)
-    if asked == "auto" and ranks == 1:
-        return Launcher(definitions[_LOCAL], _without_mpi(definitions[_LOCAL]), None)
-    raise _nothing_found(asked, wanted, seen, ranks)
-
-
-def _usable(sighting: Sighting, seen: list[Sighting]) -> LauncherPair | None:
-    if sighting.pair is None:
+    for sighting in look_around(definitions, environ):
+        if sighting.pair is not None:
+            return sighting.pair, seen
         seen.append(sighting)
-    return sighting.pair
+    return None, seen
 
 
 def _stepper(
     chosen: Dialect | None,
     definitions: Mapping[str, Dialect],
     mpi: LauncherPair | None,
-    site: Site,
+    asked: str | None,
     environ: Mapping[str, str],
-) -> Launcher | None:
-    """srun, or what else starts the ranks of any MPI as a step; None if it can't, or is not there.
+    *,
+    must: bool,
+) -> Launcher | str:
+    """srun, or what else starts the ranks of any MPI as a step; else why not.
 
-    Raises ClustersegError if it is asked for (`chosen`) and can't.
+    `asked` is what it is to speak, None: what `mpi` wants. Raises ClustersegError if it `must` be
+    used and can't.
     """
     known = {n: d for n, d in definitions.items() if d.starts_any_mpi and chosen in (None, d)}
-    seen: list[Sighting] = []
-    pair = next(filter(None, (_usable(one, seen) for one in look_around(known, environ))), None)
+    pair, seen = _first(known, environ)
     if pair is None:
-        if chosen is None:
-            return None
-        raise _nothing_found(chosen.name, known, seen, None)
-    dialect = definitions[pair.name]
-    needed = site.mpi or (definitions[mpi.name].srun_mpi if mpi is not None else None)
+        if must:
+            raise _nothing_found("srun" if chosen is None else chosen.name, known, seen, None)
+        return f"no {' or '.join(d.title for d in known.values())} is found"
+    needed = asked or (definitions[mpi.name].srun_mpi if mpi is not None else None)
     types = mpi_types(pair.program, environ) if needed is not None else frozenset()
-    if chosen is None and (needed not in types or (mpi is not None and mpi.prefix is not None)):
-        # A moved MPI finds its files by a variable, which Slurm's settings of PMIx contradict.
-        return None
-    if needed is not None and needed not in types:
+    can = ", ".join(sorted(types)) or "none that it names"
+    if not must:
+        if needed is None:
+            return f"what {pair.program} must speak with the ranks is not known"
+        if needed not in types:
+            return f"{pair.program} can't speak {needed}, which its ranks want; it can {can}"
+        if mpi is not None and mpi.prefix is not None:
+            # It finds its files by a variable, which Slurm's settings of PMIx contradict.
+            return f"{pair.program} can't start an MPI that was moved to {mpi.prefix}"
+    elif needed is not None and needed not in types and (types or asked is None):
         raise ClustersegError(
-            f"launcher: {pair.program} can't speak {needed} with the ranks' MPI; it can "
-            f"{', '.join(sorted(types)) or 'none that it names'}",
+            f"launcher: {pair.program} can't speak {needed} with the ranks' MPI; it can {can}",
             code="no-launcher",
-            help="use launcher: auto, which then takes the MPI's own mpirun",
+            help="give another slurm.mpi, or use launcher: auto, which then takes the MPI's own "
+            "mpirun"
+            if asked is None
+            else "give another slurm.mpi",
             exit_code=ExitCode.CLUSTER,
         )
+    ranks = "its ranks" if mpi is None else f"{definitions[mpi.name].title} {mpi.version}"
+    why = f"this is a job of Slurm, whose srun speaks {needed} with {ranks}"
     libmpi = None if mpi is None else mpi.libmpi
-    return Launcher(dialect, replace(pair, libmpi=libmpi, mpi=needed), mpi)
+    return Launcher(definitions[pair.name], replace(pair, libmpi=libmpi, mpi=needed), mpi, why)
+
+
+def _wrapper(
+    chosen: Dialect, definitions: Mapping[str, Dialect], environ: Mapping[str, str]
+) -> Launcher:
+    """The wrapper with the MPI that its package was built for."""
+    pair, seen = _first({chosen.name: chosen}, environ)
+    if pair is None:
+        raise _nothing_found(chosen.name, {chosen.name: chosen}, seen, None)
+    mpis = {name: known for name, known in definitions.items() if _has_mpi(known)}
+    there = find_pairs(mpis, environ)
+    # Of another package's build nothing is known.
+    fits = horovod_fits if chosen.detect and chosen.detect.package == _HOROVOD else bool
+    mpi = next(filter(fits, there), None)
+    if mpi is None:
+        names = ", ".join(f"{one.name} {one.version} ({one.program})" for one in there) or "none"
+        raise ClustersegError(
+            f"launcher: {chosen.name} {pair.version} was not built for an MPI that is here: "
+            f"{names}",
+            code="no-launcher",
+            help="build it for this MPI (make horovod), or use launcher: auto",
+            exit_code=ExitCode.CLUSTER,
+        )
+    whole = replace(pair, libmpi=mpi.libmpi, prefix=mpi.prefix)
+    return Launcher(chosen, whole, mpi, inner=definitions[mpi.name])
 
 
 def read_definitions(environ: Mapping[str, str], only: str | None = None) -> dict[str, Dialect]:

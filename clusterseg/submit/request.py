@@ -10,19 +10,21 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import horovod_fits
+from clusterseg.cluster.horovod_record import horovod_fits
 from clusterseg.cluster.slurm.configuration import configuration_file
 from clusterseg.cluster.topology import is_here, this_host
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
-from clusterseg.submit.launchers import choose_launcher
+from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
 from clusterseg.submit.weights import look_at_weights
@@ -64,14 +66,14 @@ def _planned(
     file: JobFile, environ: Mapping[str, str], inside: bool, code: CodeSource | None
 ) -> Plan:
     spec = _without_tilde(file.spec)
-    slurm = inside or _wants_slurm(spec, environ)
+    slurm = inside or wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
     if site is not None and not inside:
         site = informed(site, spec.slurm.partition, environ)
     hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
-    ranks = solve(spec.resources, hosts, oversubscribe=spec.placement.oversubscribe).ranks
-    launcher = choose_launcher(spec.launcher, ranks, environ, site=site)
+    ranks = solve(spec.resources, hosts, spec.placement).ranks
+    launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
     if spec.code == "snapshot":
         code, code_warnings = _code(spec, code, directory, environ)
@@ -90,8 +92,18 @@ def _planned(
         site=site,
         template="" if site is None else batch_template(),
         container_tool=None if site is None else _container_tool(spec, site, environ),
+        launchers=lambda: _launchers(environ, slurm),
     )
-    return replace(plan, warnings=(*plan.warnings, *code_warnings))
+    return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
+
+
+def _launchers(environ: Mapping[str, str], slurm: bool) -> Mapping[str, Dialect]:
+    """The launchers that the job could ask for; none where a file of one has mistakes."""
+    try:
+        definitions = read_definitions(environ)
+    except SpecError:
+        return {}
+    return {name: one for name, one in definitions.items() if slurm or not one.starts_any_mpi}
 
 
 def _without_tilde(spec: JobSpec) -> JobSpec:
@@ -124,7 +136,7 @@ def _container_tool(spec: JobSpec, site: Site, environ: Mapping[str, str]) -> Co
     return next(found, None)
 
 
-def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
+def wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
     """Whether the job is Slurm's. Raises ClustersegError if it has to be and there is no Slurm."""
     if spec.scheduler == "local":
         return False
@@ -219,6 +231,8 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
             sockets=here.sockets,
             threads_per_core=here.threads_per_core,
             numa_nodes=here.numa_nodes,
+            shape=here.shape,
+            own_cores=here.own_cores,
             here=True,
         )
         if name in same

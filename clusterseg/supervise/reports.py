@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from clusterseg.cluster.slurm.hostlist import expand
+from clusterseg.hostlist import expand
 from clusterseg.runs.records import Cause
 from clusterseg.runs.text import one_line
 
@@ -71,6 +71,11 @@ _INTEL = re.compile(
 )
 # What a rank of MPICH or Intel MPI prints into its own log.
 _ABORTED = re.compile(r"Abort\((\d+)\) on node (\d+) .*: application called MPI_Abort\(")
+# `clusterseg ranks`, about the first of its ranks that failed.
+_RANKS = re.compile(
+    r"clusterseg ranks: rank (\d+) \(process (\d+) on (\S+)\) "
+    r"(?:ended with exit code (\d+)|was killed by signal (\d+))"
+)
 # "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed", "… tasks 0-1: …".
 _SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
 _SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
@@ -99,6 +104,16 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
         report = Report(pid=int(pid), host=host, signal=number, exit_code=exit_code, vague=True)
         found.append((match.start(), report))
     found += _of_intel(text)
+    for match in _RANKS.finditer(text):
+        rank, pid, host, code, killer = match.groups()
+        report = Report(
+            rank=int(rank),
+            pid=int(pid),
+            host=host,
+            signal=int(killer) if killer else None,
+            exit_code=int(code) if code else None,
+        )
+        found.append((match.start(), report))
     for match in _SRUN.finditer(text):
         host, rank, code, word = match.groups()
         number = _SRUN_WORDS.get(word) if word else None

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from clusterseg.cluster.mpi import find_pairs
+from clusterseg.errors import ClustersegError
+from clusterseg.plan.layout import HostLayout, lay_out, shape_of
 from clusterseg.plan.model import Host, LauncherPair
 from clusterseg.plan.planner import fill
 from clusterseg.submit.launchers import read_definitions
@@ -25,7 +27,9 @@ DEFINITIONS = read_definitions({"CLUSTERSEG_CONFIG": "/nowhere"})
 BINDS = ("core", "socket", "numa", "none")
 TOPOLOGY = "pack:2 numa:1 core:16 pu:1"
 HERE = Host(name="login1", cores=32, sockets=2, numa_nodes=2, here=True)
-FAR = [Host(name="n1", cores=32), Host(name="n2", cores=32)]
+FAR = [Host(name=name, cores=32, sockets=2, numa_nodes=2) for name in ("n1", "n2")]
+NODES = "pack:2 numa:2 core:8 pu:1"
+HERE_IN_NODES = Host(name="login1", cores=32, sockets=2, numa_nodes=4, here=True)
 
 Mapping = dict[str, dict[int, frozenset[int] | None]]  # host -> rank -> cores, None: unbound
 
@@ -38,7 +42,9 @@ def pair() -> LauncherPair:
     pytest.skip("no Open MPI 5 here")
 
 
-def mapping(pair: LauncherPair, tmp_path: Path, keys: str, hosts: list[Host]) -> Mapping:
+def mapping(
+    pair: LauncherPair, tmp_path: Path, keys: str, hosts: list[Host], topology: str = TOPOLOGY
+) -> Mapping:
     """Where mpirun would put the ranks of a plan."""
     made = plan(
         keys, dialect=DEFINITIONS[pair.name], pair=pair, hosts=hosts, as_root=os.geteuid() == 0
@@ -50,7 +56,7 @@ def mapping(pair: LauncherPair, tmp_path: Path, keys: str, hosts: list[Host]) ->
     argv[1:1] = ["--rtos", "donotlaunch"]
     done = subprocess.run(
         argv,
-        env={**os.environ, **made.environment, "HWLOC_SYNTHETIC": TOPOLOGY},
+        env={**os.environ, **made.environment, "HWLOC_SYNTHETIC": topology},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -97,7 +103,8 @@ def test_the_eight_workers_of_the_seeds(pair, tmp_path):
     ("map_by", "bind_to"),
     [
         # What is left out, Open MPI 5 can't do, and the planner refuses.
-        *((map_by, bind_to) for map_by in ("core", "socket") for bind_to in BINDS),
+        *(("core", bind_to) for bind_to in ("core", "none")),
+        *(("socket", bind_to) for bind_to in BINDS),
         *(("numa", bind_to) for bind_to in BINDS if bind_to != "socket"),
     ],
 )
@@ -116,6 +123,47 @@ def test_unequal_hosts_get_what_was_planned(pair, tmp_path, map_by, bind_to):
             assert len(taken) == len(set(taken)), "no core has two ranks"
     if map_by == "socket" and bind_to == "socket":
         assert len(set(where["n1"].values())) == 2, "both sockets are used"
+
+
+@pytest.mark.parametrize(
+    ("layout", "ranks", "cpus"),
+    [
+        (("socket", "core"), 7, 4),
+        (("socket", "core"), 3, 8),
+        (("socket", "socket"), 3, 8),
+        (("numa", "core"), 6, 4),
+        (("numa", "numa"), 5, 4),
+        (("core", "core"), 8, 4),
+        (("core", "core"), 4, 8),
+    ],
+)
+def test_each_rank_stands_on_the_socket_and_numa_node_that_is_expected(
+    pair, tmp_path, layout, ranks, cpus
+):
+    map_by, bind_to = layout
+    keys = (
+        f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+        f"placement: {{map_by: {map_by}, bind_to: {bind_to}}}\n"
+    )
+    ((_, where),) = mapping(pair, tmp_path, keys, [HERE_IN_NODES], NODES).items()
+    expected = lay_out(shape_of(HERE_IN_NODES), ranks, cpus, map_by, bind_to)
+    assert isinstance(expected, HostLayout)
+    for rank, own in where.items():
+        assert {core // 16 for core in own or ()} == {expected.sockets[rank]}
+        if expected.numa[rank] is not None:
+            assert {core // 8 for core in own or ()} == {expected.numa[rank]}
+
+
+@pytest.mark.parametrize(("map_by", "ranks", "cpus"), [("socket", 3, 10), ("core", 3, 10)])
+def test_what_the_planner_refuses_mpirun_refuses(pair, tmp_path, map_by, ranks, cpus):
+    """The planner is told of a machine on which it would fit, the launcher of the real one."""
+    keys = (
+        f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\nplacement: {{map_by: {map_by}}}\n"
+    )
+    with pytest.raises(ClustersegError, match="socket 0"):
+        plan(keys, hosts=[HERE])
+    with pytest.raises(AssertionError, match=r"bind|cpus|package"):
+        mapping(pair, tmp_path, keys, [Host(name="login1", cores=32, here=True)])
 
 
 @pytest.mark.parametrize("bind_to", ["core", "none"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from clusterseg.cluster.slurm import configuration
 from clusterseg.cluster.slurm.configuration import cluster_name, configuration_file
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.model import Plan
+from clusterseg.plan.words import describe
 from clusterseg.spec.errors import SpecError
+from clusterseg.submit.launchers import choose_launcher
 from clusterseg.submit.request import read_request
 
 JOB = "name: demo\ncommand: [python, fit.py]\n"
@@ -60,9 +63,9 @@ class Machine:
     def plan(self, *overrides: str, text: str = JOB, inside: bool = False) -> Plan:
         return read_request("job.yaml", overrides, self.environ, text=text, inside=inside)
 
-    def refused(self, *overrides: str) -> ClustersegError:
+    def refused(self, *overrides: str, text: str = JOB) -> ClustersegError:
         with pytest.raises(ClustersegError) as caught:
-            self.plan(*overrides)
+            self.plan(*overrides, text=text)
         return caught.value
 
 
@@ -192,6 +195,142 @@ def test_the_site_has_its_say(machine: Machine, tmp_path: Path) -> None:
     assert plan.slurm is not None
     assert plan.slurm.site == "example"
     assert machine.plan("resources.ranks=2", "launcher=openmpi4").launcher == "openmpi4"
+
+
+def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None:
+    assert machine.plan().why == "there is one rank, and no MPI is found"
+    odd = machine.program("mpirun", "Some MPI 9")
+    machine.mpi(tmp_path)
+    first = "it is the first MPI that is found, on PATH"
+    passed = f"{odd} says 'Some MPI 9', which is none of these"
+    assert machine.plan().why == f"{first}; {passed}"
+    assert machine.plan("launcher=openmpi4").why == "it is asked for"
+    machine.program("sbatch")
+    assert machine.plan().why == f"{first}; no srun of Slurm is found; {passed}"
+    machine.slurm("pmi2 none")
+    speaks = f"{machine.bin / 'srun'} can't speak pmix, which its ranks want; it can none, pmi2"
+    assert machine.plan().why == f"{first}; {speaks}; {passed}"
+    machine.slurm()
+    plan = machine.plan()
+    assert plan.why == "this is a job of Slurm, whose srun speaks pmix with Open MPI 4.1.6"
+    assert f"launcher: srun 23.02.7 ({plan.mpirun}), because {plan.why}\n" in describe(plan)
+    machine.environ["OPAL_PREFIX"] = str(tmp_path / "ompi")
+    assert "can't start an MPI that was moved" in machine.plan().why
+    machine.site("launcher: openmpi4\n")
+    assert machine.plan().why == "it is the launcher of the site example"
+
+
+def test_the_job_says_what_srun_speaks(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm("pmix pmix_v4 pmi2 none")
+    machine.mpi(tmp_path)
+    for mpi in ("pmix_v4", "pmi2"):
+        plan = machine.plan("resources.ranks=2", f"slurm.mpi={mpi}")
+        assert plan.launcher == "srun"
+        assert f"--mpi={mpi}" in plan.argv
+    machine.site("mpi: pmi2\n")
+    assert "--mpi=pmix_v4" in machine.plan("slurm.mpi=pmix_v4").argv, "the job before the site"
+    assert "--mpi=pmi2" in machine.plan().argv
+    assert "--mpi=none" in machine.plan("slurm.mpi=none", "resources.ranks=2").argv
+
+
+def test_what_srun_does_not_speak_is_refused(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm("pmix none")
+    machine.mpi(tmp_path)
+    for override in ("launcher=srun", "launcher=auto"):
+        error = machine.refused("slurm.mpi=pmi2", override)
+        assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-launcher")
+        assert "can't speak pmi2" in error.message
+        assert "none, pmix" in error.message
+    machine.slurm("")  # it names none: nobody can be asked
+    assert "--mpi=pmi2" in machine.plan("slurm.mpi=pmi2").argv
+    (machine.bin / "srun").unlink()
+    assert "no srun of Slurm" in machine.refused("slurm.mpi=pmi2").message
+
+
+def test_what_srun_speaks_is_nothing_to_an_mpirun(machine: Machine, tmp_path: Path) -> None:
+    machine.slurm()
+    machine.mpi(tmp_path)
+    error = machine.refused("slurm.mpi=pmix", "launcher=openmpi4")
+    assert (error.exit_code, error.code) == (ExitCode.USAGE, "slurm-mpi")
+    assert "launcher openmpi4" in error.message
+    plan = machine.plan("slurm.mpi=pmix", "launcher=openmpi4", "scheduler=local")
+    assert plan.launcher == "openmpi4", "a local job leaves all of slurm aside"
+
+
+@pytest.mark.parametrize("mpi", ["", "PMIX", "pmi2 --evil", "pmi2,none"])
+def test_what_can_not_be_a_type_of_srun_is_refused(machine: Machine, mpi: str) -> None:
+    assert "srun --mpi=list" in machine.refused(f"slurm.mpi='{mpi}'").render()
+
+
+def test_ranks_that_train_are_not_started_each_alone(machine: Machine, tmp_path: Path) -> None:
+    """srun --mpi=none starts as many worlds of one rank, and all of them end with 0."""
+    machine.slurm()
+    machine.mpi(tmp_path)
+    text = (
+        "name: demo\ntrain:\n  model: {name: fastscnn, classes: 11}\n"
+        "  data: {format: camvid, root: data}\n"
+    )
+    error = machine.refused("slurm.mpi=none", "resources.ranks=2", text=text)
+    assert error.code == "slurm-mpi"
+    assert "train alone" in error.message
+    assert machine.plan("slurm.mpi=none", text=text).communicator == "solo"
+
+
+class TestWrapper:
+    """What only calls another MPI's mpirun is taken when it is asked for, with that MPI."""
+
+    @pytest.fixture(autouse=True)
+    def _installed(self, machine: Machine, tmp_path: Path) -> None:
+        machine.program("wraprun", prefix=tmp_path / "env").write_text("#!/bin/sh\nexit 1\n")
+        self.define(machine, "msgspec")
+
+    def define(self, machine: Machine, package: str) -> None:
+        folder = Path(machine.environ["CLUSTERSEG_CONFIG"]) / "launchers"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "wraps.yaml").write_text(
+            f"title: Wrapper\nprogram: wraprun\ndetect: {{package: {package}}}\n"
+            "flags: {ranks: ['-n', '{ranks}'], bind_none: []}\n"
+        )
+
+    def test_its_ranks_load_the_libmpi_of_that_mpi(self, machine, tmp_path):
+        machine.mpi(tmp_path)
+        launcher = choose_launcher("wraps", 2, machine.environ)
+        assert launcher.pair.program == str(tmp_path / "env" / "bin" / "wraprun")
+        assert launcher.pair.libmpi == str(tmp_path / "ompi" / "lib" / "libmpi.so.40")
+        assert launcher.mpi is not None
+        assert (launcher.mpi.name, launcher.why) == ("openmpi4", "it is asked for")
+        assert launcher.inner is not None
+        assert launcher.inner.name == "openmpi4"
+
+    def test_auto_never_takes_it(self, machine, tmp_path):
+        assert choose_launcher("auto", 1, machine.environ).dialect.name == "local"
+        machine.mpi(tmp_path)
+        assert choose_launcher("auto", 2, machine.environ).dialect.name == "openmpi4"
+
+    def test_without_an_mpi_it_is_refused(self, machine):
+        with pytest.raises(ClustersegError, match="not built for an MPI that is here: none"):
+            choose_launcher("wraps", 2, machine.environ)
+
+    def test_horovod_needs_the_mpi_that_it_was_built_for(self, machine, tmp_path, monkeypatch):
+        machine.mpi(tmp_path)
+        self.define(machine, "horovod")
+        folder = tmp_path / "packages"
+        (folder / "horovod-0.28.1.dist-info").mkdir(parents=True)
+        (folder / "horovod-0.28.1.dist-info" / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: horovod\nVersion: 0.28.1\n"
+        )
+        (folder / "horovod" / "tensorflow").mkdir(parents=True)
+        (folder / "tensorflow-2.21.0.dist-info").mkdir()
+        monkeypatch.setattr("sys.path", [str(folder)])
+        with pytest.raises(ClustersegError, match="not built for an MPI that is here: openmpi4"):
+            choose_launcher("wraps", 2, machine.environ)
+        record = {
+            "tensorflow": "2.21.0",
+            "mpi_version": "4.1.6",
+            "libmpi": str(tmp_path / "ompi" / "lib" / "libmpi.so.40"),
+        }
+        (folder / "horovod_build.json").write_text(json.dumps(record))
+        assert choose_launcher("wraps", 2, machine.environ).pair.version == "0.28.1"
 
 
 def test_srun_is_for_jobs_of_slurm(machine: Machine) -> None:
