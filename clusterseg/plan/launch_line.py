@@ -19,7 +19,7 @@ from clusterseg.spec.model import JobSpec
 # rather than as a tree, in which one slow host holds up all behind it (Horovod does so too).
 _MANY = 64
 
-_ODD_IN_FOLDER = "%:,\\"
+_ODD_IN_FOLDER = "%:,\\'\""
 
 _Said = tuple[Meaning, dict[str, object]]
 
@@ -97,8 +97,8 @@ def launch_line(
 def check_output_folder(spec: JobSpec, run_dir: str) -> None:
     """Refuses a run directory whose path a launcher would not take as it stands.
 
-    Open MPI ends the name of a folder at a colon, Hydra and srun fill in what follows a percent
-    sign.
+    Open MPI ends the name of a folder at a colon or comma, Hydra and srun fill in what follows a
+    percent sign, horovodrun gives it to a shell in quotes.
     """
     odd = sorted({*run_dir} & {*_ODD_IN_FOLDER})
     if spec.launcher_output == "files" and odd:

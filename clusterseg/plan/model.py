@@ -97,7 +97,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
-    that of another launcher. `program` may be several names, looked for in this order.
+    that of another launcher. `wraps` are the launchers whose mpirun it calls, having none itself.
+    `program` may be several names, looked for in this order.
     """
 
     title: str
@@ -118,6 +119,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     unset: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
+    wraps: tuple[str, ...] = ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -201,7 +203,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     do: `train`, which is what the job says (its `command` too), or `lr-find`, with `lr_find` set.
     `code` is set for `code: snapshot`; `directory` then lies in the run directory's copy. `force`:
     go on from a checkpoint that differs from the job where that makes sense to who asked for it
-    (`clusterseg.runs.fit`).
+    (`clusterseg.runs.fit`). `first_on_path` is the folder where the launcher has to find its
+    mpirun, if it looks for one.
     """
 
     name: str
@@ -232,5 +235,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     code: CodeSource | None = None
     force: bool = False
     why: str = ""
+    first_on_path: str | None = None
     task: Task = "train"
     lr_find: LrRange | None = None
