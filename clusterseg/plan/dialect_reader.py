@@ -47,6 +47,10 @@ def _mistakes(definition: Definition) -> Iterator[Mistake]:
     if not any(meaning.startswith("bind_") for meaning in said):
         yield ("flags",), "no `bind_...` says how ranks are bound", ""
     yield from _mapping_mistakes(definition)
+    for index, name in enumerate(definition.not_passed):
+        if not _VARIABLE.fullmatch(name):
+            note = "expected the name of a variable"
+            yield ("not_passed", str(index)), f"`{name}` in `not_passed`", note
     for index, pattern in enumerate(definition.unset):
         if not _UNSET.fullmatch(pattern):
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"

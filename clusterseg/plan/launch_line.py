@@ -52,6 +52,8 @@ def launch_line(
     """`hosts` are those that can be had; `listed`: those of the job are given in a host file;
     `far`: other hosts are reached by ssh."""
     threads = _threads_per_core(dialect, geometry, hosts)
+    if far or geometry.nodes > 1:
+        _check_passed(spec, dialect)
     said = list(
         _said(
             spec,
@@ -184,6 +186,17 @@ def _shares(spec: JobSpec, geometry: Geometry, site: Site) -> Iterator[_Said]:
     accelerators = accelerators_per_rank(spec)
     if accelerators and accelerator_style(spec, site) == "gpus-per-task":
         yield "accelerators", {"accelerators": accelerators}
+
+
+def _check_passed(spec: JobSpec, dialect: Dialect) -> None:
+    for name in dialect.not_passed:
+        if name in spec.environment.variables:
+            raise ClustersegError(
+                f"environment.variables.{name}: the launcher {dialect.name} does not pass it on to "
+                "other hosts",
+                code="environment",
+                help="set it in the program itself, or use another launcher",
+            )
 
 
 def _rank_output(dialect: Dialect) -> Meaning:

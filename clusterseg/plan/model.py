@@ -95,7 +95,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     that want the same number of ranks on every host.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
-    that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
+    that an outer job leaves and that must not reach the ranks, `not_passed` of those that it keeps
+    from other hosts whatever it is told. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
     that of another launcher. `wraps` are the launchers whose mpirun it calls, having none itself.
     `program` may be several names, looked for in this order.
@@ -117,6 +118,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None
     unset: tuple[str, ...] = ()
+    not_passed: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
     wraps: tuple[str, ...] = ()

@@ -20,6 +20,9 @@ from clusterseg.runs.text import one_line
 RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
 ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
 STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
+# MPICH (4.3.2, 5.0.2) with -genvlist loses the last variable of mpiexec's own environment on its
+# way to another host, whichever it is. It is to be one that nobody misses.
+_LAST = "CLUSTERSEG_LAST_VARIABLE"
 
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
@@ -201,7 +204,8 @@ def rank_environment(
     stands; the plan fills in for an `attempt` that was started without it.
     """
     stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
-    return {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    known = {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
+    return {name: value for name, value in known.items() if name != _LAST} | {_LAST: ""}
 
 
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -261,6 +262,27 @@ def test_every_variable_is_passed_on_by_name():
     assert set(made.environment) < set(passed)
     assert {"CLUSTERSEG_RUN_DIR", "CLUSTERSEG_ATTEMPT", "CLUSTERSEG_STOP_FILE"} < set(passed)
     assert len(passed) == len(set(passed))
+
+
+@pytest.mark.parametrize("name", ["PMI_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID"])
+def test_what_a_launcher_tells_each_rank_can_not_be_said(name):
+    with pytest.raises(ClustersegError, match="is what a launcher tells each rank") as caught:
+        plan(f"environment: {{variables: {{{name}: 0}}}}\n")
+    assert caught.value.code == "environment"
+
+
+def test_a_value_is_refused_exactly_where_no_process_can_be_given_it():
+    """The kernel counts the name, the sign, the value and the byte that ends it, in UTF-8."""
+    room = 131_072 - len("LONG=") - 1
+    for longest in ("x" * room, "é" * (room // 2)):
+        spec = job(f"environment: {{variables: {{LONG: {longest}}}}}\n")
+        value = plan(spec).environment["LONG"]
+        assert subprocess.run(["true"], env={"LONG": value}, check=False).returncode == 0
+        with pytest.raises(ClustersegError, match="131073 bytes") as caught:
+            plan(job(f"environment: {{variables: {{LONG: {longest}x}}}}\n"))
+        assert caught.value.code == "environment"
+        with pytest.raises(OSError, match="too long"):
+            subprocess.run(["true"], env={"LONG": value + "x"}, check=False)
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY"])
