@@ -88,6 +88,19 @@ def test_planning_stays_light(command: str, job: str, tmp_path: Path) -> None:
     assert not loaded & (HEAVY | DOUBLE)
 
 
+def test_looking_at_the_machine_stays_light(tmp_path: Path) -> None:
+    loaded, _ = modules_loaded_by(["doctor", "--no-ranks", "--json"], tmp_path)
+    assert not loaded & (HEAVY | DOUBLE)
+
+
+@pytest.mark.slow
+def test_asking_ranks_loads_none_of_their_libraries(tmp_path: Path) -> None:
+    """What two ranks load (mpi4py, TensorFlow with Horovod) they load for themselves."""
+    loaded, printed = modules_loaded_by(["doctor", "--json"], tmp_path)
+    assert json.loads(printed)["works"]
+    assert not loaded & (HEAVY | DOUBLE)
+
+
 @pytest.mark.slow
 def test_submitting_and_looking_stay_light(job: str, tmp_path: Path, runs_dir: Path) -> None:
     loaded, printed = modules_loaded_by(["submit", job, "--json"], tmp_path)

@@ -20,7 +20,8 @@ from clusterseg import __version__
 from clusterseg.cli import ORDINARY_THRESHOLD
 from clusterseg.errors import ClustersegError, ExitCode
 
-# command -> (module below clusterseg.cli, summary). Order is the order of --help.
+# command -> (module below clusterseg.cli, summary). Order is the order of --help, which leaves out
+# what has no summary: only launch lines use it.
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("spec_commands", "Check a job.yaml and explain its solved geometry."),
     "schema": ("spec_commands", "Print the JSON Schema of job.yaml, for editors."),
@@ -37,8 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("collect_commands", "Merge the ranks' logs into accuracy and throughput."),
     "evaluate": ("evaluate_commands", "Score checkpoints on the validation data."),
     "data": ("data_commands", "Make data sets."),
+    "doctor": ("doctor_command", "Show the launchers of this machine, and whether they work."),
     "train": ("rank_commands", "Run one rank; started by the launcher."),
     "attempt": ("rank_commands", "Supervise one attempt; started by the batch script."),
+    "ranks": ("rank_commands", ""),
 }
 
 
@@ -72,7 +75,8 @@ class LazyGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            shown = [(name, summary) for name, (_, summary) in COMMANDS.items() if summary]
+            formatter.write_dl(shown)
 
 
 app = typer.Typer(

@@ -37,6 +37,15 @@ RunsDir = Annotated[
         show_default=False,
     ),
 ]
+HostsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--hosts",
+        metavar="FILE",
+        help="Take resources.hosts from a host file of Open MPI or Hydra, or a machinefile.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 LONGEST_LINE = 1 << 14  # characters of a log line that are shown
@@ -51,6 +60,16 @@ _COLOURS = {
     "cancelled": "33",
     "queued": "34",
 }
+
+
+def with_hosts(overrides: Sequence[str] | None, hosts: Path | None) -> list[str]:
+    """The `--set` arguments with what the host file says; they have the last word over it."""
+    if hosts is None:
+        return list(overrides or ())
+    from clusterseg.plan.host_list import hosts_override
+    from clusterseg.spec.reader import text_of
+
+    return [hosts_override(text_of(hosts), str(hosts)), *(overrides or ())]
 
 
 def out(text: str = "") -> None:

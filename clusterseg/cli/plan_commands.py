@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterseg.cli.output import RunsDir
+from clusterseg.cli.output import HostsFile, RunsDir, with_hosts
 
 if TYPE_CHECKING:
     from clusterseg.plan.model import Plan
@@ -26,6 +26,7 @@ def _group() -> None:
 @app.command()
 def render(
     job: Annotated[Path, typer.Argument(help="The job.yaml.")],
+    *,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -39,6 +40,7 @@ def render(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
     ] = None,
+    hosts: HostsFile = None,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print the plan or script that submit would execute; nothing is started.
@@ -51,10 +53,11 @@ def render(
     text = text_of(job)
     if output is not None:
         _refuse_to_overwrite(job, output)
-    plan = read_request(job, overrides or (), os.environ, text=text)
+    every = with_hosts(overrides, hosts)
+    plan = read_request(job, every, os.environ, text=text)
     if output is not None:
         bare = plan.slurm is not None
-        script = _bare(plan, text, overrides or (), runs_dir) if bare else plan.script
+        script = _bare(plan, text, every, runs_dir) if bare else plan.script
         _write(output, script)
     if as_json:
         import msgspec

@@ -1,19 +1,39 @@
-"""`attempt` and `train`: what the batch script and the launcher start."""
+"""`attempt`, `train` and `ranks`: what the batch script and the launcher start."""
 
 from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clusterseg.cli.output import RunsDir, note
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.store import runs_root
 
 app = typer.Typer(rich_markup_mode=None)
+
+
+class Mapping(StrEnum):
+    """`placement.map_by`."""
+
+    CORE = "core"
+    SOCKET = "socket"
+    NUMA = "numa"
+    NODE = "node"
+
+
+class Binding(StrEnum):
+    """`placement.bind_to`."""
+
+    CORE = "core"
+    SOCKET = "socket"
+    NUMA = "numa"
+    NONE = "none"
+
 
 RunDir = Annotated[
     Path,
@@ -104,12 +124,56 @@ def train(
             show_default=False,
         ),
     ] = None,
+    *,
+    watched: Annotated[
+        bool,
+        typer.Option(
+            "--watched", help="Stay beside the program, and write down its failure.", hidden=True
+        ),
+    ] = False,
 ) -> None:
     """Run one rank of the attempt that the environment names; started by the launcher."""
     if command:
         from clusterseg.supervise.rank_exec import exec_rank
 
-        exec_rank(run_dir, command, os.environ)
+        exec_rank(run_dir, command, os.environ, watched=watched)
     from clusterseg.train.rank import run
 
     sys.exit(run(run_dir))
+
+
+@app.command(hidden=True)
+def ranks(
+    program: Annotated[
+        list[str],
+        typer.Argument(metavar="-- PROGRAM...", help="What every rank runs.", show_default=False),
+    ],
+    *,
+    number: Annotated[int, typer.Option("--ranks", min=1, help="How many.")] = 1,
+    cpus_per_rank: Annotated[
+        int, typer.Option("--cpus-per-rank", min=1, help="Physical cores of each.")
+    ] = 1,
+    map_by: Annotated[Mapping, typer.Option("--map-by", help="What they are dealt out over.")] = (
+        Mapping.SOCKET
+    ),
+    bind_to: Annotated[Binding, typer.Option("--bind-to", help="What they may not leave.")] = (
+        Binding.CORE
+    ),
+    report: Annotated[bool, typer.Option("--report-bindings", help="Print their CPUs.")] = False,
+) -> None:
+    """Start ranks as plain processes of this host: the launcher of `launcher: local`."""
+    from clusterseg.cluster.binding import deal_out
+    from clusterseg.cluster.ranks import start_ranks
+    from clusterseg.runs.affinity import cpu_places
+
+    places = cpu_places(os.sched_getaffinity(0))
+    try:
+        cpus = deal_out(places, number, cpus_per_rank, map_by=map_by.value, bind_to=bind_to.value)
+    except ValueError as error:
+        raise ClustersegError(
+            f"ranks can't be bound: {error}",
+            code="binding",
+            help="ask for fewer ranks or cores, or set placement.bind_to: none",
+            exit_code=ExitCode.CLUSTER,
+        ) from None
+    sys.exit(start_ranks(program, cpus, os.environ, report=report))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clusterseg.cli.output import AsJson, out, out_json
+from clusterseg.cli.output import AsJson, HostsFile, out, out_json, with_hosts
 
 if TYPE_CHECKING:
     from clusterseg.plan.model import Plan
@@ -23,6 +23,7 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key: resources.nodes=2."),
     ] = None,
+    hosts: HostsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a job.yaml and explain its solved geometry.
@@ -31,7 +32,7 @@ def check(
     """
     from clusterseg.submit.request import read_request
 
-    plan = read_request(job, overrides or (), os.environ)
+    plan = read_request(job, with_hosts(overrides, hosts), os.environ)
     if as_json:
         out_json({"ok": True, **_summary(plan)})
         return

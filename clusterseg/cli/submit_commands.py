@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from clusterseg.cli.hints import live_hints, show_hints
-from clusterseg.cli.output import AsJson, RunArgument, RunsDir, note, out, out_json
+from clusterseg.cli.output import (
+    AsJson,
+    HostsFile,
+    RunArgument,
+    RunsDir,
+    note,
+    out,
+    out_json,
+    with_hosts,
+)
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths, SubmissionPaths
 from clusterseg.runs.store import read_intent, resolve_run, runs_root
@@ -47,6 +56,7 @@ def submit(
     job: Annotated[Path, typer.Argument(metavar="JOB.YAML", help="What to run.")],
     *,
     overrides: Overrides = None,
+    hosts: HostsFile = None,
     wait: Wait = False,
     follow: Follow = False,
     timeout: Timeout = None,
@@ -58,7 +68,8 @@ def submit(
     Prints the run id. With --wait or --follow, Ctrl-C leaves the job running.
     """
     refuse_unless_file(job)
-    plan = read_request(job, overrides or (), os.environ)
+    every = with_hosts(overrides, hosts)
+    plan = read_request(job, every, os.environ)
     for warning in plan.warnings:
         note(f"warning: {warning}")
     text = job.read_text(encoding="utf-8")
@@ -73,7 +84,7 @@ def submit(
                 code="usage",
                 help="leave it out; then clusterseg wait --follow RUN, with one of them",
             )
-        members = task_members(plan, overrides or ())
+        members = task_members(plan, every)
         started = submit_array(
             members,
             throttle_of(plan.spec.slurm.array),
@@ -86,9 +97,7 @@ def submit(
         base = started[0].job_id.partition("_")[0]
         after_several(base, started, wait=wait, as_json=as_json)
         return
-    submitted = submit_run(
-        plan, text, overrides or (), root, os.environ, say=note, patience=timeout
-    )
+    submitted = submit_run(plan, text, every, root, os.environ, say=note, patience=timeout)
     _after(submitted, "submitted", wait=wait, follow=follow, as_json=as_json)
 
 

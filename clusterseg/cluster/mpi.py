@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_sighting
+from itertools import zip_longest
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,7 +20,6 @@ from clusterseg.plan.model import Definition, LauncherPair
 _PATIENCE = 20.0  # seconds for `mpirun --version`; a cold network file system is slow
 _LONGEST = 65536  # bytes of its answer that are looked at
 _TYPE = re.compile(r"[a-z0-9_]+")
-_HOROVOD_RECORD = "horovod_build.json"  # written by tools/build_horovod.py
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Sighting:
     pair: LauncherPair | None
     reason: str = ""
     name: str | None = None
+
+    def is_of(self, pair: LauncherPair) -> bool:
+        """Whether it is another name for a launcher that was found in the same folder."""
+        return self.name == pair.name and self.program.parent == Path(pair.program).parent
 
 
 def find_pairs(
@@ -51,19 +55,40 @@ def look_around(
     `definitions` are launcher definitions by name. A program that several names lead to is one;
     it is run once (for each way of asking), to say its version.
     """
-    known: set[Path] = set()
+    done: set[Path] = set()
     tried: set[tuple[Path, str]] = set()
     for folder, where in _folders(environ):
         beside = folder == Path(sys.executable).parent
+        here: dict[str, LauncherPair] = {}  # of several names in a folder the first counts
         for target, names in _candidates(folder, definitions, beside=beside).items():
-            fresh = {name: file for name, file in names.items() if (target, name) not in tried}
-            if target in known or not fresh:
+            fresh = {
+                name: file
+                for name, file in names.items()
+                if (target, name) not in tried and name not in here
+            }
+            if target in done or not fresh:
                 continue
             tried |= {(target, name) for name in fresh}
             sighting = _look_at(fresh, where, definitions, environ)
+            sighting = _of_its_own(sighting, here.values())
             if sighting.pair is not None:
-                known.add(target)
+                done.add(target)
+                here[sighting.pair.name] = sighting.pair
             yield sighting
+
+
+def _of_its_own(sighting: Sighting, here: Iterable[LauncherPair]) -> Sighting:
+    """`sighting`, unless its libmpi is that of another launcher of the same folder.
+
+    Intel's mpirun is a script that starts the first mpiexec.hydra of PATH, and says what that
+    says: it must not be taken for that one, with Intel's library.
+    """
+    pair = sighting.pair
+    for other in here:
+        if pair is not None and pair.libmpi is not None and pair.libmpi == other.libmpi:
+            reason = f"says it is {pair.name} {pair.version}, but {pair.libmpi} is that of "
+            return replace_sighting(sighting, pair=None, reason=reason + other.program)
+    return sighting
 
 
 def mpi_types(program: str, environ: Mapping[str, str]) -> frozenset[str]:
@@ -86,29 +111,6 @@ def _types_in(said: str) -> frozenset[str]:
     return frozenset(types)
 
 
-def horovod_fits(pair: LauncherPair) -> bool:
-    """Whether Horovod is installed for this Python and was built, and proved, for `pair`.
-
-    Read from the record of its build, without importing it. A Horovod that came another way has
-    no record: which MPI it is bound to can't be told before it runs, so it doesn't count.
-    """
-    if pair.libmpi is None:
-        return False
-    for folder in map(Path, sys.path):
-        if not (folder / "horovod" / "tensorflow").is_dir():
-            continue
-        try:
-            record = json.loads((folder / _HOROVOD_RECORD).read_text())
-            return (
-                record["mpi_version"] == pair.version
-                and Path(record["libmpi"]).samefile(pair.libmpi)
-                and (folder / f"tensorflow-{record['tensorflow']}.dist-info").is_dir()
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-    return False
-
-
 def _folders(environ: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     for entry in environ.get("PATH", os.defpath).split(os.pathsep):
         # A relative entry would make what is started depend on the current folder.
@@ -127,7 +129,9 @@ def _candidates(
     `beside` this Python: another's horovodrun starts another Python's Horovod.
     """
     found: dict[Path, dict[str, Path]] = {}
-    programs = dict.fromkeys(name for known in definitions.values() for name in known.programs)
+    # The names that each definition gives first come first: mpirun before mpiexec.hydra.
+    ordered = zip_longest(*(known.programs for known in definitions.values()))
+    programs = dict.fromkeys(name for names in ordered for name in names if name is not None)
     executable = {
         name: program
         for name in programs

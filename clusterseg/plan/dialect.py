@@ -24,6 +24,7 @@ Meaning = Literal[
     "bind_socket",
     "bind_numa",
     "bind_none",
+    "only_cores",
     "oversubscribe",
     "share_cores",
     "map",
@@ -48,6 +49,7 @@ PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
         meaning: frozenset({"map", "cpus", "processors", "report", "inner"})
         for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
     },
+    "only_cores": frozenset({"cores"}),
     "rank_output": frozenset({"folder"}),
     "mpi": frozenset({"mpi"}),
     "map": frozenset({"map"}),

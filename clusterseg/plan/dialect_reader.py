@@ -85,8 +85,6 @@ def _detection_mistakes(definition: Definition) -> Iterator[Mistake]:
     if not programs:
         if definition.program is not None:
             yield ("program",), "`program` names none", "expected a name to look for on PATH"
-        elif definition.most_ranks != 1:
-            yield ("most_ranks",), "without a `program` only `most_ranks: 1` can be started", ""
         return
     for program in programs:
         if not program or "/" in program:

@@ -6,8 +6,10 @@ a contradiction is refused with the equation that fails. Nothing given is one ra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heapreplace
+
+from msgspec.structs import replace
 
 from clusterseg.plan.cores import (
     cpus_per_rank,
@@ -36,7 +38,10 @@ def solve(resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementS
     if resources.hosts is not None:
         known = {host.name: host for host in hosts}
         used = [known.get(name) or Host(name=name, cores=None) for name in resources.hosts]
-        counts = _named_counts(resources, lines)
+        if any(resources.hosts.values()):
+            counts = _named_counts(resources, resources.hosts, lines)
+        else:
+            counts = _counts_on_named(resources, used, placement, lines)
     else:
         counts = _counts(resources, hosts, placement, lines)
         used = list(hosts[: len(counts)])
@@ -62,23 +67,43 @@ def solve(resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementS
     )
 
 
-def _named_counts(resources: ResourcesSpec, lines: list[str]) -> list[int]:
+def _named_counts(
+    resources: ResourcesSpec, given: Mapping[str, int | None], lines: list[str]
+) -> list[int]:
     """Ranks a host where `hosts` gives them; the other keys may only agree."""
-    given = resources.hosts
-    if not given:
-        raise refusal("hosts names no host", help="name hosts with their ranks, or leave it out")
-    counts = list(given.values())
+    counts = [count for count in given.values() if count is not None]
+    if len(counts) < len(given):
+        without = next(host for host, count in given.items() if count is None)
+        raise refusal(
+            f"hosts gives no ranks for {without}, but for others",
+            help="give a number for every host, or for none",
+        )
     nodes, ranks = len(counts), sum(counts)
     if resources.nodes not in (None, nodes):
         raise refusal(f"hosts names {nodes}, but nodes = {resources.nodes}")
     if resources.ranks not in (None, ranks):
-        raise refusal(f"{_sum_of(given)} = {ranks}, but ranks = {resources.ranks}")
+        raise refusal(f"{_sum_of(counts)} = {ranks}, but ranks = {resources.ranks}")
     for host, count in given.items():
         if resources.ranks_per_node not in (None, count):
             raise refusal(
                 f"hosts gives {host} {count}, but ranks_per_node = {resources.ranks_per_node}"
             )
-    lines += [f"nodes = {nodes}: the hosts named", f"ranks = {_sum_of(given)} = {ranks}"]
+    lines += [f"nodes = {nodes}: the hosts named", f"ranks = {_sum_of(counts)} = {ranks}"]
+    return counts
+
+
+def _counts_on_named(
+    resources: ResourcesSpec, hosts: Sequence[Host], placement: PlacementSpec, lines: list[str]
+) -> list[int]:
+    """Ranks a host where `hosts` has no numbers: all of them are used, as the other keys say."""
+    if not hosts:
+        raise refusal("hosts names no host", help="name hosts with their ranks, or leave it out")
+    if resources.nodes not in (None, len(hosts)):
+        raise refusal(f"hosts names {len(hosts)}, but nodes = {resources.nodes}")
+    lines.append(f"nodes = {len(hosts)}: the hosts named")
+    found: list[str] = []
+    counts = _counts(replace(resources, nodes=len(hosts)), hosts, placement, found)
+    lines += [line for line in found if not line.startswith("nodes = ")]
     return counts
 
 
@@ -199,7 +224,7 @@ def _explain_spread(ranks: int, counts: Sequence[int]) -> str:
     return f"ranks_per_node = {min(counts)} to {max(counts)}: {ranks} ranks on {len(counts)} nodes"
 
 
-def _sum_of(hosts: dict[str, int]) -> str:
-    counts = [str(count) for count in hosts.values()]
+def _sum_of(numbers: Sequence[int]) -> str:
+    counts = list(map(str, numbers))
     shown = counts if len(counts) <= 2 * _SHOWN else [*counts[:_SHOWN], "…", counts[-1]]
     return " + ".join(shown)

@@ -9,7 +9,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.containers import Container
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text, substitute
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, Host, LauncherPair
-from clusterseg.plan.placement import BINDINGS, binding
+from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
 from clusterseg.plan.site import Site
 from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
 from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
@@ -66,6 +66,9 @@ def launch_line(
             site=site,
         )
     )
+    cores = cores_to_keep_to(spec, dialect, geometry, hosts)
+    if cores is not None:
+        said.append(("only_cores", {"cores": cores}))
     if container is not None and container.values is not None:
         said.append(("container", container.values))
     if far and geometry.nodes >= _MANY:
@@ -84,9 +87,12 @@ def launch_line(
     flags += dialect.say("variables_list", names=",".join(travelling))
     for name in travelling:
         flags += dialect.say("variable", name=name)
-    rank = _rank(spec, program, container)
-    launcher = [pair.program] if pair.program else []
-    argv = (*launcher, *flags, *spec.launcher_args, *rank)
+    rank = _rank(spec, program, container, watched=dialect.ends_together != "always")
+    if pair.program:
+        _check_words(rank)
+        argv = (pair.program, *flags, *spec.launcher_args, *rank)
+    else:
+        argv = (*program, "ranks", *flags, *spec.launcher_args, "--", *rank)
     hostfile = None
     if dialect.hostfile is not None and (
         HOSTFILE in (*argv, *environment.values()) or any(HOSTFILE in flag for flag in flags)
@@ -111,19 +117,33 @@ def check_output_folder(spec: JobSpec, run_dir: str) -> None:
         )
 
 
-def _rank(spec: JobSpec, program: Sequence[str], container: Container | None) -> Sequence[str]:
+def _rank(
+    spec: JobSpec, program: Sequence[str], container: Container | None, *, watched: bool
+) -> Sequence[str]:
     """A rank's own command line.
 
     The program of a `command` is put into the container by itself, so that its image needs no
-    clusterseg; a rank that trains, or one that the launcher puts in, needs it there.
+    clusterseg; a rank that trains, or one that the launcher puts in, needs it there. `watched`: the
+    launcher may not tell of a program's end, so that its wrapper stays and does.
     """
+    start = ["train", *(["--watched"] if watched and spec.command else []), RUN_DIR]
     if container is None:
         inside: Sequence[str] = ()
     elif container.words and spec.command:
-        return [*program, "train", RUN_DIR, "--", *container.words, *spec.command]
+        return [*program, *start, "--", *container.words, *spec.command]
     else:
         inside, program = container.words, ["clusterseg"]
-    return [*inside, *program, "train", RUN_DIR, *(("--", *spec.command) if spec.command else ())]
+    return [*inside, *program, *start, *(("--", *spec.command) if spec.command else ())]
+
+
+def _check_words(rank: Sequence[str]) -> None:
+    """Refuses a word at which every mpirun, and srun, would begin another program."""
+    if ":" in rank:
+        raise ClustersegError(
+            "command: the word ':' would not arrive: launchers take it for the end of the command",
+            code="command",
+            help="let a shell say it, as in: command: [sh, -c, 'program :']",
+        )
 
 
 def _said(

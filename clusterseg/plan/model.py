@@ -29,7 +29,9 @@ class Host(Struct, frozen=True, kw_only=True):
 
     `cores` is None where they are not known (a host that is only named). `here` marks the host
     on which the launcher itself runs. `shape` says how many cores lie where, None where only the
-    counts are known: then they are taken to be dealt out evenly.
+    counts are known: then they are taken to be dealt out evenly. `own_cores` is set where this
+    process may use fewer cores than its cpuset has: which, counted as hwloc does (over the cpuset,
+    from 0); empty where it has a core only in part.
     """
 
     name: str
@@ -38,14 +40,15 @@ class Host(Struct, frozen=True, kw_only=True):
     threads_per_core: int = 1
     numa_nodes: int = 1
     shape: Shape | None = None
+    own_cores: tuple[int, ...] | None = None
     here: bool = False
 
 
 class LauncherPair(Struct, frozen=True, kw_only=True):
     """An mpirun and the libmpi that its ranks must load; found by `clusterseg.cluster.mpi`.
 
-    `program` is absolute, and empty for `local`: there the rank is started directly. `libmpi` is
-    None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
+    `program` is absolute, and empty for `local`: there clusterseg itself starts the ranks. `libmpi`
+    is None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
     by a variable (OPAL_PREFIX). `where` says where the pair was found ("PATH", "beside this
     Python"), for messages. `mpi` is what srun must speak with the ranks (its `--mpi`), None where
     the launcher is none of Slurm's, or Slurm's default is to be used.
@@ -99,7 +102,10 @@ class Definition(Struct, frozen=True, kw_only=True):
     from other hosts whatever it is told. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
     that of another launcher. `wraps` are the launchers whose mpirun it calls, having none itself.
-    `program` may be several names, looked for in this order.
+    `ends_together`: when it ends the others because a rank has failed;
+    `inside-mpi`: of ranks that have not started MPI, it waits for all. `program` may be several
+    names, looked for in this order; without one the ranks are processes of one host, which
+    clusterseg starts by itself (`clusterseg ranks`).
     """
 
     title: str
@@ -107,7 +113,6 @@ class Definition(Struct, frozen=True, kw_only=True):
     detect: Detect | None = None
     libmpi: tuple[str, ...] = ()
     prefix_variable: str | None = None
-    most_ranks: int | None = None
     report: str = ""
     map: dict[str, str] = {}
     order: dict[str, tuple[str, ...]] = {}
@@ -122,10 +127,11 @@ class Definition(Struct, frozen=True, kw_only=True):
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
     wraps: tuple[str, ...] = ()
+    ends_together: Literal["always", "inside-mpi"] = "always"
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The names to look for; empty for one that starts a rank directly."""
+        """The names to look for; none for plain processes."""
         if self.program is None:
             return ()
         return (self.program,) if isinstance(self.program, str) else self.program
@@ -201,12 +207,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     `hostfile` its content where the dialect needs one. The script itself unsets and sets, so
     what it starts needs nothing but the variables of its attempt. `program` is the argv prefix
     of clusterseg, `directory` where the ranks run, `threads` the cores of one rank.
-    `time_limit` is in seconds. `why` says why this launcher was chosen. `task` is what the ranks
-    do: `train`, which is what the job says (its `command` too), or `lr-find`, with `lr_find` set.
-    `code` is set for `code: snapshot`; `directory` then lies in the run directory's copy. `force`:
-    go on from a checkpoint that differs from the job where that makes sense to who asked for it
-    (`clusterseg.runs.fit`). `first_on_path` is the folder where the launcher has to find its
-    mpirun, if it looks for one.
+    `time_limit` is in seconds. `why` ("it is asked for") goes with the launcher. `task` is what
+    the ranks do: `train`, which is what the job says (its `command` too), or `lr-find`, with
+    `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
+    copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
+    asked for it (`clusterseg.runs.fit`). `first_on_path` is the folder where the launcher has to
+    find its mpirun, if it looks for one.
     """
 
     name: str

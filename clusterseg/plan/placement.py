@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from clusterseg.errors import ClustersegError
+from clusterseg.hostlist import compress, twice_named
 from clusterseg.plan.dialect import Dialect, Meaning, placeholders
 from clusterseg.plan.layout import shape_of
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import is_symbolic, shown_host, shown_hosts
-from clusterseg.plan.words import counted
 from clusterseg.spec.fields import BindTo, MapBy
 from clusterseg.spec.model import JobSpec, PlacementSpec
 
@@ -58,6 +58,7 @@ def check_binding(
         for name, other in others().items()
         if other.map
         and not _never_binds(other)
+        and (other.programs or _needs_no_mpi(spec, geometry))
         and _unsaid(spec.placement, other, geometry, hosts) is None
     ]
     help = f"it can: {', '.join(can)}" if can else ""
@@ -71,7 +72,7 @@ def _unsaid(
     placement: PlacementSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
 ) -> tuple[str, Sequence[str]] | None:
     """What a launcher can't express, and what it can instead; None if it can express it."""
-    map_by, bind_to = placement.map_by, placement.bind_to
+    map_by = placement.map_by
     if dialect.map and map_by not in dialect.map:
         return f"map_by: the launcher {dialect.name} can't map by {map_by}", list(dialect.map)
     if geometry.ranks_per_node is None and map_by in dialect.equal_only:
@@ -81,11 +82,22 @@ def _unsaid(
         )
     if geometry.oversubscribed or _never_binds(dialect):
         return None
+    return _unbound(placement, dialect, geometry, hosts)
+
+
+def _unbound(
+    placement: PlacementSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
+) -> tuple[str, Sequence[str]] | None:
+    """As `_unsaid`, of what ranks are bound to."""
+    map_by, bind_to = placement.map_by, placement.bind_to
     can = [name for name, meaning in _BIND.items() if dialect.can(meaning)]
     can = [name for name in can if name not in dialect.cannot.get(map_by, ())]
     if bind_to not in can:
         what = f"bind_to: the launcher {dialect.name} can't bind to {bind_to} with map_by: {map_by}"
         return what, can
+    beyond = _beyond_own_cores(placement, dialect, geometry, hosts)
+    if beyond is not None:
+        return beyond, ["none"]
     if bind_to in dialect.only_one.get(map_by, ()):
         used = [host for host in hosts if host.name in geometry.hosts and host.cores is not None]
         several = next((host for host in used if _has_several(host, map_by, bind_to)), None)
@@ -109,6 +121,10 @@ def _has_several(host: Host, map_by: MapBy, bind_to: BindTo) -> bool:
     return sum(map(len, shape)) > 1
 
 
+def _needs_no_mpi(spec: JobSpec, geometry: Geometry) -> bool:
+    return geometry.nodes == 1 and (geometry.ranks == 1 or spec.train is None)
+
+
 def _never_binds(dialect: Dialect) -> bool:
     return not any(dialect.can(meaning) for name, meaning in _BIND.items() if name != "none")
 
@@ -119,8 +135,45 @@ def _counts_cores(dialect: Dialect) -> bool:
     return any({"cpus", "processors"} & placeholders(text) for text in texts)
 
 
+def cores_to_keep_to(
+    spec: JobSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
+) -> str | None:
+    """The cores, as `0-3,8`, that the launcher must be told to leave all others alone; None: there
+    are none to be told of."""
+    cores = _own_cores(spec.placement, dialect, geometry, hosts)
+    return None if cores is None else compress(map(str, cores)).strip("[]")
+
+
+def _own_cores(
+    placement: PlacementSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
+) -> tuple[int, ...] | None:
+    """Those of this host, where ranks are bound and this process may not use all cores."""
+    bound = placement.bind_to != "none" and not geometry.oversubscribed and not geometry.whole_hosts
+    if not bound or _never_binds(dialect):
+        return None
+    here = (host for host in hosts if host.here and host.name in geometry.hosts)
+    return next((host.own_cores for host in here if host.own_cores is not None), None)
+
+
+def _beyond_own_cores(
+    placement: PlacementSpec, dialect: Dialect, geometry: Geometry, hosts: Sequence[Host]
+) -> str | None:
+    """Why ranks would be bound to cores that this process may not use; None if they would not."""
+    cores = _own_cores(placement, dialect, geometry, hosts)
+    if cores is None:
+        return None
+    told = "only_cores" in dialect.flags and bool(dialect.flags["only_cores"])
+    if dialect.can("only_cores") and (not told or (cores and geometry.nodes == 1)):
+        return None
+    return (
+        f"bind_to: the launcher {dialect.name} would bind ranks to cores that this process may not "
+        "use: it heeds a cpuset, but not the affinity (taskset) that leaves fewer cores"
+    )
+
+
 def check_hosts(geometry: Geometry) -> None:
-    """Refuses names that no host can have: they go into a host file and onto the launch line."""
+    """Refuses names that no host can have (they go into a host file and onto the launch line), and
+    two names of one host."""
     for name in geometry.hosts:
         if not _HOST_NAME.fullmatch(name):
             raise ClustersegError(
@@ -128,21 +181,21 @@ def check_hosts(geometry: Geometry) -> None:
                 code="host-name",
                 help="letters, digits, '.', '-' and '_', beginning with a letter or digit",
             )
+    same = twice_named(geometry.hosts)
+    if same is not None:
+        raise ClustersegError(
+            f"resources.hosts: {same[0]} and {same[1]} are the same host",
+            code="host-name",
+            help="name it once, with all its ranks",
+        )
 
 
 def check_launcher(
     geometry: Geometry, dialect: Dialect, host_list: bool, others: Launchers
 ) -> None:
-    """Refuses a launcher that can't start so many ranks, or (`host_list`) on hosts by name."""
-    if dialect.most_ranks is not None and geometry.ranks > dialect.most_ranks:
-        able = [name for name, other in others().items() if other.most_ranks is None]
-        raise ClustersegError(
-            f"launcher: {dialect.name} starts at most {counted(dialect.most_ranks, 'rank')}, "
-            f"but ranks = {geometry.ranks}",
-            code="launcher-ranks",
-            help=f"use launcher: auto with an MPI installed{_of(able)}",
-        )
-    if host_list and not dialect.can("hosts"):
+    """Refuses a launcher of this host alone for others; `host_list`: they are given by name."""
+    several = geometry.nodes > 1 and not dialect.programs
+    if several or (host_list and not dialect.can("hosts")):
         able = [name for name, other in others().items() if other.can("hosts")]
         raise ClustersegError(
             f"launcher: {dialect.name} starts ranks on this host alone, "

@@ -19,7 +19,7 @@ def describe(plan: Plan) -> str:
     lines = [
         *([_slurm(plan.slurm)] if plan.slurm is not None else []),
         f"launcher: {launcher}{f' ({plan.mpirun})' if plan.mpirun else ''}"
-        f"{f': {plan.why}' if plan.why else ''}",
+        f"{f', because {plan.why}' if plan.why else ''}",
         *([f"communicator: {plan.communicator}"] if plan.spec.train is not None else []),
         f"hosts: {_hosts(plan.hosts)}",
         "geometry:",

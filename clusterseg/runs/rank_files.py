@@ -18,6 +18,8 @@ from clusterseg.runs.files import FILE_MODE
 # What launchers tell their ranks: (rank, world size, local rank). The order matters: a rank of
 # mpirun in a Slurm job sees Slurm's variables too, and they are those of the batch step.
 _LAUNCHERS = (
+    # `clusterseg ranks`, which may be a step of Slurm or a rank of an MPI itself.
+    ("CLUSTERSEG_RANK", "CLUSTERSEG_WORLD_SIZE", "CLUSTERSEG_LOCAL_RANK"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),  # Hydra: MPICH, Intel MPI
     ("PMIX_RANK", "SLURM_NTASKS", "SLURM_LOCALID"),  # srun --mpi=pmix

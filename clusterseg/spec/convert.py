@@ -83,13 +83,14 @@ class Converter:
             return self._union(node, kind, at, extra)
         if "entry" in extra:
             return self._entry(node, TABLES[extra["entry"]], at)
-        if "scalar" not in extra:
+        is_text = "also" in extra and isinstance(node, Scalar) and not node.is_null
+        if "scalar" not in extra and not is_text:
             if isinstance(kind, types.StructType):
                 return self._struct(node, kind, at)
             if isinstance(kind, types.VarTupleType | types.TupleType):
                 return self._tuple(node, kind, at, extra)
             if isinstance(kind, types.DictType):
-                return self._dict(node, kind, at)
+                return self._dict(node, kind, at, extra)
         return self._scalar(node, (kind,), at, extra)
 
     # scalars
@@ -253,10 +254,10 @@ class Converter:
             return BAD
         return tuple(items)
 
-    def _dict(self, node: Node, kind: Any, at: At) -> Any:
+    def _dict(self, node: Node, kind: Any, at: At, extra: Mapping[str, Any]) -> Any:
         if isinstance(node, Scalar) and node.is_null and not kind.min_length:
             return ABSENT
-        expected = describe.types((kind,), {})
+        expected = describe.types((kind,), extra)
         if not isinstance(node, nodes.Mapping) or len(node.entries) < (kind.min_length or 0):
             return self._wrong_shape(node, at, expected)
         values: dict[str, Any] = {}

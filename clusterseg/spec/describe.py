@@ -26,6 +26,7 @@ _SCALARS = {
     "size": units.SIZE_FORMS,
     "interval": units.INTERVAL_FORMS,
 }
+_ALSO = {"hosts": "hosts as Slurm writes them: `n[1-3]:4,m1:2`"}
 
 
 def types(kinds: Sequence[Any], extra: Mapping[str, Any]) -> str:
@@ -74,7 +75,8 @@ def _one(kind: Any, extra: Mapping[str, Any]) -> str:  # noqa: PLR0911  # a line
     if isinstance(kind, inspect.VarTupleType):
         return f"a list, each item {_one(kind.item_type, {})}"
     if isinstance(kind, inspect.DictType):
-        return f"a mapping of names, each to {_one(kind.value_type, {})}"
+        mapping = f"a mapping of names, each to {_one(kind.value_type, {})}"
+        return f"{mapping}, or {_ALSO[extra['also']]}" if "also" in extra else mapping
     if isinstance(kind, inspect.StructType):
         return "a section of keys"
     return str(extra.get("expect", "text"))

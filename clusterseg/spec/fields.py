@@ -6,6 +6,7 @@ The sections that hold them are `clusterseg.spec.model`.
 
 - `scalar`: how a value is written in YAML where that differs from its type: `time` (as Slurm
   writes times, held in seconds), `size` (`64G`, held in bytes), `interval` (`10m`, an `Every`);
+- `also`: a mapping that may be written as one text too, of this form: `hosts`;
 - `expect`: what a pattern asks for, in words;
 - `table`: the value is a name in that table of `clusterseg.spec.tables`;
 - `options`: the field gathers the further keys of its section, those that the table's entry

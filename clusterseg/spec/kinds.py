@@ -51,6 +51,8 @@ def takes(kind: Any, node: Node, extra: Mapping[str, Any]) -> bool:
     bare, inner = unwrap(kind)
     if "scalar" in {**extra, **inner}:
         return isinstance(node, Scalar)
+    if "also" in inner and isinstance(node, Scalar):
+        return True
     if isinstance(bare, types.StructType | types.DictType):
         return isinstance(node, MappingNode)
     if isinstance(bare, types.TupleType | types.VarTupleType):

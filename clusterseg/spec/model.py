@@ -209,8 +209,12 @@ class ResourcesSpec(Spec, frozen=True, kw_only=True):
     ranks_per_node: Annotated[Positive | None, about("ranks on each host")] = None
     ranks: Annotated[Positive | None, about("ranks on all hosts together")] = None
     hosts: Annotated[
-        Annotated[dict[HostName, Positive], Meta(min_length=1)] | None,
-        about("host names and the ranks on each: {n1: 4, n2: 2}"),
+        Annotated[dict[HostName, Positive | None], Meta(min_length=1, extra={"also": "hosts"})]
+        | None,
+        about(
+            "host names and the ranks on each: {n1: 4, n2: 2}, or as Slurm writes them:"
+            " n[1-3]:4,m1:2; without numbers the other keys decide"
+        ),
     ] = None
     cpus_per_rank: Annotated[
         Positive | Literal["auto"],

@@ -11,6 +11,7 @@ from msgspec import inspect as types
 
 from clusterseg.spec import describe, units
 from clusterseg.spec.errors import nearest
+from clusterseg.spec.hosts import parse_hosts
 from clusterseg.spec.nodes import Scalar
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -21,6 +22,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     "time": units.parse_time,
     "size": units.parse_size,
     "interval": units.parse_interval,
+    "hosts": parse_hosts,
 }
 
 
@@ -34,9 +36,10 @@ def read_scalar(scalar: Scalar, kind: Any, extra: Mapping[str, Any]) -> Any:
     Quotes make no difference but for text, where a bare `null` or nothing is no text.
     """
     text = scalar.text
-    if "scalar" in extra:
+    form = extra.get("scalar") or extra.get("also")
+    if form is not None:
         try:
-            return _SCALARS[extra["scalar"]](text)
+            return _SCALARS[form](text)
         except ValueError as error:
             raise Refused(str(error)) from None
     if isinstance(kind, types.StrType):

@@ -46,6 +46,10 @@ _SCALARS: Mapping[str, dict[str, Any]] = {
         "pattern": r"^(auto|[0-9]+ *steps?|(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?)$"
         rf"|{_VARIABLE}",
     },
+    "hosts": {
+        "type": "string",
+        "pattern": rf"^[A-Za-z0-9._\[\]:, -]+$|{_VARIABLE}",
+    },
 }
 
 
@@ -167,6 +171,8 @@ def _alternatives(kind: Any, around: Mapping[str, Any]) -> list[dict[str, Any]]:
         return _names(extra["table"], bare)
     if "entry" in extra:
         return [_entry(TABLES[extra["entry"]])]
+    if "also" in extra:
+        return [_mapping(bare), _SCALARS[extra["also"]]]
     if isinstance(bare, types.LiteralType):
         return [{"enum": list(bare.values)}, {"type": "string", "pattern": _VARIABLE}]
     collections: dict[Any, Callable[[Any], dict[str, Any]]] = {

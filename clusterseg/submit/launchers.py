@@ -10,7 +10,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import Sighting, find_pairs, horovod_fits, look_around, mpi_types
+from clusterseg.cluster.horovod_record import horovod_fits
+from clusterseg.cluster.mpi import Sighting, find_pairs, look_around, mpi_types
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.dialect_reader import read_dialect
@@ -25,7 +26,7 @@ _HOROVOD = "horovod"
 
 @dataclass(frozen=True)
 class Launcher:
-    """A launcher that was chosen, and `why`, in words.
+    """A launcher that was chosen, and `why`: words that go on after "because".
 
     `mpi` is the pair whose libmpi the ranks load, None without. `inner` is the dialect of `mpi`
     where the launcher only calls that one's mpirun, as horovodrun does.
@@ -52,22 +53,27 @@ def choose_launcher(
     a `site`) it is the site's; else srun, where it can speak with the ranks' MPI. There `mpi` is
     what srun has to speak (`slurm.mpi`); None: what the site says, or the ranks' MPI wants.
     """
-    said = "asked for"
+    said = "it is asked for"
     if site is not None and asked == "auto" and site.launcher is not None:
-        asked, said = site.launcher, f"the launcher of the site {site.name}"
+        asked, said = site.launcher, f"it is the launcher of the site {site.name}"
     definitions = read_definitions(environ, None if asked == "auto" else asked)
     chosen = definitions.get(asked)
-    if chosen is not None and (chosen.starts_any_mpi or _is_wrapper(chosen)):
+    if chosen is not None and (chosen.starts_any_mpi or is_wrapper(chosen)):
         definitions = read_definitions(environ)
     _check_asked(asked, chosen, environ, site, mpi)
     if chosen is not None and chosen.program is None:
         return Launcher(chosen, _without_mpi(chosen), None, said)
-    if chosen is not None and _is_wrapper(chosen):
+    if chosen is not None and is_wrapper(chosen):
         return replaced(_wrapper(chosen, definitions, environ), why=said)
     mpis = {name: known for name, known in definitions.items() if _has_mpi(known)}
     wanted = mpis if chosen is None or chosen.starts_any_mpi else {asked: chosen}
     found, seen = _first(wanted, environ)
-    passed = [f"{sighting.program} {sighting.reason}" for sighting in seen]
+    passed = [
+        f"{sighting.program} {sighting.reason}"
+        for sighting in seen
+        # Open MPI's mpiexec is no news where its mpirun is taken.
+        if found is None or not sighting.is_of(found)
+    ]
     if site is not None and (chosen is None or chosen.starts_any_mpi):
         speaks = site.mpi if mpi is None else mpi
         must = chosen is not None or mpi is not None
@@ -77,10 +83,10 @@ def choose_launcher(
         passed.insert(0, step)
     if found is not None:
         if chosen is None:
-            said = "; ".join([f"the first MPI that is found, {found.where}", *passed])
+            said = "; ".join([f"it is the first MPI that is found, {found.where}", *passed])
         return Launcher(definitions[found.name], found, found, said)
     if asked == "auto" and ranks == 1:
-        why = "; ".join(["one rank, and no MPI is found", *passed])
+        why = "; ".join(["there is one rank, and no MPI is found", *passed])
         return Launcher(definitions[_LOCAL], _without_mpi(definitions[_LOCAL]), None, why)
     raise _nothing_found(asked, wanted, seen, ranks)
 
@@ -117,10 +123,10 @@ def _check_asked(
 
 def _has_mpi(dialect: Dialect) -> bool:
     """Whether it is an MPI's own launcher."""
-    return bool(dialect.programs) and not dialect.starts_any_mpi and not _is_wrapper(dialect)
+    return bool(dialect.programs) and not dialect.starts_any_mpi and not is_wrapper(dialect)
 
 
-def _is_wrapper(dialect: Dialect) -> bool:
+def is_wrapper(dialect: Dialect) -> bool:
     """Whether it calls another MPI's mpirun: what a Python package brings (horovodrun)."""
     return dialect.detect is not None and dialect.detect.package is not None
 
@@ -179,7 +185,7 @@ def _stepper(
             exit_code=ExitCode.CLUSTER,
         )
     ranks = "its ranks" if mpi is None else f"{definitions[mpi.name].title} {mpi.version}"
-    why = f"a job of Slurm, whose srun speaks {needed} with {ranks}"
+    why = f"this is a job of Slurm, whose srun speaks {needed} with {ranks}"
     libmpi = None if mpi is None else mpi.libmpi
     return Launcher(definitions[pair.name], replace(pair, libmpi=libmpi, mpi=needed), mpi, why)
 

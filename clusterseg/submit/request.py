@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from clusterseg.cluster.mpi import horovod_fits
+from clusterseg.cluster.horovod_record import horovod_fits
 from clusterseg.cluster.slurm.configuration import configuration_file
 from clusterseg.cluster.topology import is_here, this_host
 from clusterseg.errors import ClustersegError, ExitCode
@@ -67,7 +67,7 @@ def _planned(
     file: JobFile, environ: Mapping[str, str], inside: bool, code: CodeSource | None
 ) -> Plan:
     spec = _without_tilde(file.spec)
-    slurm = inside or _wants_slurm(spec, environ)
+    slurm = inside or wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
     if site is not None and not inside:
@@ -138,7 +138,7 @@ def _container_tool(spec: JobSpec, site: Site, environ: Mapping[str, str]) -> Co
     return next(found, None)
 
 
-def _wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
+def wants_slurm(spec: JobSpec, environ: Mapping[str, str]) -> bool:
     """Whether the job is Slurm's. Raises ClustersegError if it has to be and there is no Slurm."""
     if spec.scheduler == "local":
         return False
@@ -234,6 +234,7 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
             threads_per_core=here.threads_per_core,
             numa_nodes=here.numa_nodes,
             shape=here.shape,
+            own_cores=here.own_cores,
             here=True,
         )
         if name in same

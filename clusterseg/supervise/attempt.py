@@ -240,7 +240,7 @@ class _Supervisor:
             claim.argv,
             rank_environment(self._environ, self._plan, self._run, claim.attempt),
             self._plan.directory,
-            direct=not self._plan.mpirun,
+            direct=not self._plan.mpirun and claim.ranks == 1,
         )
 
     def _prevailing(self, claim: Claim, found: Conclusion, stop: Stop) -> Cause:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from clusterseg.cluster.slurm.hostlist import expand
 from clusterseg.errors import ExitCode
+from clusterseg.hostlist import expand
 from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.runs.text import one_line
 
@@ -82,6 +82,11 @@ _HYDRA = re.compile(
     r"[ =]+PID (\d+) RUNNING AT (\S+)[ =]+EXIT CODE: (\d+)"
 )
 _HYDRA_SIGNAL = re.compile(r"EXIT STRING: .*\(signal (\d+)\)")
+# `clusterseg ranks`, about the first of its ranks that failed.
+_RANKS = re.compile(
+    r"clusterseg ranks: rank (\d+) \(process (\d+) on (\S+)\) "
+    r"(?:ended with exit code (\d+)|was killed by signal (\d+))"
+)
 # "srun: error: n1: task 3: Exited with exit code 1", "… tasks 0,2: Killed", "… tasks 0-1: …".
 _SRUN = re.compile(r"srun: error: (\S+): tasks? (\d+)[^:]*: (?:Exited with exit code (\d+)|(\w+))")
 _SRUN_WORDS = {"Killed": 9, "Terminated": 15, "Aborted": 6, "Segmentation": 11, "Bus": 7}
@@ -108,6 +113,16 @@ def launcher_reports(lines: Sequence[str]) -> list[Report]:
         number = int(killed[1]) if killed else None
         exit_code = None if killed else int(code)
         report = Report(pid=int(pid), host=host, signal=number, exit_code=exit_code)
+        found.append((match.start(), report))
+    for match in _RANKS.finditer(text):
+        rank, pid, host, code, killer = match.groups()
+        report = Report(
+            rank=int(rank),
+            pid=int(pid),
+            host=host,
+            signal=int(killer) if killer else None,
+            exit_code=int(code) if code else None,
+        )
         found.append((match.start(), report))
     for match in _SRUN.finditer(text):
         host, rank, code, word = match.groups()

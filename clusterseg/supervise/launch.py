@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from clusterseg.cluster.children import die_with_parent
 from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Plan
 from clusterseg.plan.symbols import filled_line
+from clusterseg.plan.variables import SEARCH_VARIABLES
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.text import one_line
 
 RUN_VARIABLE = "CLUSTERSEG_RUN_DIR"
 ATTEMPT_VARIABLE = "CLUSTERSEG_ATTEMPT"
 STOP_VARIABLE = "CLUSTERSEG_STOP_FILE"
-# MPICH (4.3.2, 5.0.2) with -genvlist loses the last variable of mpiexec's own environment on its
-# way to another host, whichever it is. It is to be one that nobody misses.
-_LAST = "CLUSTERSEG_LAST_VARIABLE"
+# MPICH's mpiexec (4.3.2, 5.0.2) never finds the last variable of its environment in -genvlist.
+_LAST = "CLUSTERSEG_LAST"
 
 KEPT_LINES = 400
 _LONGEST_LINE = 2000
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Launcher:
@@ -37,9 +36,9 @@ class Launcher:
     ) -> None:
         """Starts it. Raises OSError.
 
-        `direct`: the rank itself is started, without an mpirun. If the supervisor is killed the
-        kernel signals what it started: TERM makes an mpirun end its ranks on all hosts (KILL
-        would orphan them), a lone rank is killed.
+        `direct`: what is started becomes the rank itself. If the supervisor is killed the kernel
+        signals what it started: TERM makes an mpirun end its ranks on all hosts (KILL would
+        orphan them), a lone rank is killed.
         """
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
@@ -141,7 +140,7 @@ class Launcher:
             stderr=output,
             process_group=0,  # a signal for the supervisor's group is the supervisor's to handle
             # The supervisor has no threads, and the child only calls prctl and getppid.
-            preexec_fn=_die_with_parent(  # noqa: PLW1509
+            preexec_fn=die_with_parent(  # noqa: PLW1509
                 signal.SIGKILL if direct else signal.SIGTERM
             ),
         )
@@ -204,22 +203,20 @@ def rank_environment(
     stands; the plan fills in for an `attempt` that was started without it.
     """
     stop_file = {STOP_VARIABLE: str(run.stop_file(attempt))}
-    known = {**plan.environment, **environ, **attempt_variables(run, attempt), **stop_file}
-    return {name: value for name, value in known.items() if name != _LAST} | {_LAST: ""}
+    # What the line passes on must be there: mpirun's warning would be its first word, and so be
+    # taken for the reason of a failure.
+    named = dict.fromkeys((name for name in SEARCH_VARIABLES if _names(plan.argv, name)), "")
+    own = {**attempt_variables(run, attempt), **stop_file}
+    variables = {**named, **plan.environment, **environ, **own}
+    variables.pop(_LAST, None)  # of a run that started this one: it would keep that one's place
+    return {**variables, _LAST: "1"}
+
+
+def _names(line: Sequence[str], variable: str) -> bool:
+    """Whether a launch line names a variable, alone or in a list."""
+    return any(variable in word.split(",") for word in line)
 
 
 def attempt_variables(run: RunPaths, attempt: int) -> dict[str, str]:
     """By these variables the processes of an attempt are known."""
     return {RUN_VARIABLE: str(run.root), ATTEMPT_VARIABLE: str(attempt)}
-
-
-def _die_with_parent(number: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork
-    parent = os.getpid()
-
-    def in_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(127)
-
-    return in_child

@@ -72,7 +72,9 @@ def check_placement(
         kinds |= {
             "ranks run outside of what this job may use": outside(hosts),
             "ranks have fewer cores than planned": fewer(hosts, cpus),
-            "ranks are spread over too much": across(hosts, cpus, numa=bind_to == "numa"),
+            "ranks are spread over too much": []
+            if plan.geometry.whole_hosts
+            else across(hosts, cpus, numa=bind_to == "numa"),
             "groups of ranks share cores": shared(hosts)
             if bind_to == "core"
             else crowded(hosts, cpus),

@@ -1,6 +1,7 @@
 """One rank of a `command:` job: its log, its variables, its first event, then the program itself.
 
-The wrapper becomes the program (exec), so that exit codes and signals pass through unchanged.
+The wrapper becomes the program (exec), so that exit codes and signals pass through unchanged. Where
+the launcher would wait for the other ranks when one fails, it stays and writes down that it did.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from clusterseg.cluster.children import end_like, run_inside
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.affinity import standing
-from clusterseg.runs.eventlog import EventWriter
+from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
 from clusterseg.runs.rank_files import RankPlace, rank_from_environment, redirect_output
-from clusterseg.runs.records import RankStart
+from clusterseg.runs.records import RankEnd, RankStart
 
 # What a shell returns for a program that is not there, or can't be executed.
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 
 
-def exec_rank(run_dir: Path, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Becomes the user's program. Raises ClustersegError if it was not started by `attempt`."""
+def exec_rank(
+    run_dir: Path, argv: Sequence[str], environ: Mapping[str, str], *, watched: bool = False
+) -> NoReturn:
+    """Becomes the user's program, or (`watched`) stays beside it and ends as it has ended.
+
+    Raises ClustersegError if it was not started by `attempt`.
+    """
     attempt = _attempt_of(run_dir, environ)
     place = rank_from_environment(environ)
     redirect_output(attempt.log(place.rank))
@@ -39,11 +46,20 @@ def exec_rank(run_dir: Path, argv: Sequence[str], environ: Mapping[str, str]) ->
         "CLUSTERSEG_WORLD_SIZE": str(place.world_size),
     }
     try:
-        os.execvpe(argv[0], list(argv), {**environ, **own})  # noqa: S606
+        if not watched:
+            os.execvpe(argv[0], list(argv), {**environ, **own})  # noqa: S606
+        ended = run_inside(argv, {**environ, **own})
     except OSError as error:
         sys.stderr.write(f"clusterseg: {argv[0]} can't be started: {error.strerror}\n")
         sys.stderr.flush()
-        os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        if watched:
+            _write_failure(attempt, place.rank, f"{argv[0]}: {error.strerror}")
+        os._exit(code)
+    if ended.code not in (ExitCode.OK, ExitCode.STOPPED) and not ended.told:
+        how = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code}"
+        _write_failure(attempt, place.rank, f"the program ended with {how}")
+    end_like(ended.code)
 
 
 def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
@@ -75,3 +91,13 @@ def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
     )
     with EventWriter(attempt.events(place.rank)) as writer:
         writer.write(event)
+
+
+def _write_failure(attempt: AttemptPaths, rank: int, error: str) -> None:
+    """By this the supervisor learns of it. What the program itself has said of its end stands."""
+    file = attempt.events(rank)
+    with suppress(OSError):
+        if any(isinstance(event, RankEnd) for event in iter_events(file)):
+            return
+        with EventWriter(file) as writer:
+            writer.write(RankEnd(t=time.time(), rank=rank, status="failed", error=error))

@@ -8,8 +8,8 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
+from clusterseg import hostlist
 from clusterseg.cluster.slurm import allocation as slurm_allocation
-from clusterseg.cluster.slurm import hostlist
 from clusterseg.cluster.slurm.allocation import Allocation, Life
 from clusterseg.cluster.slurm.commands import (
     Slurm,

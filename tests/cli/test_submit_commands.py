@@ -17,8 +17,9 @@ from clusterseg.cluster.look import look
 from clusterseg.cluster.processes import processes_with_environment
 from clusterseg.runs import store
 from clusterseg.runs.attempts import iter_attempts
+from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import RunPaths
-from clusterseg.runs.records import Cause, State
+from clusterseg.runs.records import Cause, RankStart, State
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -245,3 +246,41 @@ def test_logs_follow_until_the_end(cli: Cli, job: Callable[..., Path], runs_dir:
     done = cli("logs", "-f", run.run_id)
     assert done.out.splitlines() == ["[0] line 1", "[0] line 2", "[0] line 3", "[0] unfinished"]
     assert look(run).verdict.state is State.DONE
+
+
+@pytest.mark.slow
+def test_plain_processes_are_ranks_as_any(
+    cli: Cli, job: Callable[..., Path], runs_dir: Path
+) -> None:
+    """Two ranks without an MPI: one is killed, its end is told, and the job starts again."""
+    path = job(
+        "echo rank $CLUSTERSEG_RANK of $CLUSTERSEG_WORLD_SIZE; "
+        "[ $CLUSTERSEG_ATTEMPT = 1 ] || exec sleep 60"
+    )
+    two = ("--set", "resources.ranks=2", "--set", "placement.oversubscribe=true")
+    cli("submit", path, *two)
+    run = only_run(runs_dir)
+    started: list[RankStart] = []
+
+    def both_started() -> bool:
+        files = [run.attempt(0).events(rank) for rank in (0, 1)]
+        if not all(file.exists() and run.attempt(0).log(0).exists() for file in files):
+            return False
+        events = [event for file in files for event in iter_events(file)]
+        started[:] = [event for event in events if isinstance(event, RankStart)]
+        return len(started) == 2
+
+    until(both_started, "both ranks run")
+    os.kill(started[1].pid, signal.SIGKILL)
+    until(lambda: look(run).verdict.over, "the end")
+    first, second = (attempt.end for attempt in iter_attempts(run))
+    assert first is not None
+    assert (first.cause, first.signal, first.failed_rank) == (Cause.CRASH, signal.SIGKILL, 1)
+    assert first.will_restart
+    assert second is not None
+    assert second.cause is Cause.DONE
+    for rank in (0, 1):
+        assert run.attempt(1).log(rank).read_text() == f"rank {rank} of 2\n"
+    if len(os.sched_getaffinity(0)) >= 2:
+        assert not set(started[0].cpus) & set(started[1].cpus)
+    assert not processes_with_environment({"CLUSTERSEG_RUN_DIR": str(run.root)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from clusterseg.cluster import mpi
-from clusterseg.cluster.mpi import find_pairs, horovod_fits, look_around, mpi_types
+from clusterseg.cluster.mpi import find_pairs, look_around, mpi_types
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.model import Definition, Detect, LauncherPair
 from clusterseg.submit.launchers import read_definitions
@@ -151,6 +150,33 @@ def test_what_another_name_starts_is_said(tmp_path):
     assert first.reason == "is of Hydra 4.0.2, which is started by mpiexec"
 
 
+def test_of_several_names_in_a_folder_one_is_taken(tmp_path):
+    """Wheels hold copies in place of links; each would be asked and shown once more."""
+    program = install(tmp_path / "opt", HYDRA_SAYS, "lib/libmpi.so.12")
+    copied = program.with_name("mpiexec")
+    copied.write_text(f"{program.read_text()}echo x >> {tmp_path / 'asked'}\n")
+    copied.chmod(0o700)
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'mpirun-asked'}\n")
+    (pair,) = found(path_of(program), {"hydra": HYDRA})
+    assert pair.program == str(copied)
+    assert not (tmp_path / "mpirun-asked").exists()
+
+
+def test_a_script_that_says_what_another_installation_says_is_none(tmp_path):
+    """Intel's mpirun starts the first mpiexec.hydra of PATH, be it MPICH's."""
+    program = install(tmp_path / "intel", HYDRA_SAYS, "lib/libmpi.so.12")
+    own = program.with_name("mpiexec")
+    own.write_text("#!/bin/sh\necho Own MPI 7\n")
+    own.chmod(0o700)
+    intel = replace(HYDRA, name="own", program="mpiexec", detect=Detect(pattern="Own MPI ([0-9]+)"))
+    sightings = look_around({"hydra": HYDRA, "own": intel}, path_of(program))
+    seen = [one for one in sightings if not str(one.program).startswith("/usr/")]
+    assert [one.pair.name for one in seen if one.pair] == ["own"]
+    (odd,) = [one for one in seen if one.pair is None]
+    assert (odd.program, odd.name) == (program, "hydra")
+    assert f"is that of {own}" in odd.reason
+
+
 @pytest.mark.parametrize("says", ["mpirun.openmpi (OpenRTE) 4.1.4", "mpiexec (OpenRTE) 4.1.4"])
 def test_open_mpi_4_under_the_names_that_debian_gives_it(tmp_path, says):
     program = install(tmp_path / "usr", says, "lib/x86_64-linux-gnu/openmpi/lib/libmpi.so.40")
@@ -279,64 +305,6 @@ def test_the_embedded_mpi_is_found(monkeypatch):
     assert [pair.program for pair in pairs] == [str(beside / "mpirun")]
     assert pairs[0].libmpi is not None
     assert Path(pairs[0].libmpi).is_file()
-
-
-class TestHorovod:
-    """Horovod counts only with the record of a build for this very pair."""
-
-    @pytest.fixture
-    def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A folder on this Python's path that holds a Horovod built for `pair`."""
-        folder = tmp_path / "site-packages"
-        (folder / "horovod" / "tensorflow").mkdir(parents=True)
-        (folder / "tensorflow-2.21.0.dist-info").mkdir()
-        (tmp_path / "libmpi.so.40").touch()
-        monkeypatch.setattr(sys, "path", [str(folder)])
-        self.record(folder, tmp_path)
-        return folder
-
-    def record(self, folder: Path, tmp_path: Path, **other: str) -> None:
-        built = {
-            "tensorflow": "2.21.0",
-            "mpi_version": "5.0.11",
-            "libmpi": str(tmp_path / "libmpi.so.40"),
-        }
-        (folder / "horovod_build.json").write_text(json.dumps(built | other))
-
-    def pair(self, tmp_path: Path, version: str = "5.0.11") -> LauncherPair:
-        return LauncherPair(
-            name="openmpi5",
-            version=version,
-            program="/x/mpirun",
-            libmpi=str(tmp_path / "libmpi.so.40"),
-        )
-
-    def test_fits(self, site, tmp_path):
-        assert horovod_fits(self.pair(tmp_path))
-
-    def test_does_not_fit_another_mpi(self, site, tmp_path):
-        (tmp_path / "other.so").touch()
-        self.record(site, tmp_path, libmpi=str(tmp_path / "other.so"))
-        assert not horovod_fits(self.pair(tmp_path))
-
-    def test_does_not_fit_another_version_in_the_same_place(self, site, tmp_path):
-        assert not horovod_fits(self.pair(tmp_path, "5.0.12"))
-
-    def test_does_not_fit_another_tensorflow(self, site, tmp_path):
-        self.record(site, tmp_path, tensorflow="2.22.0")
-        assert not horovod_fits(self.pair(tmp_path))
-
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"libmpi": 3}', "null"])
-    def test_a_broken_record_is_none(self, site, tmp_path, text):
-        (site / "horovod_build.json").write_text(text)
-        assert not horovod_fits(self.pair(tmp_path))
-
-    def test_without_a_record_it_is_not_known_what_it_is_bound_to(self, site, tmp_path):
-        (site / "horovod_build.json").unlink()
-        assert not horovod_fits(self.pair(tmp_path))
-
-    def test_plain_processes_have_no_mpi(self, site):
-        assert not horovod_fits(LauncherPair(name="local", version="", program=""))
 
 
 def test_definitions_are_plain_structs():

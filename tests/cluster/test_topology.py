@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterseg.cluster.topology import this_host
+from clusterseg.cluster.topology import own_cpuset, this_host
 from clusterseg.runs.affinity import Standing, standing
 
 
@@ -61,6 +61,39 @@ def test_a_hidden_sys_makes_every_cpu_a_core(tmp_path, monkeypatch):
     allow(monkeypatch, {3, 5, 7})
     host = this_host(tmp_path / "nothing")
     assert (host.cores, host.sockets, host.threads_per_core, host.numa_nodes) == (3, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("cpuset", "own"),
+    [
+        ({1, 5}, None),  # all that there is
+        ({1, 5, 2, 6}, (0,)),
+        ({0, 4, 1, 5, 3, 7}, (1,)),
+        ({0, 4, 1, 5, 6}, (1,)),
+    ],
+)
+def test_the_cores_of_an_affinity_are_counted_over_the_cpuset(tmp_path, monkeypatch, cpuset, own):
+    cpus = {cpu: (cpu % 4 // 2, f"{cpu % 4},{cpu % 4 + 4}", cpu % 4 // 2) for cpu in range(8)}
+    allow(monkeypatch, {1, 5})
+    assert this_host(machine(tmp_path, cpus), lambda: cpuset).own_cores == own
+
+
+def test_a_core_that_may_be_used_in_part_is_none_to_give_away(tmp_path, monkeypatch):
+    cpus = {cpu: (0, f"{cpu % 2},{cpu % 2 + 2}", 0) for cpu in range(4)}
+    allow(monkeypatch, {0, 2, 1})
+    assert this_host(machine(tmp_path, cpus), lambda: {0, 1, 2, 3}).own_cores == ()
+
+
+def test_asking_for_the_cpuset_leaves_the_affinity_as_it_is():
+    before = os.sched_getaffinity(0)
+    narrow = {max(before)}
+    os.sched_setaffinity(0, narrow)
+    try:
+        assert own_cpuset() == before
+        assert os.sched_getaffinity(0) == narrow
+        assert (this_host().own_cores is None) == (narrow == before)
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_this_very_host_agrees_with_the_kernel():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.launchers.hosts import TOP, Hosts, make_hosts
+from tests.launchers.jobs import Mpi, cores_here
 
 _ENVIRON = dict(os.environ)  # the user's cache: during the tests the variable names another
 
@@ -66,6 +67,33 @@ def hosts(tmp_path: Path) -> Callable[..., Hosts]:
             pytest.skip(str(why))
 
     return make
+
+
+# Each with how its library begins to say what it is.
+_MPIS = {
+    "openmpi4": "Open MPI v4.1.8",
+    "openmpi5": "Open MPI v5.0.11",
+    "debian": "Open MPI v4",
+    "mpich": "MPICH Version:      5.0.2",
+    "mpich4": "MPICH Version:      4.3.2",
+    "intelmpi": "Intel(R) MPI Library 2021.18",
+}
+
+
+@pytest.fixture(params=_MPIS)
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """Each MPI that there is, one after the other."""
+    name = request.param
+    if name == "debian":
+        under = request.getfixturevalue("debian_mpi")
+        return Mpi(name, "openmpi4", _MPIS[name], "/usr/bin", under)
+    return Mpi(name, name.replace("mpich4", "mpich"), _MPIS[name], str(_folder_of(name) / "bin"))
+
+
+@pytest.fixture(autouse=True)
+def _two_cores() -> None:
+    if len(cores_here()) < 2:
+        pytest.skip("these tests start two ranks, with a core each, and there is one core")
 
 
 def _folder_of(name: str) -> Path:

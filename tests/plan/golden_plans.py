@@ -202,6 +202,8 @@ def texts() -> dict[str, str]:
                 text = error.render() + "\n"
             made[f"{launcher}-{name}.txt"] = text
     made["local-one-rank.txt"] = as_text(plan(_TRAIN, "local"))
+    made["local-bound.txt"] = as_text(plan("resources: {ranks: 8}\n", "local"))
+    made["local-everything.txt"] = as_text(plan(CASES["everything"][0], "local"))
     made |= {f"slurm-{name}.txt": as_text(planned) for name, planned in _slurm().items()}
     made["slurm-bare.txt"] = _bare()
     return made

@@ -79,7 +79,6 @@ def test_a_host_file_may_have_a_line_for_each_rank():
         ('hostfile: {line: "{host}:{count}"}', "", "does not say its format", None),
         ('  ranks: [-n, "{ranks}"]\n', "", "how many `ranks`", 6),
         ("output: [-l]", "output: -l", "output", 7),
-        ("program: mpiexec\n", "", "most_ranks: 1", None),
         ("numa: numa", 'numa: "numa:{ranks}"', "`{ranks}` in `map`", 5),
         ("unset: ", "order: {sokcet: [-r]}\nunset: ", "`sokcet` in `order`", 16),
         ("unset: ", 'order: {socket: ["{map}"]}\nunset: ', "`{map}` in `order`", 16),

@@ -263,3 +263,36 @@ def test_ranks_go_where_sockets_have_room():
     filled = solve(resources(nodes=2, cpus_per_rank=10), TWO_SOCKETS, PLACEMENT)
     assert filled.hosts == {"n1": 2, "n2": 2}
     assert "so many have 10 cores of one socket" in "\n".join(filled.explanation)
+
+
+@pytest.mark.parametrize(
+    ("given_", "counts"),
+    [
+        ({}, [1, 1]),
+        ({"ranks": 5}, [3, 2]),
+        ({"ranks_per_node": 4}, [4, 4]),
+        ({"cpus_per_rank": 8}, [4, 4]),
+        ({"nodes": 2, "ranks": 2}, [1, 1]),
+    ],
+)
+def test_hosts_that_are_only_named_are_all_used(given_, counts):
+    asked = resources(hosts={"n2": None, "n1": None}, **given_)
+    geometry = solve(asked, TWO_SOCKETS, PLACEMENT)
+    assert list(geometry.hosts) == ["n2", "n1"]
+    assert list(geometry.hosts.values()) == counts
+    assert "nodes = 2: the hosts named" in geometry.explanation
+
+
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({"nodes": 3}, "hosts names 2, but nodes = 3"),
+        ({"ranks": 1}, "ranks = 1, but nodes = 2"),
+        ({"hosts": {"n1": 4, "n2": None}}, "hosts gives no ranks for n2, but for others"),
+    ],
+)
+def test_hosts_that_are_only_named_contradict(given_, message):
+    asked = resources(**{"hosts": {"n2": None, "n1": None}, **given_})
+    with pytest.raises(ClustersegError) as caught:
+        solve(asked, TWO_SOCKETS, PLACEMENT)
+    assert message in caught.value.message

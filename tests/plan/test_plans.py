@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import clusterseg.plan
 from clusterseg.errors import ClustersegError, ExitCode
@@ -16,7 +17,7 @@ from clusterseg.plan.model import Host, Plan
 from clusterseg.plan.planner import fill
 from clusterseg.plan.symbols import filled_line
 from tests.plan import golden_plans
-from tests.plan.plans import HERE, PAIRS, job, plan, shipped
+from tests.plan.plans import HERE, PAIRS, job, plan, shipped, slurm_plan
 
 TRAIN = "train: {model: {name: unet}, data: {format: camvid, root: d}}\n"
 
@@ -96,6 +97,22 @@ def test_as_root_the_flag_is_added_and_said_or_refused():
         plan("placement: {allow_root: false}\n", as_root=True)
 
 
+@pytest.mark.parametrize("launcher", ["openmpi4", "srun"])
+def test_a_word_that_ends_the_command_for_a_launcher_is_refused(launcher):
+    """mpirun takes what follows it for another program; see tests/launchers/test_environment.py."""
+    make = slurm_plan if launcher == "srun" else plan
+    with pytest.raises(ClustersegError, match="the word ':' would not arrive") as caught:
+        make("command: [python, fit.py, ':', x]\n", launcher)
+    assert "sh, -c" in caught.value.help
+    kept = make("command: [python, fit.py, 'a:b', '::']\n", launcher)
+    assert kept.argv[-2:] == ("a:b", "::")
+
+
+def test_without_a_launcher_a_word_is_a_word():
+    made = plan("command: [python, fit.py, ':']\nresources: {ranks: 1}\n", "local")
+    assert made.argv[-1] == ":"
+
+
 def test_what_comes_later_is_refused_all_at_once():
     with pytest.raises(ClustersegError) as caught:
         plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\nenvironment: {container: a}\n")
@@ -129,6 +146,8 @@ def test_communicator_of_a_command_is_its_own_business():
         ("solo", 2, "openmpi5", "solo is for one rank, but ranks = 2"),
         ("horovod", 2, "openmpi5", "Horovod is not installed for openmpi5 5.0.11"),
         ("mpi", 1, "local", "needs an MPI"),
+        ("mpi", 2, "local", "needs an MPI"),
+        ("auto", 2, "local", "local has no MPI, by which the 2 ranks of a training talk"),
     ],
 )
 def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
@@ -140,7 +159,6 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
 @pytest.mark.parametrize(
     ("keys", "launcher", "why"),
     [
-        ("resources: {ranks: 2}", "local", "starts at most 1 rank"),
         ("resources: {hosts: {elsewhere: 1}}", "local", "on this host alone"),
         ("placement: {map_by: numa, bind_to: socket}", "openmpi5", "can't bind to socket"),
         (
@@ -164,19 +182,24 @@ LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
         (
             "placement: {map_by: numa, bind_to: socket}",
             "openmpi5",
-            "it can: core, numa, none; launchers that can: openmpi4",
+            "it can: core, numa, none; launchers that can: openmpi4, local",
         ),
         (
             "placement: {map_by: numa}",
             "srun",
-            "it can: core, socket, node; launchers that can: openmpi4, openmpi5",
+            "it can: core, socket, node; launchers that can: openmpi4, openmpi5, local",
         ),
         (
             "placement: {map_by: core, bind_to: socket}",
             "openmpi4",
+            "it can: core, none; launchers that can: srun, local",
+        ),
+        # Plain processes are no launcher of other hosts, nor of ranks that need an MPI.
+        (
+            "placement: {map_by: core, bind_to: socket}\n" + TRAIN + "resources: {ranks: 2}",
+            "openmpi4",
             "it can: core, none; launchers that can: srun",
         ),
-        ("resources: {ranks: 2}", "local", "launchers that can: openmpi4, openmpi5, srun"),
         (
             "resources: {hosts: {elsewhere: 1}}",
             "local",
@@ -187,7 +210,7 @@ LAUNCHERS = ("openmpi4", "openmpi5", "srun", "local")
 def test_a_refusal_says_which_launchers_can(keys, launcher, help):
     with pytest.raises(ClustersegError) as caught:
         plan(keys + "\n", launcher, launchers=lambda: {name: shipped(name) for name in LAUNCHERS})
-    assert help in str(caught.value.help)
+    assert str(caught.value.help).endswith(help)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +231,46 @@ def test_where_there_is_only_one_to_bind_to_open_mpi_5_can(keys, host):
         plan(keys, hosts=[wide])
 
 
+NARROW = Host(
+    name="login1",
+    cores=8,
+    sockets=2,
+    shape=((4,), (4,)),
+    own_cores=(4, 5, 6, 7, 20, 21, 22, 23),
+    here=True,
+)
+
+
+def test_open_mpi_5_is_told_the_cores_of_an_affinity():
+    argv = plan("resources: {ranks: 4}\n", hosts=[NARROW]).argv
+    at = argv.index("hwloc_default_cpu_list")
+    assert argv[at - 1 : at + 2] == ("--prtemca", "hwloc_default_cpu_list", "4-7,20-23")
+    unbound = plan("resources: {ranks: 4}\nplacement: {bind_to: none}\n", hosts=[NARROW])
+    assert "hwloc_default_cpu_list" not in unbound.argv
+    assert "hwloc_default_cpu_list" not in plan("resources: {ranks: 4}\n").argv
+
+
+def test_intel_mpi_heeds_an_affinity_by_itself():
+    assert plan("resources: {ranks: 4}\n", "intelmpi", hosts=[NARROW]).ranks == 4
+
+
+@pytest.mark.parametrize(
+    ("launcher", "host", "far"),
+    [
+        ("openmpi4", NARROW, ""),
+        ("mpich", NARROW, ""),
+        ("openmpi5", replace(NARROW, own_cores=()), ""),
+        ("openmpi5", NARROW, ", n2: 2"),
+    ],
+)
+def test_an_affinity_that_a_launcher_would_not_heed(launcher, host, far):
+    keys = f"resources: {{hosts: {{login1: 2{far}}}, cpus_per_rank: 1}}\n"
+    with pytest.raises(ClustersegError, match="heeds a cpuset, but not the affinity") as caught:
+        plan(keys, launcher, hosts=[host])
+    assert "it can: none" in str(caught.value.help)
+    assert plan(keys + "placement: {bind_to: none}\n", launcher, hosts=[host]).ranks
+
+
 def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
     """No socket has 32 cores: `socket:PE=32` is refused by every Open MPI."""
     made = plan("resources: {ranks: 1}\n")
@@ -220,6 +283,15 @@ def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
 def test_a_host_that_is_no_host_name_is_refused(name):
     with pytest.raises(ClustersegError, match="not a host name"):
         plan(hosts=[Host(name=name, cores=1, here=True)])
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    ["{n1: 2, n1.site.org: 2}", "{n1: 2, N1: 2}", "{n1.site.org: 2, n2: 1, N1.site.org: 2}"],
+)
+def test_a_host_by_two_names_is_refused(hosts):
+    with pytest.raises(ClustersegError, match="the same host"):
+        plan(f"resources: {{hosts: {hosts}}}\n")
 
 
 def test_open_mpi_4_can_bind_to_the_socket_of_a_numa_node():
@@ -318,7 +390,7 @@ ALLOWED = {
     *("fnmatch", "functools", "shlex", "typing"),
 }
 # Of spec, the parts that read files stay out: text is passed in.
-ALLOWED_OWN = ("clusterseg.errors", "clusterseg.plan", "clusterseg.spec")
+ALLOWED_OWN = ("clusterseg.errors", "clusterseg.hostlist", "clusterseg.plan", "clusterseg.spec")
 
 
 def test_plan_is_pure():

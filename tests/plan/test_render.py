@@ -195,7 +195,9 @@ def test_a_contradiction_is_shown_where_it_stands(job, capsys):
 def test_one_rank_needs_no_mpi(job, no_mpi):
     plan = read_request(job, environ=no_mpi)
     assert plan.launcher == "local"
-    assert plan.argv == (*plan.program, "train", "{run_dir}", "--", "python", "fit.py")
+    rank = (*plan.program, "train", "{run_dir}", "--", "python", "fit.py")
+    assert plan.argv[: len(plan.program) + 1] == (*plan.program, "ranks")
+    assert plan.argv[-len(rank) - 1 :] == ("--", *rank)
     assert plan.mpirun == ""
     assert plan.libmpi is None
 

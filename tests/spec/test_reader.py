@@ -315,9 +315,24 @@ HOSTS = "expected a mapping of names, each to a whole number from 1"
         ("resources: {nodes: {a: 1}}\n", "expected a whole number from 1"),
         (
             "resources: {hosts: [n1]}\n",
-            "expected a mapping of names, each to a whole number from 1",
+            "expected a mapping of names, each to a whole number from 1, or hosts as Slurm writes "
+            "them: `n[1-3]:4,m1:2`",
         ),
-        ("resources: {hosts: {}}\n", "expected a mapping of names, each to a whole number from 1"),
+        (
+            "resources: {hosts: {}}\n",
+            "expected a mapping of names, each to a whole number from 1, or hosts as Slurm writes "
+            "them: `n[1-3]:4,m1:2`",
+        ),
+        (
+            "resources: {hosts: 'n[1-'}\n",
+            "'n[1-': brackets do not match; expected hosts as Slurm writes them, with their ranks: "
+            "`n[1-3]:4,m1:2`",
+        ),
+        (
+            "resources: {hosts: 'n1;x:2'}\n",
+            "`n1;x` is not a host name; expected hosts as Slurm writes them, with their ranks: "
+            "`n[1-3]:4,m1:2`",
+        ),
         ("resources: {cpus_per_rank: many}\n", "expected a whole number from 1 or `auto`"),
         ("resources: {time: {h: 1}}\n", "expected minutes, m:s, h:m:s, d-h, d-h:m or d-h:m:s"),
         ("resources: {time: UNLIMITED}\n", "to ask for no limit of your own, leave the key out"),
@@ -483,3 +498,11 @@ def test_a_collection_over_several_lines_is_underlined_on_its_first() -> None:
     assert where([found]) == [("value", 4, 3)]
     assert found.place is not None
     assert found.place.length == len("a: 1")
+
+
+def test_hosts_are_a_mapping_or_written_as_slurm_does() -> None:
+    long = job(COMMAND + "resources: {hosts: {n1: 4, n2: 4, m: 2}}\n").resources.hosts
+    assert job(COMMAND + "resources: {hosts: 'n[1-2]:4,m:2'}\n").resources.hosts == long
+    without = job(COMMAND + "resources:\n  hosts: n[1-2]\n").resources.hosts
+    assert without == {"n1": None, "n2": None}
+    assert job(COMMAND + "resources: {hosts: null}\n").resources.hosts is None

@@ -284,7 +284,8 @@ SPECS = st.fixed_dictionaries(
         "resources": section(
             nodes=COUNT,
             ranks=st.one_of(st.none(), COUNT),
-            hosts=st.dictionaries(HOST, COUNT, min_size=1, max_size=3),
+            hosts=st.dictionaries(HOST, st.none() | COUNT, min_size=1, max_size=3)
+            | st.builds("{}:{}".format, HOST, COUNT),
             cpus_per_rank=st.one_of(COUNT, st.just("auto")),
             memory=st.builds("{}{}".format, COUNT, st.sampled_from(["", "K", "M", "G", "T"])),
             time=TIMES,

@@ -198,13 +198,13 @@ def test_the_site_has_its_say(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None:
-    assert machine.plan().why == "one rank, and no MPI is found"
+    assert machine.plan().why == "there is one rank, and no MPI is found"
     odd = machine.program("mpirun", "Some MPI 9")
     machine.mpi(tmp_path)
-    first = "the first MPI that is found, on PATH"
+    first = "it is the first MPI that is found, on PATH"
     passed = f"{odd} says 'Some MPI 9', which is none of these"
     assert machine.plan().why == f"{first}; {passed}"
-    assert machine.plan("launcher=openmpi4").why == "asked for"
+    assert machine.plan("launcher=openmpi4").why == "it is asked for"
     machine.program("sbatch")
     assert machine.plan().why == f"{first}; no srun of Slurm is found; {passed}"
     machine.slurm("pmi2 none")
@@ -212,12 +212,12 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     assert machine.plan().why == f"{first}; {speaks}; {passed}"
     machine.slurm()
     plan = machine.plan()
-    assert plan.why == "a job of Slurm, whose srun speaks pmix with Open MPI 4.1.6"
-    assert f"launcher: srun 23.02.7 ({plan.mpirun}): {plan.why}\n" in describe(plan)
+    assert plan.why == "this is a job of Slurm, whose srun speaks pmix with Open MPI 4.1.6"
+    assert f"launcher: srun 23.02.7 ({plan.mpirun}), because {plan.why}\n" in describe(plan)
     machine.environ["OPAL_PREFIX"] = str(tmp_path / "ompi")
     assert "can't start an MPI that was moved" in machine.plan().why
     machine.site("launcher: openmpi4\n")
-    assert machine.plan().why == "the launcher of the site example"
+    assert machine.plan().why == "it is the launcher of the site example"
 
 
 def test_the_job_says_what_srun_speaks(machine: Machine, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ class TestWrapper:
         assert launcher.pair.program == str(tmp_path / "env" / "bin" / "wraprun")
         assert launcher.pair.libmpi == str(tmp_path / "ompi" / "lib" / "libmpi.so.40")
         assert launcher.mpi is not None
-        assert (launcher.mpi.name, launcher.why) == ("openmpi4", "asked for")
+        assert (launcher.mpi.name, launcher.why) == ("openmpi4", "it is asked for")
         assert launcher.inner is not None
         assert launcher.inner.name == "openmpi4"
 

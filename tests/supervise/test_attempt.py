@@ -41,6 +41,9 @@ from tests.supervise.runs import (
 
 pytestmark = pytest.mark.slow
 
+# What mpirun is here, and plain processes.
+LAUNCHERS = pytest.mark.parametrize("launcher", ["auto", "local"])
+
 
 def attempts(run: RunPaths) -> list[str]:
     return sorted(path.name for path in run.attempts.iterdir())
@@ -105,10 +108,12 @@ def test_the_same_error_at_the_same_step_is_not_retried_for_ever(tmp_path: Path)
     assert "the same error at step 2" in said
 
 
-def test_a_killed_rank_is_named_with_its_host_and_last_lines(tmp_path: Path) -> None:
+@LAUNCHERS
+def test_a_killed_rank_is_named_with_its_host_and_last_lines(launcher: str, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     note = 'echo "$CLUSTERSEG_RUN $CLUSTERSEG_EVENT $CLUSTERSEG_STATE" >> ' + str(notes)
-    run = make_run(tmp_path, "--fail", "kill:1:3", restart={"crash": 0}, notify=["sh", "-c", note])
+    keys = {"restart": {"crash": 0}, "notify": ["sh", "-c", note], "launcher": launcher}
+    run = make_run(tmp_path, "--fail", "kill:1:3", **keys)
     code, said = supervise(run)
     assert code == 1
     end = end_of(run, 0)
@@ -145,11 +150,14 @@ def test_a_launch_that_fails_twice_alike_is_not_retried(tmp_path: Path) -> None:
     assert "the same error at the launch as before: not retried" in said
 
 
+@LAUNCHERS
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGTERM, "preempted"), (signal.SIGINT, "cancelled")]
 )
-def test_a_signal_stops_all_ranks_resumably(number: int, cause: str, tmp_path: Path) -> None:
-    run = make_run(tmp_path, "--steps", "10000")
+def test_a_signal_stops_all_ranks_resumably(
+    number: int, cause: str, launcher: str, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, "--steps", "10000", launcher=launcher)
     with attempt(run) as process:
         wait_until(lambda: wrote_steps(run), "both ranks step")
         process.send_signal(number)
@@ -279,14 +287,14 @@ def test_how_long_saves_took_is_known_in_the_next_attempt(tmp_path: Path) -> Non
     assert "the time limit is reached in 10 s" in said  # unknown, it would be asked at half time
 
 
-@pytest.mark.parametrize(("launcher", "ranks"), [("auto", 2), ("local", 1)])
+@pytest.mark.parametrize(("launcher", "ranks"), [("auto", 2), ("local", 1), ("local", 2)])
 def test_a_supervisor_killed_leaves_nothing_behind_and_the_next_one_claims(
     launcher: str, ranks: int, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path, "--steps", "10000", ranks=ranks, launcher=launcher)
     with attempt(run) as process:
         wait_until(lambda: wrote_steps(run, ranks=ranks), "the ranks step")
-        assert len(ranks_of(run)) >= ranks + (launcher != "local")
+        assert len(ranks_of(run)) >= ranks + (ranks > 1)
         process.kill()
         process.wait()
         wait_until(lambda: not ranks_of(run), "launcher and ranks are gone", seconds=10)
@@ -298,13 +306,14 @@ def test_a_supervisor_killed_leaves_nothing_behind_and_the_next_one_claims(
     assert end_of(run, 1)["attempt"] == 1
 
 
-def test_a_killed_launcher_leaves_no_ranks(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "--steps", "10000", restart={"crash": 0})
+@LAUNCHERS
+def test_a_killed_launcher_leaves_no_ranks(launcher: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "--steps", "10000", restart={"crash": 0}, launcher=launcher)
     with attempt(run) as process:
         wait_until(lambda: wrote_steps(run), "both ranks step")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        (launcher,) = set(map(int, children)) & set(ranks_of(run))
-        os.kill(launcher, signal.SIGKILL)
+        (process_id,) = set(map(int, children)) & set(ranks_of(run))
+        os.kill(process_id, signal.SIGKILL)
         code, said = finish(process)
     assert code == 1, said
     end = end_of(run, 0)

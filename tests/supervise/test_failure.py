@@ -61,6 +61,8 @@ SRUN = """\
 srun: error: n2: task 3: Exited with exit code 1
 srun: error: n1: tasks 0,1: Killed
 """
+RANKS_EXIT = "clusterseg ranks: rank 3 (process 4711 on n1) ended with exit code 5"
+RANKS_SIGNAL = "clusterseg ranks: rank 0 (process 4711 on n1) was killed by signal 9"
 
 
 PRTE_LOST_PEER = """\
@@ -102,6 +104,8 @@ terminated by signals sent by prterun (as reported here).
         (ORTE_EXIT, [Report(rank=3, exit_code=1)]),
         (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3)]),
         (HYDRA_SIGNAL, [Report(pid=4711, host="n1", signal=9)]),
+        (RANKS_EXIT, [Report(rank=3, pid=4711, host="n1", exit_code=5)]),
+        (RANKS_SIGNAL, [Report(rank=0, pid=4711, host="n1", signal=9)]),
         (SRUN, [Report(rank=3, host="n2", exit_code=1), Report(rank=0, host="n1", signal=9)]),
     ],
 )

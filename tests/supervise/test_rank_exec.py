@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from clusterseg.cluster.processes import process_state
 from clusterseg.runs.eventlog import iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
-from clusterseg.runs.records import RankStart
+from clusterseg.runs.records import RankEnd, RankStart
 
 MPI = {
     "OMPI_COMM_WORLD_RANK": "3",
@@ -28,11 +31,18 @@ def attempt(tmp_path: Path) -> AttemptPaths:
     return paths
 
 
-def start(attempt: AttemptPaths, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    root = attempt.folder.parent.parent
+def line(attempt: AttemptPaths, *argv: str, watched: bool = False) -> list[str]:
+    root = str(attempt.folder.parent.parent)
+    more = ["--watched"] if watched else []
+    return [sys.executable, "-m", "clusterseg.cli.main", "train", *more, root, "--", *argv]
+
+
+def start(
+    attempt: AttemptPaths, *argv: str, watched: bool = False, **environ: str
+) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, **MPI, "CLUSTERSEG_ATTEMPT": "7", **environ}
     return subprocess.run(
-        [sys.executable, "-m", "clusterseg.cli.main", "train", str(root), "--", *argv],
+        line(attempt, *argv, watched=watched),
         env=variables,
         capture_output=True,
         text=True,
@@ -57,11 +67,85 @@ def test_the_program_gets_its_words_variables_and_log(attempt: AttemptPaths) -> 
     assert event.pid > 0
 
 
+@pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 75", 75), ("exit 3", 3), ("kill -9 $$", -9), ("kill -TERM $$", -15)]
 )
-def test_exit_codes_and_signals_pass_through(script: str, code: int, attempt: AttemptPaths) -> None:
-    assert start(attempt, "sh", "-c", script).returncode == code
+def test_exit_codes_and_signals_pass_through(
+    script: str, code: int, watched: bool, attempt: AttemptPaths
+) -> None:
+    assert start(attempt, "sh", "-c", script, watched=watched).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("exit 0", None),
+        ("exit 75", None),
+        ("exit 3", "the program ended with exit code 3"),
+        ("kill -9 $$", "the program ended with signal 9"),
+    ],
+)
+def test_a_watched_program_that_fails_is_written_down(
+    script: str, error: str | None, attempt: AttemptPaths
+) -> None:
+    start(attempt, "sh", "-c", script, watched=True)
+    _, *ends = iter_events(attempt.events(3))
+    if error is None:
+        assert not ends
+    else:
+        (end,) = ends
+        assert isinstance(end, RankEnd)
+        assert (end.rank, end.status, end.error) == (3, "failed", error)
+
+
+def test_what_a_watched_program_says_of_its_end_itself_stands(attempt: AttemptPaths) -> None:
+    own = '{"kind":"rank_end","t":1.0,"rank":3,"status":"failed","step":8,"error":"no data"}'
+    script = 'echo "$1" >> "$0"; exit 3'
+    start(attempt, "sh", "-c", script, str(attempt.events(3)), own, watched=True)
+    _, *ends = iter_events(attempt.events(3))
+    assert [end.error for end in ends if isinstance(end, RankEnd)] == ["no data"]
+
+
+def test_a_watched_program_hears_every_signal_once(attempt: AttemptPaths) -> None:
+    program = """
+import os, signal, sys
+heard = []
+numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGALRM, signal.SIGINT)
+for number in numbers:
+    signal.signal(number, lambda number, frame: heard.append(int(number)))
+signal.signal(signal.SIGTERM, lambda *_: (print(sorted(heard)), sys.exit(4)))
+os.mkdir(sys.argv[1])
+while True: signal.pause()
+"""
+    ready = attempt.folder / "ready"
+    words = line(attempt, sys.executable, "-c", program, str(ready), watched=True)
+    sent = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGALRM, signal.SIGINT]
+    with subprocess.Popen(words, env={**os.environ, **MPI, "CLUSTERSEG_ATTEMPT": "7"}) as process:
+        while not ready.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        for number in (*sent, signal.SIGTERM):
+            process.send_signal(number)
+            time.sleep(0.1)
+        assert process.wait(30) == 4
+    assert attempt.log(3).read_text() == f"{sorted(map(int, sent))}\n"
+    (event,) = iter_events(attempt.events(3))  # it was told to end: that is no failure of its own
+    assert isinstance(event, RankStart)
+
+
+def test_a_killed_wrapper_takes_its_program_along(attempt: AttemptPaths) -> None:
+    words = line(attempt, "sh", "-c", "echo $$; exec sleep 600", watched=True)
+    with subprocess.Popen(words, env={**os.environ, **MPI, "CLUSTERSEG_ATTEMPT": "7"}) as process:
+        while not (attempt.log(3).exists() and attempt.log(3).read_text()):
+            assert process.poll() is None
+            time.sleep(0.02)
+        pid = int(attempt.log(3).read_text())
+        process.kill()
+    until = time.monotonic() + 10
+    while process_state(pid) not in "Z gone":
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_signals_reach_the_program_itself(attempt: AttemptPaths) -> None:
@@ -73,14 +157,17 @@ def test_signals_reach_the_program_itself(attempt: AttemptPaths) -> None:
     assert attempt.log(3).read_text() == f"{event.pid}\n"
 
 
+@pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize(
     ("program", "code", "why"),
     [("/no/such/program", 127, "No such file"), ("/etc/passwd", 126, "Permission denied")],
 )
 def test_a_program_that_can_not_be_started(
-    program: str, code: int, why: str, attempt: AttemptPaths
+    program: str, code: int, why: str, watched: bool, attempt: AttemptPaths
 ) -> None:
-    assert start(attempt, program).returncode == code
+    assert start(attempt, program, watched=watched).returncode == code
+    ends = [one for one in iter_events(attempt.events(3)) if isinstance(one, RankEnd)]
+    assert len(ends) == watched
     text = attempt.log(3).read_text()
     assert program in text
     assert why in text

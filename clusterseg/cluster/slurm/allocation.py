@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from clusterseg.cluster.slurm import hostlist
+from clusterseg import hostlist
 from clusterseg.cluster.slurm.commands import Slurm
 from clusterseg.cluster.slurm.jobs import JobState, job_state
 from clusterseg.errors import ClustersegError, ExitCode

@@ -1,12 +1,13 @@
-"""Slurm's short forms of host lists and counts. Pure.
+"""Slurm's short forms of host lists and counts, and lists with a number for each host. Pure.
 
-`n[1-3,07-09],login` names seven hosts; `2(x3),1` (SLURM_TASKS_PER_NODE) four counts.
+`n[1-3,07-09],login` names seven hosts; `2(x3),1` (SLURM_TASKS_PER_NODE) four counts;
+`n[1-3]:4,login:2` is ours: 4 on each of three hosts, and 2 on another.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 MOST_HOSTS = 200_000  # more than any machine has; a larger list is a mistake or an attack
 
@@ -14,6 +15,7 @@ _PIECE = re.compile(r"\[([^\[\]]*)\]")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
 def expand(text: str) -> list[str]:
@@ -49,6 +51,61 @@ def counts(text: str) -> list[int]:
             raise ValueError(f"{text[:60]!r} has more than {MOST_HOSTS} counts")
         found += [int(match[1])] * repeated
     return found
+
+
+def with_counts(text: str) -> dict[str, int | None]:
+    """The hosts of `n[1-3]:4,login`, each with its number; None where it has none.
+
+    Raises ValueError for what is no list, and for a host that is named twice.
+    """
+    found: dict[str, int | None] = {}
+    named = 0
+    for item in _split(text):
+        names, colon, number = item.partition(":")
+        if not names:
+            raise ValueError(f"{item!r} names no host")
+        if colon and not _NUMBER.fullmatch(number):
+            raise ValueError(f"{item!r}: {number!r} is no number of ranks")
+        hosts = _expand_item(names, MOST_HOSTS - named)
+        named += len(hosts)
+        found |= dict.fromkeys(hosts, int(number) if colon else None)
+    if len(found) < named:
+        raise ValueError(f"{text[:60]!r} names a host twice")
+    return found
+
+
+def compress_counts(counts: Mapping[str, int | None]) -> str:
+    """The short form of hosts with their numbers, in their order: what `with_counts` reads."""
+    groups: list[tuple[int | None, list[str]]] = []
+    for host, number in counts.items():
+        if groups and groups[-1][0] == number:
+            groups[-1][1].append(host)
+        else:
+            groups.append((number, [host]))
+    pieces = []
+    for number, hosts in groups:
+        suffix = "" if number is None else f":{number}"
+        pieces += [f"{item}{suffix}" for item in _split(compress(hosts))]
+    return ",".join(pieces)
+
+
+def twice_named(hosts: Iterable[str]) -> tuple[str, str] | None:
+    """Two of `hosts` that are one host (DNS tells no case apart, and knows `n1` as `n1.site`)."""
+    by_short: dict[str, list[str]] = {}
+    for host in hosts:
+        by_short.setdefault(host.lower().partition(".")[0], []).append(host)
+    return next(filter(None, map(_same, by_short.values())), None)
+
+
+def _same(hosts: Sequence[str]) -> tuple[str, str] | None:
+    """Two of these, which are alike but for case and domain, that are one host."""
+    seen: dict[str, str] = {}
+    for host in hosts:
+        if host.lower() in seen:
+            return seen[host.lower()], host
+        seen[host.lower()] = host
+    bare = next((host for host in hosts if "." not in host), None)
+    return None if bare is None or len(hosts) == 1 else (bare, next(h for h in hosts if h != bare))
 
 
 def _split(text: str) -> list[str]:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterseg.cluster.slurm.hostlist import compress, counts, expand
+from clusterseg.hostlist import (
+    compress,
+    compress_counts,
+    counts,
+    expand,
+    twice_named,
+    with_counts,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +82,49 @@ def test_junk_is_a_list_or_an_error(text: str) -> None:
     for read in (expand, counts):
         with suppress(ValueError):
             read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("n[1-3,07]:4", {"n1": 4, "n2": 4, "n3": 4, "n07": 4}),
+        ("n[1-2]:4,gpu-a[1-2]-x:2", {"n1": 4, "n2": 4, "gpu-a1-x": 2, "gpu-a2-x": 2}),
+        ("n1,n2", {"n1": None, "n2": None}),
+    ],
+)
+def test_hosts_with_their_numbers(text: str, found: dict[str, int | None]) -> None:
+    assert with_counts(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["n1:", "n1:0", "n1:x", "n1:1:2", "n[1:2]", "n[1-2],n1", "n1:2,n1:2", ":4", "n1:²"]
+)
+def test_numbers_that_are_none_and_hosts_named_twice(text: str) -> None:
+    with pytest.raises(ValueError):
+        with_counts(text)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,3}[0-9]{0,2}(-[a-z]{1,2})?", fullmatch=True),
+        st.integers(1, 4) | st.none(),
+        min_size=1,
+    )
+)
+def test_hosts_with_numbers_are_written_as_they_are_read(found: dict[str, int | None]) -> None:
+    assert list(with_counts(compress_counts(found)).items()) == list(found.items())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "same"),
+    [
+        (["n1", "n2"], None),
+        (["n1", "n2", "N1"], ("n1", "N1")),
+        (["n1.site.org", "n1"], ("n1", "n1.site.org")),
+        (["n1.a.org", "n1.b.org"], None),
+        (["10.0.0.1", "10.0.0.2"], None),
+        (["n1", "n1"], ("n1", "n1")),
+    ],
+)
+def test_names_of_one_host(hosts: list[str], same: tuple[str, str] | None) -> None:
+    assert twice_named(hosts) == same
