@@ -67,12 +67,13 @@ def _mapping_mistakes(definition: Definition) -> Iterator[Mistake]:
     for key, flags in definition.order.items():
         if key not in ways:
             yield ("order", key), f"`{key}` in `order`", known
-        for index, flag in enumerate(flags):
-            for unknown in sorted(placeholders(flag)):
-                yield ("order", key, str(index)), f"`{{{unknown}}}` in `order`", "known here: none"
-    for index, key in enumerate(definition.equal_only):
+        named = ((index, name) for index, flag in enumerate(flags) for name in placeholders(flag))
+        for index, name in sorted(named):
+            yield ("order", key, str(index)), f"`{{{name}}}` in `order`", "known here: none"
+    listed = [("equal_only", definition.equal_only), ("numa_first", definition.numa_first)]
+    for name, index, key in ((n, i, key) for n, keys in listed for i, key in enumerate(keys)):
         if key not in ways:
-            yield ("equal_only", str(index)), f"`{key}` in `equal_only`", known
+            yield (name, str(index)), f"`{key}` in `{name}`", known
     for name in ("cannot", "only_one"):
         for key, bound in getattr(definition, name).items():
             if key not in ways or not set(bound) <= set(binds):

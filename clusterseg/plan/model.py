@@ -95,7 +95,8 @@ class Definition(Struct, frozen=True, kw_only=True):
     reported. `map` translates `placement.map_by`, `order` has by map_by further flags that number
     the ranks; `cannot` has, by map_by, what can't be bound to then, `only_one` what is bound to as
     planned only where a host (by socket: a socket) has one of it, `equal_only` the ways of mapping
-    that want the same number of ranks on every host.
+    that want the same number of ranks on every host, `numa_first` those in which no rank gets
+    cores of a NUMA node that another one has begun, if they do not suffice for it.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks, `not_passed` of those that it keeps
@@ -119,6 +120,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
     only_one: dict[str, tuple[str, ...]] = {}
+    numa_first: tuple[str, ...] = ()
     flags: dict[str, tuple[str, ...]] = {}
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None

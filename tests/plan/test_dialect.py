@@ -88,6 +88,7 @@ def test_a_host_file_may_have_a_line_for_each_rank():
         ("output: [-l]", 'variables_list: ["{name}"]', "`{name}` in `variables_list`", 7),
         ("output: [-l]", 'many: ["{ranks}"]', "`{ranks}` in `many`", 7),
         ("output: [-l]", 'slurm: ["{mpi}"]', "`{mpi}` in `slurm`", 7),
+        ("unset: ", "numa_first: [nodes]\nunset: ", "`nodes` in `numa_first`", 16),
         ("unset: ", "not_passed: [A-B]\nunset: ", "`A-B` in `not_passed`", 16),
         ("unset: ", "equal_only: [nodes]\nunset: ", "`nodes` in `equal_only`", 16),
         ("unset: ", "cannot: {numa: [sokcet]}\nunset: ", "`numa` in `cannot`", 16),

@@ -299,6 +299,42 @@ def test_open_mpi_4_can_bind_to_the_socket_of_a_numa_node():
     assert argv[argv.index("--bind-to") + 1 :][:3] == ("socket", "--map-by", "numa")
 
 
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "fits"),
+    [(6, 5, 4), (10, 3, 2), (5, 5, 4), (6, 3, None), (4, 5, None), (4, 8, None), (2, 12, None)],
+)
+def test_intel_mpi_can_not_take_the_rests_of_two_numa_nodes(ranks, cpus, fits):
+    """As 2021.18 was seen to pin on 2 sockets of 2 nodes of 8 cores."""
+    host = Host(name="login1", cores=32, sockets=2, numa_nodes=4, here=True)
+    keys = f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+    if fits is None:
+        assert plan(keys, "intelmpi", hosts=[host]).environment["I_MPI_PIN_DOMAIN"] == str(cpus)
+        return
+    with pytest.raises(ClustersegError, match=f"cpus_per_rank: {fits} it does not") as caught:
+        plan(keys, "intelmpi", hosts=[host], launchers=lambda: {"mpich": shipped("mpich")})
+    assert "launchers that can: mpich" in str(caught.value.help)
+    fitting = f"resources: {{ranks: {ranks}, cpus_per_rank: {fits}}}\n"
+    assert plan(fitting, "intelmpi", hosts=[host]).ranks == ranks
+
+
+def test_the_line_of_the_habana_recipe():
+    """8 workers on 32 cores of 2 sockets: its words in its order, and nothing else among them."""
+    made = plan("resources: {ranks: 8}\nlauncher_output: files\n", "openmpi4", as_root=True)
+    words = list(made.argv[1 : made.argv.index("8") + 1])
+    words.remove("--report-bindings")  # what the supervisor wants to see besides
+    recipe = (
+        "--allow-run-as-root --tag-output --merge-stderr-to-stdout --output-filename "
+        "{launcher_folder} --bind-to core --map-by socket:PE=4 -np 8"
+    )
+    assert words == recipe.split()
+    silent = plan(
+        "resources: {ranks: 8}\nlauncher_output: files\nplacement: {verify: off}\n",
+        "openmpi4",
+        as_root=True,
+    )
+    assert list(silent.argv[1 : silent.argv.index("8") + 1]) == words
+
+
 def test_threads_are_the_cores_of_a_rank_and_a_users_value_wins():
     made = plan("resources: {ranks: 8}\n")
     assert made.threads == 4
