@@ -20,6 +20,7 @@ from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.plan.wrapped import Inner
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
@@ -93,6 +94,7 @@ def _planned(
         program=own_program(),
         as_root=os.geteuid() == 0,
         directory=directory,
+        inner=Inner(launcher.inner, launcher.mpi) if launcher.inner and launcher.mpi else None,
         horovod=_asks_for_horovod(spec) and launcher.mpi is not None and horovod_fits(launcher.mpi),
         code=code,
         site=site,
