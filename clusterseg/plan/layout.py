@@ -56,6 +56,28 @@ def shape_of(host: Host) -> Shape:
 
 
 @lru_cache(_REMEMBERED)
+def most_in_nodes(shape: Shape, count: int, cpus: int, map_by: MapBy) -> int:
+    """The most cores a rank, up to `cpus`, of which none has to be the rest of a NUMA node that
+    another rank has begun; `cpus` where they can't be laid out at all."""
+    layout = lay_out(shape, count, cpus, map_by, "core")
+    if isinstance(layout, str):
+        return cpus
+    ranks = [layout.sockets.count(number) for number in range(len(shape))]
+
+    def fits(fewer: int) -> bool:
+        return all(each <= _room(numa, fewer) for each, numa in zip(ranks, shape, strict=True))
+
+    return next((fewer for fewer in range(cpus, 0, -1) if fits(fewer)), cpus)
+
+
+def _room(numa: Sequence[int], cpus: int) -> int:
+    """How many ranks fit into a socket if each has its part of a NUMA node, or nodes, alone."""
+    if cpus <= min(numa):
+        return sum(cores // cpus for cores in numa)
+    return len(numa) // -(-cpus // min(numa))
+
+
+@lru_cache(_REMEMBERED)
 def even_shape(cores: int, sockets: int, numa_nodes: int) -> Shape:
     """`cores` dealt out evenly over the NUMA nodes, and these over the sockets, each of which has
     one at least; the first ones have what is left over."""
