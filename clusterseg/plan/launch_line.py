@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.containers import Container
+from clusterseg.plan.devices import device_words
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text, substitute
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, Host, LauncherPair
 from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
@@ -79,6 +80,11 @@ def launch_line(
         # In a container there is another MPI, under another path.
         libmpi=pair.libmpi if container is None else None,
         launcher=_launcher_variables(dialect, pair, said),
+    ) | device_words(
+        spec.resources.accelerator,
+        accelerators_per_rank(spec),
+        spec.environment.variables,
+        given=dialect.can("accelerators") and any(what == "accelerators" for what, _ in said),
     )
     flags = [flag for what, values in said for flag in _flags(dialect, spec, what, values)]
     travelling = dict.fromkeys(

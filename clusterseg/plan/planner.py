@@ -32,6 +32,7 @@ from clusterseg.plan.placement import (
     core_warnings,
     far_warnings,
 )
+from clusterseg.plan.rank_table import check_table
 from clusterseg.plan.script import batch_script, check_runs_folder
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
@@ -131,6 +132,7 @@ def make_plan(
             *_root_warnings(spec, as_root),
             *core_warnings(spec, dialect, geometry, hosts),
             *far_warnings(far),
+            *check_table(spec, geometry.hosts, geometry.ranks),
             *(slurm_warnings(spec, geometry, dialect, site) if site is not None else ()),
         ),
         spec=spec if code is None else with_data_in_place(spec, code),

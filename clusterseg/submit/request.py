@@ -25,6 +25,8 @@ from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
+from clusterseg.submit.devices import require_devices, with_addresses
+from clusterseg.submit.known_hosts import refuse_unknown_hosts
 from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
@@ -56,6 +58,7 @@ def read_request(
     try:
         plan = _planned(file, environ, inside, code)
         if begins and not inside:
+            refuse_unknown_hosts(plan, environ)
             seen = (*data_warnings(plan), *look_at_weights(plan))
             return replace(plan, warnings=(*plan.warnings, *seen))
         return plan
@@ -70,9 +73,12 @@ def _planned(
     slurm = inside or wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
-    if site is not None and not inside:
+    if site is not None:
         site = informed(site, spec.slurm.partition, environ)
-    hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
+    here = this_host()
+    if site is None:
+        spec = with_addresses(spec, here.name)
+    hosts = _hosts(spec, here) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, spec.placement).ranks
     launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
@@ -96,6 +102,8 @@ def _planned(
         container_tool=None if site is None else _container_tool(spec, site, environ),
         launchers=lambda: _launchers(environ, slurm),
     )
+    if site is None:
+        require_devices(plan, here.name, environ)
     return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
 
 

@@ -250,8 +250,9 @@ def test_open_mpi_5_is_told_the_cores_of_an_affinity():
     assert "hwloc_default_cpu_list" not in plan("resources: {ranks: 4}\n").argv
 
 
-def test_intel_mpi_heeds_an_affinity_by_itself():
-    assert plan("resources: {ranks: 4}\n", "intelmpi", hosts=[NARROW]).ranks == 4
+@pytest.mark.parametrize("launcher", ["intelmpi", "local"])
+def test_some_heed_an_affinity_by_themselves(launcher):
+    assert plan("resources: {ranks: 4}\n", launcher, hosts=[NARROW]).ranks == 4
 
 
 @pytest.mark.parametrize(
@@ -423,7 +424,7 @@ def test_planning_ten_thousand_ranks():
 
 ALLOWED = {
     *("__future__", "collections", "contextlib", "dataclasses", "heapq", "msgspec", "re"),
-    *("fnmatch", "functools", "shlex", "typing"),
+    *("fnmatch", "functools", "ipaddress", "shlex", "typing"),
 }
 # Of spec, the parts that read files stay out: text is passed in.
 ALLOWED_OWN = ("clusterseg.errors", "clusterseg.hostlist", "clusterseg.plan", "clusterseg.spec")
