@@ -334,24 +334,6 @@ def test_intel_mpi_can_not_take_the_rests_of_two_numa_nodes(ranks, cpus, fits):
     assert plan(fitting, "intelmpi", hosts=[host]).ranks == ranks
 
 
-def test_the_line_of_the_habana_recipe():
-    """8 workers on 32 cores of 2 sockets: its words in its order, and nothing else among them."""
-    made = plan("resources: {ranks: 8}\nlauncher_output: files\n", "openmpi4", as_root=True)
-    words = list(made.argv[1 : made.argv.index("8") + 1])
-    words.remove("--report-bindings")  # what the supervisor wants to see besides
-    recipe = (
-        "--allow-run-as-root --tag-output --merge-stderr-to-stdout --output-filename "
-        "{launcher_folder} --bind-to core --map-by socket:PE=4 -np 8"
-    )
-    assert words == recipe.split()
-    silent = plan(
-        "resources: {ranks: 8}\nlauncher_output: files\nplacement: {verify: off}\n",
-        "openmpi4",
-        as_root=True,
-    )
-    assert list(silent.argv[1 : silent.argv.index("8") + 1]) == words
-
-
 def test_threads_are_the_cores_of_a_rank_and_a_users_value_wins():
     made = plan("resources: {ranks: 8}\n")
     assert made.threads == 4

@@ -142,6 +142,19 @@ def test_why_a_launcher_started_nothing_is_said(ranks: int, tmp_path: Path) -> N
     assert any("--no-such-flag" in line for line in lines)
 
 
+def test_the_launcher_writes_a_file_a_rank_where_it_is_asked_to(tmp_path: Path) -> None:
+    run = make_run(tmp_path, launcher="openmpi5", launcher_output="files")
+    code, said = supervise(run)
+    assert code == 0, said
+    folder = run.attempt(0).launcher
+    # Open MPI 5 makes the folder itself 0750.
+    assert run.attempt(0).folder.stat().st_mode & 0o777 == 0o700
+    assert sorted(file.name.split(".", 1)[0] for file in folder.iterdir()) == ["rank", "rank"]
+    plain = make_run(tmp_path, launcher="openmpi5")
+    assert supervise(plain)[0] == 0
+    assert not plain.attempt(0).launcher.exists()
+
+
 def test_a_launch_that_fails_twice_alike_is_not_retried(tmp_path: Path) -> None:
     run = make_run(tmp_path, launcher_args=["--no-such-flag"], launcher="openmpi5")
     code, said = supervise(run)
