@@ -20,11 +20,13 @@ from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.plan.wrapped import Inner
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
 from clusterseg.submit.devices import require_devices, with_addresses
+from clusterseg.submit.known_hosts import refuse_unknown_hosts
 from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
@@ -56,6 +58,7 @@ def read_request(
     try:
         plan = _planned(file, environ, inside, code)
         if begins and not inside:
+            refuse_unknown_hosts(plan, environ)
             seen = (*data_warnings(plan), *look_at_weights(plan))
             return replace(plan, warnings=(*plan.warnings, *seen))
         return plan
@@ -70,7 +73,7 @@ def _planned(
     slurm = inside or wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
-    if site is not None and not inside:
+    if site is not None:
         site = informed(site, spec.slurm.partition, environ)
     here = this_host()
     if site is None:
@@ -91,6 +94,7 @@ def _planned(
         program=own_program(),
         as_root=os.geteuid() == 0,
         directory=directory,
+        inner=Inner(launcher.inner, launcher.mpi) if launcher.inner and launcher.mpi else None,
         horovod=_asks_for_horovod(spec) and launcher.mpi is not None and horovod_fits(launcher.mpi),
         code=code,
         site=site,

@@ -29,7 +29,6 @@ def test_what_is_there_is_not_named() -> None:
         ("train.loss.name=dice", "train.loss.name"),
         ("train.augment=[{flip_vertical: 1}, {rotate: 5}]", "train.augment.1.rotate"),
         ("resources.accelerator=cuda", "resources.accelerator"),
-        ("launcher=spectrum", "launcher"),
         ("environment.container=a.sif", "environment.container"),
     ],
 )

@@ -99,6 +99,20 @@ def test_a_watched_program_that_fails_is_written_down(
         assert (end.rank, end.status, end.error) == (3, "failed", error)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_program_has_its_launchers_connection(watched: bool, attempt: AttemptPaths) -> None:
+    """Hydra's is a descriptor whose number PMI_FD says, without which MPI_Init fails."""
+    reading, writing = os.pipe()
+    words = line(
+        attempt, "sh", "-c", 'echo "over $PMI_FD" > "/proc/self/fd/$PMI_FD"', watched=watched
+    )
+    variables = {**os.environ, **MPI, "CLUSTERSEG_ATTEMPT": "7", "PMI_FD": str(writing)}
+    subprocess.run(words, env=variables, pass_fds=[writing], check=True, timeout=60)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert said.read() == f"over {writing}\n"
+
+
 def test_what_a_watched_program_says_of_its_end_itself_stands(attempt: AttemptPaths) -> None:
     own = '{"kind":"rank_end","t":1.0,"rank":3,"status":"failed","step":8,"error":"no data"}'
     script = 'echo "$1" >> "$0"; exit 3'
