@@ -56,7 +56,9 @@ def exec_rank(
         os._exit(ExitCode.FAILED)
     with suppress(OSError):  # a record for status and logs; the program can do without
         _write_start(attempt, place, seen)
-    own = {
+    environment = {
+        # Said to this wrapper alone: a job that the program submits deals out none.
+        **{name: value for name, value in environ.items() if name != DEVICES},
         **seen.variables,
         "CLUSTERSEG_RANK": str(place.rank),
         "CLUSTERSEG_LOCAL_RANK": str(place.local_rank),
@@ -64,8 +66,8 @@ def exec_rank(
     }
     try:
         if not watched:
-            os.execvpe(argv[0], list(argv), {**environ, **own})  # noqa: S606
-        ended = run_inside(argv, {**environ, **own})
+            os.execvpe(argv[0], list(argv), environment)  # noqa: S606
+        ended = run_inside(argv, environment)
     except OSError as error:
         sys.stderr.write(f"clusterseg: {argv[0]} can't be started: {error.strerror}\n")
         sys.stderr.flush()

@@ -189,17 +189,21 @@ def test_a_program_that_can_not_be_started(
 
 
 SHOW = "import os; print(*(os.environ.get(n, '-') for n in ('DEVICE_ID', 'RANK_ID', 'RANK_SIZE', "
-SHOW += "'RANK_TABLE_FILE', 'CUDA_VISIBLE_DEVICES')))"
+SHOW += "'RANK_TABLE_FILE', 'CUDA_VISIBLE_DEVICES', 'CLUSTERSEG_DEVICES')))"
 
 
 @pytest.mark.parametrize(
     ("environ", "printed", "device"),
     [
-        ({"CLUSTERSEG_DEVICES": "cuda:1", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 5", "5"),
-        ({"CLUSTERSEG_DEVICES": "cuda:2", "CUDA_VISIBLE_DEVICES": "4,5,6,7"}, "- - - - 6,7", "6,7"),
-        ({"CLUSTERSEG_DEVICES": "cuda", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 4,5", "4,5"),
-        ({"CLUSTERSEG_DEVICES": "npu:1", "ASCEND_RT_VISIBLE_DEVICES": "0,1"}, "1 3 4 - -", "1"),
-        ({}, "- - - - -", ""),
+        ({"CLUSTERSEG_DEVICES": "cuda:1", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 5 -", "5"),
+        (
+            {"CLUSTERSEG_DEVICES": "cuda:2", "CUDA_VISIBLE_DEVICES": "4,5,6,7"},
+            "- - - - 6,7 -",
+            "6,7",
+        ),
+        ({"CLUSTERSEG_DEVICES": "cuda", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 4,5 -", "4,5"),
+        ({"CLUSTERSEG_DEVICES": "npu:1", "ASCEND_RT_VISIBLE_DEVICES": "0,1"}, "1 3 4 - - -", "1"),
+        ({}, "- - - - - -", ""),
     ],
 )
 def test_a_rank_sees_its_own_accelerators(
