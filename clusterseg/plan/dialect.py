@@ -46,7 +46,7 @@ MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 PLACEHOLDERS: dict[Meaning, frozenset[str]] = {
     **{meaning: frozenset() for meaning in MEANINGS},
     **{
-        meaning: frozenset({"map", "cpus", "processors", "report"})
+        meaning: frozenset({"map", "cpus", "processors", "report", "inner"})
         for meaning in ("bind_core", "bind_socket", "bind_numa", "bind_none", "oversubscribe")
     },
     "only_cores": frozenset({"cores"}),

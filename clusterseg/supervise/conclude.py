@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from clusterseg.plan.model import Plan
 from clusterseg.runs.records import Cause, End
@@ -13,15 +14,18 @@ from clusterseg.supervise.causes import Evidence, classify
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
     Failure,
-    cause_printed,
     describe,
     first_failure,
-    launcher_reports,
-    launchers_words,
-    lost_hosts,
     signal_name,
 )
 from clusterseg.supervise.launch import Launcher
+from clusterseg.supervise.reports import (
+    cause_printed,
+    launcher_reports,
+    launchers_words,
+    lost_hosts,
+    who_aborted,
+)
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.session import Session, Stop
 from clusterseg.supervise.slurm_job import NO_WORD, Word, true_cause
@@ -155,11 +159,21 @@ def _first_failure(session: Session, lines: list[str]) -> Failure:
         return Failure(rank=forced.rank, host=start.host if start else None)
     reports = launcher_reports(lines)
     failure = first_failure(watch.facts(), reports)
+    if failure == Failure():
+        said = {rank.rank: _last_words(watch.paths.log(rank.rank)) for rank in watch.ranks}
+        aborted = who_aborted(said)
+        if aborted is not None:
+            return first_failure(watch.facts(), [aborted])
     if reports or failure.rank is None or watch.ranks[failure.rank].last_t is not None:
         return failure
     # The one rank there should have been, or one that never came to write an event.
     wrote = last_lines(watch.paths.log(failure.rank), 1)
     return failure if wrote else Failure()
+
+
+def _last_words(log: Path) -> list[str]:
+    """Few, since those of all ranks may be read."""
+    return last_lines(log, 5, window=2048)
 
 
 def _ask(

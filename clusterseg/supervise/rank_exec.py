@@ -11,12 +11,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from clusterseg.cluster.children import end_like, run_inside
+from clusterseg.cluster.devices import count_devices
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.devices import (
+    DEVICES,
+    VISIBLE,
+    device_variables,
+    own_devices,
+    seen_devices,
+)
 from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
@@ -38,9 +47,17 @@ def exec_rank(
     attempt = _attempt_of(run_dir, environ)
     place = rank_from_environment(environ)
     redirect_output(attempt.log(place.rank))
+    try:
+        seen = _devices(attempt, place, environ)
+    except ClustersegError as error:
+        sys.stderr.write(error.render() + "\n")
+        sys.stderr.flush()
+        _write_failure(attempt, place.rank, error.message)
+        os._exit(ExitCode.FAILED)
     with suppress(OSError):  # a record for status and logs; the program can do without
-        _write_start(attempt, place)
+        _write_start(attempt, place, seen)
     own = {
+        **seen.variables,
         "CLUSTERSEG_RANK": str(place.rank),
         "CLUSTERSEG_LOCAL_RANK": str(place.local_rank),
         "CLUSTERSEG_WORLD_SIZE": str(place.world_size),
@@ -76,7 +93,30 @@ def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
     return RunPaths(run_dir.absolute()).attempt(int(text))
 
 
-def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
+@dataclass(frozen=True)
+class _Seen:
+    """The accelerators of a rank: their kind, what they are called, what it has to be told."""
+
+    kind: str | None = None
+    device: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def _devices(attempt: AttemptPaths, place: RankPlace, environ: Mapping[str, str]) -> _Seen:
+    """Raises ClustersegError (`devices`) where the host shows too few."""
+    kind, _, count = environ.get(DEVICES, "").partition(":")
+    if kind not in VISIBLE:
+        return _Seen()
+    if not (count.isascii() and count.isdigit()):  # the launcher or the job has set them
+        return _Seen(kind, environ.get("DEVICE_ID" if kind == "npu" else VISIBLE[kind], ""))
+    visible, where = seen_devices(kind, environ, count_devices(kind))
+    devices = own_devices(visible, int(count), place.local_rank, kind=kind, where=where)
+    table = str(attempt.rank_table) if attempt.rank_table.exists() else None
+    variables = device_variables(kind, devices, place.rank, place.world_size, table)
+    return _Seen(kind, ",".join(devices), variables)
+
+
+def _write_start(attempt: AttemptPaths, place: RankPlace, seen: _Seen) -> None:
     where = standing()
     event = RankStart(
         t=time.time(),
@@ -90,6 +130,8 @@ def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
         cores=where.cores,
         sockets=where.sockets,
         numa=where.numa,
+        accelerator=seen.kind,
+        device=seen.device,
     )
     with EventWriter(attempt.events(place.rank)) as writer:
         writer.write(event)
@@ -101,7 +143,7 @@ def _write_end(
     """By this the supervisor learns of it. What the program itself has said of its end stands."""
     file = attempt.events(rank)
     with suppress(OSError):
-        if any(isinstance(event, RankEnd) for event in iter_events(file)):
+        if file.exists() and any(isinstance(event, RankEnd) for event in iter_events(file)):
             return
         with EventWriter(file) as writer:
             writer.write(RankEnd(t=time.time(), rank=rank, status=status, error=error))

@@ -463,6 +463,30 @@ def test_the_wrong_number_of_ranks_is_no_silent_success(tmp_path: Path) -> None:
     assert "world of 1" in end_of(run, 0)["error"]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_launcher_that_goes_on_without_a_rank_that_failed_is_ended(
+    tmp_path: Path, told: bool
+) -> None:
+    """As Hydra does with ranks that are not inside of MPI."""
+    fault = "tell3" if told else "exit3"
+    run = make_run(tmp_path, "--steps", "60", "--fail", f"{fault}:1:3", restart={"crash": 0})
+    plan = json.loads(run.submission(0).plan.read_bytes())
+    rank = " ".join(f"'{word}'" for word in plan["argv"][plan["argv"].index("train") - 1 :])
+    world = "OMPI_COMM_WORLD_RANK={} OMPI_COMM_WORLD_SIZE=2"
+    script = f"{world.format(0)} {rank} & {world.format(1)} {rank}; wait"
+    with attempt(run, {**QUICK, "cleanup": 1.0}, launch=["sh", "-c", script]) as process:
+        code, said = finish(process)
+    assert ("rank 1 failed and the launcher goes on: ending the others" in said) == told, said
+    end = end_of(run, 0)
+    if told:
+        assert (code, end["cause"], end["failed_rank"]) == (1, "crash", 1)
+        assert end["error"].startswith("rank 1 on ")
+        assert "failed: E: the moon" in end["error"]
+        assert end["last_step"] < 60
+    else:  # nobody knows
+        assert end["last_step"] == 60
+
+
 def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:
     run = make_run(tmp_path, restart={"crash": 0})
     process = attempt_by_hand(run, "/no/such/mpirun", "-np", "2")
