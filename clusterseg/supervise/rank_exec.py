@@ -52,7 +52,7 @@ def exec_rank(
     except ClustersegError as error:
         sys.stderr.write(error.render() + "\n")
         sys.stderr.flush()
-        _write_failure(attempt, place.rank, error.message)
+        _write_end(attempt, place.rank, "failed", error.message)
         os._exit(ExitCode.FAILED)
     with suppress(OSError):  # a record for status and logs; the program can do without
         _write_start(attempt, place, seen)
