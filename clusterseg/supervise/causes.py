@@ -76,7 +76,8 @@ def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
     if evidence.exit_code == 0 and not evidence.reports_ends and _went_well(evidence):
         return Cause.DONE
     resumably = evidence.exit_code in (ExitCode.STOPPED, 0)
-    if all_say == "stopped" and (complete or resumably):
+    # The first that stops may be the end of the others: Open MPI then says 75, Intel MPI 255.
+    if all_say == "stopped" and (complete or resumably or not evidence.reports_ends):
         return evidence.asked or Cause.PREEMPTED
     if evidence.exit_code == ExitCode.STOPPED and "failed" not in evidence.statuses:
         return evidence.asked or Cause.PREEMPTED

@@ -461,6 +461,9 @@ def test_an_mpirun_whose_daemons_were_ended_has_not_succeeded() -> None:
     line = "srun returned non-zero exit status (36608) from launching"
     assert classify(Evidence(0, 2, log_tail=(line,))) is not Cause.DONE
     assert classify(Evidence(0, 2, statuses=("stopped", "stopped"))) is Cause.PREEMPTED
+    # Intel's mpiexec ends the other, and says 255; of ranks that train both have to say it.
+    assert classify(Evidence(255, 2, statuses=("stopped",))) is Cause.PREEMPTED
+    assert classify(Evidence(255, 2, statuses=("stopped",), reports_ends=True)) is Cause.CRASH
     assert classify(Evidence(0, 2, statuses=("done",))) is Cause.DONE
 
 
