@@ -289,7 +289,8 @@ class TestWrapper:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "wraps.yaml").write_text(
             f"title: Wrapper\nprogram: wraprun\ndetect: {{package: {package}}}\n"
-            "flags: {ranks: ['-n', '{ranks}'], bind_none: []}\n"
+            "wraps: [openmpi4]\n"
+            "flags: {ranks: ['-n', '{ranks}'], bind_none: ['--with={inner}']}\n"
         )
 
     def test_its_ranks_load_the_libmpi_of_that_mpi(self, machine, tmp_path):
