@@ -8,7 +8,7 @@ on Ascend hardware.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
@@ -16,6 +16,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.devices import RANK_TABLE
 from clusterseg.plan.model import Plan
 from clusterseg.plan.symbols import is_symbolic
+from clusterseg.plan.words import counted
 from clusterseg.spec.model import JobSpec
 
 _KEY = "resources.device_addresses"
@@ -76,7 +77,10 @@ def rank_table(hosts: Mapping[str, int], addresses: Mapping[str, Sequence[str]])
     for host, count in hosts.items():
         own = _addresses_of(host, hosts, addresses)
         if len(own) < count:
-            raise _refusal(f"{host} has {count} ranks, but {len(own)} addresses")
+            raise _refusal(
+                f"{host} has {counted(count, 'rank')}, but the addresses of "
+                f"{counted(len(own), 'device')}"
+            )
         alone = len(hosts) == 1
         instances.append(
             {
@@ -118,17 +122,17 @@ def _addresses_of(
 
 
 def _check_addresses(addresses: Mapping[str, Sequence[str]]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[IPv4Address | IPv6Address, str] = {}
     for host, own in addresses.items():
         for number, address in enumerate(own):
             here = f"device {number} of {host}"
             try:
-                ip_address(address)
+                known = ip_address(address)
             except ValueError:
                 raise _refusal(f"{address!r}, {here}, is no IP address") from None
-            if address in seen:
-                raise _refusal(f"{address} is both {seen[address]} and {here}")
-            seen[address] = here
+            if known in seen:
+                raise _refusal(f"{address} is both {seen[known]} and {here}")
+            seen[known] = here
 
 
 def _refusal(what: str) -> ClustersegError:

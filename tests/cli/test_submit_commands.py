@@ -323,4 +323,4 @@ def test_ranks_of_ascend_find_a_table_of_their_attempt(
     wrong = ("--set", "resources.device_addresses={localhost: [10.0.0.1]}")
     few = cli("submit", path, *npu, *wrong)
     assert few.code == 2
-    assert "has 2 ranks, but 1 addresses" in few.err
+    assert "has 2 ranks, but the addresses of 1 device" in few.err

@@ -272,6 +272,22 @@ def test_an_affinity_that_a_launcher_would_not_heed(launcher, host, far):
     assert plan(keys + "placement: {bind_to: none}\n", launcher, hosts=[host]).ranks
 
 
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "warning"),
+    [
+        (3, 10, "the cores of a rank would lie on several sockets: ranks are not bound"),
+        (40, 1, "ranks share cores: they are not bound, and each will be slower"),
+    ],
+)
+def test_what_oversubscribing_comes_to_is_said(ranks, cpus, warning):
+    made = plan(
+        f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+        "placement: {oversubscribe: true}\n"
+    )
+    assert warning in made.warnings
+    assert made.argv[made.argv.index("--bind-to") + 1] == "none"
+
+
 def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
     """No socket has 32 cores: `socket:PE=32` is refused by every Open MPI."""
     made = plan("resources: {ranks: 1}\n")

@@ -62,7 +62,7 @@ def test_several_hosts_are_told_apart_and_stand_in_the_order_of_ranks() -> None:
 @pytest.mark.parametrize(
     ("hosts", "addresses", "why"),
     [
-        ({"n1": 2}, {"n1": ["10.0.0.1"]}, "n1 has 2 ranks, but 1 addresses"),
+        ({"n1": 2}, {"n1": ["10.0.0.1"]}, "n1 has 2 ranks, but the addresses of 1 device"),
         ({"n1": 1}, {"n1": ["10.0.0"]}, "'10.0.0', device 0 of n1, is no IP address"),
         ({"n1": 1}, {"n1": ["10.0.0.1 "]}, "is no IP address"),
         (
@@ -70,6 +70,12 @@ def test_several_hosts_are_told_apart_and_stand_in_the_order_of_ranks() -> None:
             {"n1": ["10.0.0.1"], "n2": ["10.0.0.2", "10.0.0.1"]},
             "10.0.0.1 is both device 0 of n1 and device 1 of n2",
         ),
+        (
+            {"n1": 1},
+            {"n1": ["fe80::1", "FE80:0::1"]},
+            "FE80:0::1 is both device 0 of n1 and device 1",
+        ),
+        ({"n1": 1}, {"n1": []}, "n1 has 1 rank, but the addresses of 0 devices"),
         ({"n1": 1, "n2": 1}, {"n1": ["10.0.0.1"]}, "n2 is not among them: n1"),
         ({"n1": 1, "n2": 1}, {"localhost": ["10.0.0.1"]}, "n1 is not among them"),
     ],
@@ -138,7 +144,7 @@ def test_under_slurm_it_is_made_for_the_hosts_that_slurm_chose() -> None:
     [
         ("10.0.0.2", "10.0.0.2.9", "no IP address"),
         ("10.0.0.3", "10.0.0.1", "both"),
-        ("ranks: 2", "ranks: 3", "login1 has 3 ranks, but 2 addresses"),
+        ("ranks: 2", "ranks: 3", "login1 has 3 ranks, but the addresses of 2 devices"),
         (
             "  ranks: 2\n",
             "  hosts: {login1: 1, n2: 1}\nplacement: {map_by: node}\n",

@@ -500,6 +500,24 @@ def test_a_launcher_that_goes_on_without_a_rank_that_failed_is_ended(
         assert end["last_step"] == 60
 
 
+def test_who_called_mpi_abort_is_known_even_if_it_was_killed_for_it(tmp_path: Path) -> None:
+    """Hydra kills all ranks at once, be it that their wrappers still write so."""
+    run = make_run(tmp_path, restart={"crash": 0})
+    start = {"kind": "rank_start", "t": 1.0, "attempt": 0, "world_size": 2, "host": "n1"}
+    killed = {"kind": "rank_end", "status": "failed", "error": "the program ended with signal 9"}
+    lines = [f"cd {run.attempt(0).ranks}"]
+    for rank, told in ((0, 2.0), (1, 3.0)):
+        events = [start | {"rank": rank}, killed | {"rank": rank, "t": told}]
+        lines += [f"echo '{json.dumps(event)}' >> 0000{rank}.jsonl" for event in events]
+    said = "Abort(7) on node 1 (rank 1 in comm 0): application called MPI_Abort(MPI_COMM_WORLD, 7)"
+    lines += [f"echo '{said} - process 1' > 00001.log", "exit 7"]
+    process = attempt_by_hand(run, "sh", "-c", "; ".join(lines))
+    assert process.returncode == 1, process.stderr
+    end = end_of(run, 0)
+    assert (end["failed_rank"], end["failed_host"], end["signal"]) == (1, "n1", None)
+    assert end["error"].startswith("rank 1 on n1 exited with code 7\nits last lines:\n  Abort(7)")
+
+
 def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:
     run = make_run(tmp_path, restart={"crash": 0})
     process = attempt_by_hand(run, "/no/such/mpirun", "-np", "2")
