@@ -51,7 +51,8 @@ class Ended:
 def run_inside(argv: Sequence[str], environ: Mapping[str, str]) -> Ended:
     """Runs a program in a process group of its own and passes every signal on to it.
 
-    It is killed if this process is. Raises OSError if it can't be started.
+    It has the files that this process was started with, and is killed if this process is. Raises
+    OSError if it can't be started.
     """
     process: subprocess.Popen[bytes] | None = None
     heard: list[int] = []  # and before there is a process, to be passed on then
@@ -67,6 +68,7 @@ def run_inside(argv: Sequence[str], environ: Mapping[str, str]) -> Ended:
         list(argv),
         env=dict(environ),
         process_group=0,
+        close_fds=False,  # a launcher's connection to its rank (PMI_FD) is one of them
         # There are no threads, and the child only calls prctl and getppid.
         preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509
     )

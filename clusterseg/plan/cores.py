@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from clusterseg.errors import ClustersegError
-from clusterseg.plan.layout import lay_out, most_cpus, most_ranks, shape_of
+from clusterseg.plan.layout import most_cpus, most_ranks, shape_of, shortfall
 from clusterseg.plan.model import Host
 from clusterseg.plan.symbols import shown_host, shown_hosts
 from clusterseg.spec.model import PlacementSpec, ResourcesSpec
@@ -98,8 +98,8 @@ def lack(host: Host, count: int, cpus: int, placement: PlacementSpec, whole: boo
             f"ranks × cpus_per_rank = {count} × {cpus} = {count * cpus}, "
             f"but {name} has {host.cores} core{'s' * (host.cores != 1)}"
         )
-    laid_out = lay_out(shape_of(host), count, cpus, placement.map_by, placement.bind_to)
-    return f"on {name} {laid_out}" if isinstance(laid_out, str) else None
+    lacking = shortfall(shape_of(host), count, cpus, placement.map_by, placement.bind_to)
+    return None if lacking is None else f"on {name} {lacking}"
 
 
 def way_out(

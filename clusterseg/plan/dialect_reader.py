@@ -47,6 +47,10 @@ def _mistakes(definition: Definition) -> Iterator[Mistake]:
     if not any(meaning.startswith("bind_") for meaning in said):
         yield ("flags",), "no `bind_...` says how ranks are bound", ""
     yield from _mapping_mistakes(definition)
+    for index, name in enumerate(definition.not_passed):
+        if not _VARIABLE.fullmatch(name):
+            note = "expected the name of a variable"
+            yield ("not_passed", str(index)), f"`{name}` in `not_passed`", note
     for index, pattern in enumerate(definition.unset):
         if not _UNSET.fullmatch(pattern):
             yield ("unset", str(index)), f"`{pattern}` in `unset`", "expected a name, `*` for any"
@@ -63,12 +67,13 @@ def _mapping_mistakes(definition: Definition) -> Iterator[Mistake]:
     for key, flags in definition.order.items():
         if key not in ways:
             yield ("order", key), f"`{key}` in `order`", known
-        for index, flag in enumerate(flags):
-            for unknown in sorted(placeholders(flag)):
-                yield ("order", key, str(index)), f"`{{{unknown}}}` in `order`", "known here: none"
-    for index, key in enumerate(definition.equal_only):
+        named = ((index, name) for index, flag in enumerate(flags) for name in placeholders(flag))
+        for index, name in sorted(named):
+            yield ("order", key, str(index)), f"`{{{name}}}` in `order`", "known here: none"
+    listed = [("equal_only", definition.equal_only), ("numa_first", definition.numa_first)]
+    for name, index, key in ((n, i, key) for n, keys in listed for i, key in enumerate(keys)):
         if key not in ways:
-            yield ("equal_only", str(index)), f"`{key}` in `equal_only`", known
+            yield (name, str(index)), f"`{key}` in `{name}`", known
     for name in ("cannot", "only_one"):
         for key, bound in getattr(definition, name).items():
             if key not in ways or not set(bound) <= set(binds):
@@ -119,6 +124,8 @@ def _template_mistakes(definition: Definition) -> Iterator[Mistake]:
         if path[0] == "variables" and not _VARIABLE.fullmatch(path[2]):
             yield path, f"`{path[2]}` is not the name of a variable", ""
     used = {name for _, _, text in templates for name in placeholders(text)}
+    if ("inner" in used) != bool(definition.wraps):
+        yield ("wraps",), "`wraps` and `{inner}` go together: one of them is missing", ""
     if "map" in used and not definition.map:
         yield ("map",), "`{map}` is used, but `map` translates nothing", ""
     if "hostfile" in used and definition.hostfile is None:

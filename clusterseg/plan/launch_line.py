@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from clusterseg.errors import ClustersegError
 from clusterseg.plan.containers import Container
+from clusterseg.plan.devices import device_words
 from clusterseg.plan.dialect import Dialect, Meaning, hostfile_text, substitute
 from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, Host, LauncherPair
 from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
@@ -19,7 +20,7 @@ from clusterseg.spec.model import JobSpec
 # rather than as a tree, in which one slow host holds up all behind it (Horovod does so too).
 _MANY = 64
 
-_ODD_IN_FOLDER = "%:,\\"
+_ODD_IN_FOLDER = "%:,\\'\""
 
 _Said = tuple[Meaning, dict[str, object]]
 
@@ -52,6 +53,8 @@ def launch_line(
     """`hosts` are those that can be had; `listed`: those of the job are given in a host file;
     `far`: other hosts are reached by ssh."""
     threads = _threads_per_core(dialect, geometry, hosts)
+    if far or geometry.nodes > 1:
+        _check_passed(spec, dialect)
     said = list(
         _said(
             spec,
@@ -77,6 +80,11 @@ def launch_line(
         # In a container there is another MPI, under another path.
         libmpi=pair.libmpi if container is None else None,
         launcher=_launcher_variables(dialect, pair, said),
+    ) | device_words(
+        spec.resources.accelerator,
+        accelerators_per_rank(spec),
+        spec.environment.variables,
+        given=dialect.can("accelerators") and any(what == "accelerators" for what, _ in said),
     )
     flags = [flag for what, values in said for flag in _flags(dialect, spec, what, values)]
     travelling = dict.fromkeys(
@@ -103,8 +111,8 @@ def launch_line(
 def check_output_folder(spec: JobSpec, run_dir: str) -> None:
     """Refuses a run directory whose path a launcher would not take as it stands.
 
-    Open MPI ends the name of a folder at a colon, Hydra and srun fill in what follows a percent
-    sign.
+    Open MPI ends the name of a folder at a colon or comma, Hydra and srun fill in what follows a
+    percent sign, horovodrun gives it to a shell in quotes.
     """
     odd = sorted({*run_dir} & {*_ODD_IN_FOLDER})
     if spec.launcher_output == "files" and odd:
@@ -204,6 +212,17 @@ def _shares(spec: JobSpec, geometry: Geometry, site: Site) -> Iterator[_Said]:
     accelerators = accelerators_per_rank(spec)
     if accelerators and accelerator_style(spec, site) == "gpus-per-task":
         yield "accelerators", {"accelerators": accelerators}
+
+
+def _check_passed(spec: JobSpec, dialect: Dialect) -> None:
+    for name in dialect.not_passed:
+        if name in spec.environment.variables:
+            raise ClustersegError(
+                f"environment.variables.{name}: the launcher {dialect.name} does not pass it on to "
+                "other hosts",
+                code="environment",
+                help="set it in the program itself, or use another launcher",
+            )
 
 
 def _rank_output(dialect: Dialect) -> Meaning:

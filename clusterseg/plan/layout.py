@@ -56,6 +56,28 @@ def shape_of(host: Host) -> Shape:
 
 
 @lru_cache(_REMEMBERED)
+def most_in_nodes(shape: Shape, count: int, cpus: int, map_by: MapBy) -> int:
+    """The most cores a rank, up to `cpus`, of which none has to be the rest of a NUMA node that
+    another rank has begun; `cpus` where they can't be laid out at all."""
+    layout = lay_out(shape, count, cpus, map_by, "core")
+    if isinstance(layout, str):
+        return cpus
+    ranks = [layout.sockets.count(number) for number in range(len(shape))]
+
+    def fits(fewer: int) -> bool:
+        return all(each <= _room(numa, fewer) for each, numa in zip(ranks, shape, strict=True))
+
+    return next((fewer for fewer in range(cpus, 0, -1) if fits(fewer)), cpus)
+
+
+def _room(numa: Sequence[int], cpus: int) -> int:
+    """How many ranks fit into a socket if each has its part of a NUMA node, or nodes, alone."""
+    if cpus <= min(numa):
+        return sum(cores // cpus for cores in numa)
+    return len(numa) // -(-cpus // min(numa))
+
+
+@lru_cache(_REMEMBERED)
 def even_shape(cores: int, sockets: int, numa_nodes: int) -> Shape:
     """`cores` dealt out evenly over the NUMA nodes, and these over the sockets, each of which has
     one at least; the first ones have what is left over."""
@@ -72,26 +94,46 @@ def even_shape(cores: int, sockets: int, numa_nodes: int) -> Shape:
 def lay_out(
     shape: Shape, count: int, cpus: int, map_by: MapBy, bind_to: BindTo
 ) -> HostLayout | str:
-    """Where `count` ranks of `cpus` cores stand on a host of `shape`, or the equation that fails.
-
-    The equation has no host in it: "ranks × cpus_per_rank on socket 0 = 2 × 10 = 20, but it has
-    16 cores".
-    """
-    cores = _cores(shape)
-    if count * cpus > cores:
-        return f"ranks × cpus_per_rank = {count} × {cpus} = {count * cpus}, but {_has(cores)}"
+    """Where `count` ranks of `cpus` cores stand on a host of `shape`, or `shortfall`."""
+    lacking = shortfall(shape, count, cpus, map_by, bind_to)
+    if lacking is not None:
+        return lacking
     if bind_to == "none":
         return HostLayout((None,) * count, (None,) * count, cpus)
     if map_by in _FILLED:
         return _filled(shape, count, cpus, bind_to)
     stands = _stands(shape, count, map_by, bind_to)
-    for domain, ranks in Counter(stands).items():
+    return HostLayout(tuple(domain.socket for domain in stands), _numa(stands, cpus, bind_to), cpus)
+
+
+@lru_cache(_REMEMBERED)
+def shortfall(shape: Shape, count: int, cpus: int, map_by: MapBy, bind_to: BindTo) -> str | None:
+    """The equation that fails where `count` ranks of `cpus` cores don't fit; None if they do.
+
+    There is no host in it: "ranks × cpus_per_rank on socket 0 = 2 × 10 = 20, but it has 16 cores".
+    """
+    cores = _cores(shape)
+    if count * cpus > cores:
+        return f"ranks × cpus_per_rank = {count} × {cpus} = {count * cpus}, but {_has(cores)}"
+    if bind_to == "none":
+        return None
+    if map_by in _FILLED:
+        ends = _ends_of(_parts(shape, bind_to))
+        cut = _cut(ends, count, cpus)
+        if cut is None:
+            return None
+        part, rank = cut
+        return (
+            f"local rank {rank} would have the cores {rank * cpus} to {(rank + 1) * cpus - 1}, but "
+            f"{'NUMA node' if bind_to == 'numa' else 'socket'} {part} ends with {ends[part] - 1}"
+        )
+    for domain, ranks in Counter(_stands(shape, count, map_by, bind_to)).items():
         if ranks * cpus > domain.cores:
             return (
                 f"ranks × cpus_per_rank on {domain.noun} {domain.number} = {ranks} × {cpus} = "
                 f"{ranks * cpus}, but {_has(domain.cores)}"
             )
-    return HostLayout(tuple(domain.socket for domain in stands), _numa(stands, cpus, bind_to), cpus)
+    return None
 
 
 @lru_cache(_REMEMBERED)
@@ -114,10 +156,10 @@ def most_ranks(shape: Shape, cpus: int, map_by: MapBy, bind_to: BindTo) -> int:
     low, high = 0, _cores(shape) // cpus
     while low < high:  # fewer ranks fit wherever more do
         count = (low + high + 1) // 2
-        if isinstance(lay_out(shape, count, cpus, map_by, bind_to), str):
-            high = count - 1
-        else:
+        if shortfall(shape, count, cpus, map_by, bind_to) is None:
             low = count
+        else:
+            high = count - 1
     return low
 
 
@@ -167,15 +209,7 @@ def _numa(stands: Sequence[_Domain], cpus: int, bind_to: BindTo) -> tuple[int | 
     return tuple(found)
 
 
-def _filled(shape: Shape, count: int, cpus: int, bind_to: BindTo) -> HostLayout | str:
-    ends = _ends_of(_parts(shape, bind_to))
-    cut = _cut(ends, count, cpus)
-    if cut:
-        part, rank = cut
-        return (
-            f"local rank {rank} would have the cores {rank * cpus} to {(rank + 1) * cpus - 1}, but "
-            f"{'NUMA node' if bind_to == 'numa' else 'socket'} {part} ends with {ends[part] - 1}"
-        )
+def _filled(shape: Shape, count: int, cpus: int, bind_to: BindTo) -> HostLayout:
     sockets, nodes = _ends_of(_parts(shape, "socket")), _ends_of(_parts(shape, "numa"))
     firsts = [rank * cpus for rank in range(count)]
     numa: list[int | None] = [_only(nodes, first, cpus, 0) for first in firsts]

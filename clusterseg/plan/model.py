@@ -95,12 +95,15 @@ class Definition(Struct, frozen=True, kw_only=True):
     reported. `map` translates `placement.map_by`, `order` has by map_by further flags that number
     the ranks; `cannot` has, by map_by, what can't be bound to then, `only_one` what is bound to as
     planned only where a host (by socket: a socket) has one of it, `equal_only` the ways of mapping
-    that want the same number of ranks on every host.
+    that want the same number of ranks on every host, `numa_first` those in which no rank gets
+    cores of a NUMA node that another one has begun, if they do not suffice for it.
     `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
     names of variables (`*` stands for any characters)
-    that an outer job leaves and that must not reach the ranks. `srun_mpi` is what srun's `--mpi`
+    that an outer job leaves and that must not reach the ranks, `not_passed` of those that it keeps
+    from other hosts whatever it is told. `srun_mpi` is what srun's `--mpi`
     must be for ranks of this MPI. `starts_any_mpi`: it has no libmpi of its own, its ranks load
-    that of another launcher. `ends_together`: when it ends the others because a rank has failed;
+    that of another launcher. `wraps` are the launchers whose mpirun it calls, having none itself.
+    `ends_together`: when it ends the others because a rank has failed;
     `inside-mpi`: of ranks that have not started MPI, it waits for all. `program` may be several
     names, looked for in this order; without one the ranks are processes of one host, which
     clusterseg starts by itself (`clusterseg ranks`).
@@ -117,12 +120,15 @@ class Definition(Struct, frozen=True, kw_only=True):
     equal_only: tuple[str, ...] = ()
     cannot: dict[str, tuple[str, ...]] = {}
     only_one: dict[str, tuple[str, ...]] = {}
+    numa_first: tuple[str, ...] = ()
     flags: dict[str, tuple[str, ...]] = {}
     variables: dict[str, dict[str, str]] = {}
     hostfile: HostfileFormat | None = None
     unset: tuple[str, ...] = ()
+    not_passed: tuple[str, ...] = ()
     srun_mpi: str | None = None
     starts_any_mpi: bool = False
+    wraps: tuple[str, ...] = ()
     ends_together: Literal["always", "inside-mpi"] = "always"
 
     @property
@@ -207,7 +213,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     the ranks do: `train`, which is what the job says (its `command` too), or `lr-find`, with
     `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
     copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
-    asked for it (`clusterseg.runs.fit`).
+    asked for it (`clusterseg.runs.fit`). `first_on_path` is the folder where the launcher has to
+    find its mpirun, if it looks for one.
     """
 
     name: str
@@ -238,5 +245,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     code: CodeSource | None = None
     force: bool = False
     why: str = ""
+    first_on_path: str | None = None
     task: Task = "train"
     lr_find: LrRange | None = None

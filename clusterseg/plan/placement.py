@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from clusterseg.errors import ClustersegError
 from clusterseg.hostlist import compress, twice_named
 from clusterseg.plan.dialect import Dialect, Meaning, placeholders
-from clusterseg.plan.layout import shape_of
+from clusterseg.plan.layout import most_in_nodes, shape_of
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import is_symbolic, shown_host, shown_hosts
 from clusterseg.spec.fields import BindTo, MapBy
@@ -108,6 +108,31 @@ def _unbound(
                 f"out as planned over the {_PARTS[bind_to]} of {whose}, which has several"
             )
             return what, [name for name in can if name not in dialect.only_one[map_by]]
+    if bind_to == "core" and map_by in dialect.numa_first:
+        return _short_of_numa(placement, dialect, geometry, hosts, can)
+    return None
+
+
+def _short_of_numa(
+    placement: PlacementSpec,
+    dialect: Dialect,
+    geometry: Geometry,
+    hosts: Sequence[Host],
+    can: Sequence[str],
+) -> tuple[str, Sequence[str]] | None:
+    """Of a launcher that lets no two ranks share a NUMA node's rest: the host where it has to."""
+    for host in hosts:
+        count, cpus = geometry.hosts.get(host.name, 0), geometry.cpus_per_rank
+        if count < 2 or host.cores is None:
+            continue
+        fits = most_in_nodes(shape_of(host), count, cpus, placement.map_by)
+        if fits < cpus:
+            what = (
+                f"bind_to: the launcher {dialect.name} gives some of the {count} ranks on "
+                f"{shown_host(host.name)} fewer than {cpus} cores, for the sake of its NUMA nodes; "
+                f"with resources.cpus_per_rank: {fits} it does not"
+            )
+            return what, [name for name in can if name != "core"]
     return None
 
 
@@ -214,8 +239,15 @@ def core_warnings(
 ) -> list[str]:
     """What a person should know of the cores that ranks get; `hosts` are those that can be had."""
     warnings = []
+    cores = {host.name: host.cores or 0 for host in hosts}
     if geometry.oversubscribed:
-        warnings.append("ranks share cores: they are not bound, and each will be slower")
+        wanted = {name: count * geometry.cpus_per_rank for name, count in geometry.hosts.items()}
+        fits = all(many <= cores.get(name, 0) for name, many in wanted.items())
+        warnings.append(
+            "the cores of a rank would lie on several sockets: ranks are not bound"
+            if fits
+            else "ranks share cores: they are not bound, and each will be slower"
+        )
     unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
     if any(map(is_symbolic, unknown)):
         warnings += _unknown_nodes(spec)
@@ -224,7 +256,6 @@ def core_warnings(
             f"the cores of {shown_hosts(sorted(unknown))} are not known here: each rank gets one; "
             "give resources.cpus_per_rank"
         )
-    cores = {host.name: host.cores or 0 for host in hosts}
     spare = any(
         count * geometry.cpus_per_rank < cores.get(name, 0)
         for name, count in geometry.hosts.items()

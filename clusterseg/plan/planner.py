@@ -32,12 +32,14 @@ from clusterseg.plan.placement import (
     core_warnings,
     far_warnings,
 )
+from clusterseg.plan.rank_table import check_table
 from clusterseg.plan.script import batch_script, check_runs_folder
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import slurm_plan, slurm_warnings
 from clusterseg.plan.snapshot import directory_in_copy, filled_directory, with_data_in_place
 from clusterseg.plan.symbols import filled_line, is_symbolic, placed_line, shown_hosts
 from clusterseg.plan.variables import OUTER_ARRAY, OUTER_JOB, OUTER_STEP
+from clusterseg.plan.wrapped import Inner, wrap
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.pending import not_yet
@@ -52,6 +54,7 @@ def make_plan(
     program: Sequence[str],
     as_root: bool,
     directory: str,
+    inner: Inner | None = None,
     horovod: bool = False,
     code: CodeSource | None = None,
     site: Site | None = None,
@@ -62,14 +65,16 @@ def make_plan(
     """The plan of `spec`, with the run directory symbolic: for Slurm with a `site`, else local.
 
     `hosts` are the hosts that can be had, in order (for Slurm `symbolic_hosts`); `program` is the
-    absolute argv prefix of clusterseg; `directory` is where the ranks run; `horovod` says that
-    Horovod is installed and was built for `pair`; with `code` the ranks run in a copy of it;
-    `template` is the text of Slurm's batch script, `container_tool` what the ranks' container is
-    run with; `launchers` are those that could be asked for instead, for messages. Raises
-    ClustersegError for what cannot be planned.
+    absolute argv prefix of clusterseg; `inner` is the launcher that a wrapper such as horovodrun
+    calls; `directory` is where the ranks run; `horovod` says that Horovod is installed and was
+    built for `pair`; with `code` the ranks run in a copy of it; `template` is the text of Slurm's
+    batch script, `container_tool` what the ranks' container is run with; `launchers` are those
+    that could be asked for instead, for messages. Raises ClustersegError for what cannot be
+    planned.
     """
     scheduler = "local" if site is None else "slurm"
     require_ready(spec, scheduler)
+    dialect = wrap(dialect, inner, spec, site)
     geometry = solve(spec.resources, hosts, spec.placement)
     if site is None or spec.resources.hosts is not None:
         check_hosts(geometry)
@@ -127,12 +132,14 @@ def make_plan(
             *_root_warnings(spec, as_root),
             *core_warnings(spec, dialect, geometry, hosts),
             *far_warnings(far),
+            *check_table(spec, geometry.hosts, geometry.ranks),
             *(slurm_warnings(spec, geometry, dialect, site) if site is not None else ()),
         ),
         spec=spec if code is None else with_data_in_place(spec, code),
         rank_words=line.rank_words,
         slurm=slurm,
         code=code,
+        first_on_path=inner.folder if inner is not None and dialect.wraps else None,
     )
     return replace(plan, script=batch_script(plan))
 

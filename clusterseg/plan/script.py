@@ -31,9 +31,17 @@ def batch_script(plan: Plan) -> str:
         "".join(f"export {name}={quote(value)}\n" for name, value in plan.environment.items()),
         "".join(f"module load {quote(name)}\n" for name in plan.spec.environment.modules),
         "".join(line.rstrip("\n") + "\n" for line in plan.spec.environment.setup),
+        _path_line(plan.first_on_path),
         "exec " + launch_lines(plan, plan.run_dir) + "\n",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _path_line(folder: str | None) -> str:
+    if folder is None:
+        return ""
+    comment = "# The launcher calls the first mpirun of PATH.\n"
+    return f'{comment}export PATH={quote(folder)}"${{PATH:+:$PATH}}"\n'
 
 
 def launch_lines(plan: Plan, *run: str) -> str:

@@ -32,15 +32,16 @@ GENERIC = "generic"
 class Partition(Struct, frozen=True, kw_only=True):
     """What a partition allows, and what one of its nodes has; None: not known.
 
-    `cores` are physical cores of a node, `memory` is in bytes, `max_time` in seconds.
-    `preemptible`: its jobs may be preempted; `notice`: the batch script is then warned, as the
-    site's `preemption_notice`.
+    `cores` are physical cores of a node, `memory` is in bytes, `max_time` in seconds; `numa_nodes`
+    None: one a socket. `preemptible`: its jobs may be preempted; `notice`: the batch script is then
+    warned, as the site's `preemption_notice`.
     """
 
     max_time: TimeLimit | None = None
     max_nodes: Positive | None = None
     cores: Positive | None = None
     sockets: Positive = 1
+    numa_nodes: Positive | None = None
     threads_per_core: Positive = 1
     memory: Size | None = None
     gpus: NotNegative | None = None

@@ -83,5 +83,6 @@ def _host(name: str, partition: Partition) -> Host:
         name=name,
         cores=partition.cores,
         sockets=partition.sockets,
+        numa_nodes=partition.numa_nodes or partition.sockets,
         threads_per_core=partition.threads_per_core,
     )

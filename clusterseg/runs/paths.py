@@ -112,6 +112,11 @@ class AttemptPaths:
         return self.folder / "hostfile"
 
     @property
+    def rank_table(self) -> Path:
+        """Ascend's, for HCCL."""
+        return self.folder / "rank_table.json"
+
+    @property
     def launcher(self) -> Path:
         """The ranks' output as the launcher writes it, where it is asked to."""
         return self.folder / LAUNCHER

@@ -222,6 +222,10 @@ class ResourcesSpec(Spec, frozen=True, kw_only=True):
     ] = "auto"
     accelerator: Annotated[AcceleratorKind, about("kind of accelerator")] = "none"
     accelerators_per_rank: Annotated[NotNegative | None, about("accelerators of a rank")] = None
+    device_addresses: Annotated[
+        Annotated[dict[HostName, tuple[Line, ...]], Meta(min_length=1)] | None,
+        about("npu: the addresses of each host's devices, for the rank table: {n1: [10.0.0.1]}"),
+    ] = None
     memory: Annotated[
         Size | None, about("memory of a node: 500M, 64G, 1T; a bare number is megabytes")
     ] = None

@@ -24,16 +24,13 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "resources.accelerator": (lambda kind: kind == "none", "accelerators without Slurm"),
-    "resources.accelerators_per_rank": (lambda count: not count, "accelerators without Slurm"),
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
     "environment.container": (lambda image: image is None, "containers without Slurm"),
 }
-# The same, of what a `command` may ask Slurm for, and a job that trains may not yet.
+# The same, of what a `command` may ask for, and a job that trains may not yet.
 _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    key: (can, "training on accelerators")
-    for key, (can, _) in _WITHOUT_SLURM.items()
-    if key.startswith("resources.accelerator")
+    "resources.accelerator": (lambda kind: kind == "none", "training on accelerators"),
+    "resources.accelerators_per_rank": (lambda count: not count, "training on accelerators"),
 }
 
 # key of a name -> its table in clusterseg.spec.tables
@@ -69,9 +66,9 @@ def _early(spec: JobSpec, scheduler: str) -> Iterator[tuple[str, Any, str]]:
         for name, setting in entry.items():
             if not AUGMENTATIONS[name].ready:
                 yield f"train.augment.{number}.{name}", setting, ready
-    later = LATER if scheduler == "slurm" else LATER | _WITHOUT_SLURM
-    if scheduler == "slurm" and spec.train is not None:
-        later = later | _TRAINING
+    later = LATER if spec.train is None else LATER | _TRAINING
+    if scheduler != "slurm":
+        later = later | _WITHOUT_SLURM
     for key, (can, what) in later.items():
         value = _value(spec, key)
         if not (key.startswith("train.") and spec.train is None) and not can(value):

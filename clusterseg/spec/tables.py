@@ -264,9 +264,9 @@ LAUNCHERS: Table = MappingProxyType(
         "openmpi5": Known("mpirun of Open MPI 5", ready=True),
         "mpich": Known("mpiexec of MPICH (Hydra)", ready=True),
         "intelmpi": Known("mpiexec of Intel MPI (Hydra)", ready=True),
-        "spectrum": Known("mpirun of IBM Spectrum MPI"),
+        "spectrum": Known("mpirun of IBM Spectrum MPI, untested", ready=True),
         "srun": Known("srun of Slurm", ready=True),
-        "horovodrun": Known("horovodrun"),
+        "horovodrun": Known("horovodrun, which calls an mpirun", ready=True),
         "local": Known("plain processes on this machine", ready=True),
     }
 )

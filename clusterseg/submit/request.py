@@ -20,10 +20,13 @@ from clusterseg.plan.model import CodeSource, Host, Plan
 from clusterseg.plan.planner import make_plan, require_ready
 from clusterseg.plan.site import ContainerTool, Site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.plan.wrapped import Inner
 from clusterseg.spec.errors import SpecError
 from clusterseg.spec.model import JobSpec, SlurmSpec
 from clusterseg.spec.reader import JobFile, open_job, parse_job
 from clusterseg.submit.definitions import batch_template, find_site
+from clusterseg.submit.devices import require_devices, with_addresses
+from clusterseg.submit.known_hosts import refuse_unknown_hosts
 from clusterseg.submit.launchers import choose_launcher, read_definitions
 from clusterseg.submit.seen import data_warnings
 from clusterseg.submit.site_facts import informed
@@ -55,6 +58,7 @@ def read_request(
     try:
         plan = _planned(file, environ, inside, code)
         if begins and not inside:
+            refuse_unknown_hosts(plan, environ)
             seen = (*data_warnings(plan), *look_at_weights(plan))
             return replace(plan, warnings=(*plan.warnings, *seen))
         return plan
@@ -71,7 +75,10 @@ def _planned(
     site = find_site(spec.slurm.site, environ) if slurm else None
     if site is not None and not inside:
         site = informed(site, spec.slurm.partition, environ)
-    hosts = _hosts(spec, this_host()) if site is None else symbolic_hosts(spec, site)
+    here = this_host()
+    if site is None:
+        spec = with_addresses(spec, here.name)
+    hosts = _hosts(spec, here) if site is None else symbolic_hosts(spec, site)
     ranks = solve(spec.resources, hosts, spec.placement).ranks
     launcher = choose_launcher(spec.launcher, ranks, environ, site=site, mpi=spec.slurm.mpi)
     directory = _directory()
@@ -87,6 +94,7 @@ def _planned(
         program=own_program(),
         as_root=os.geteuid() == 0,
         directory=directory,
+        inner=Inner(launcher.inner, launcher.mpi) if launcher.inner and launcher.mpi else None,
         horovod=_asks_for_horovod(spec) and launcher.mpi is not None and horovod_fits(launcher.mpi),
         code=code,
         site=site,
@@ -94,6 +102,8 @@ def _planned(
         container_tool=None if site is None else _container_tool(spec, site, environ),
         launchers=lambda: _launchers(environ, slurm),
     )
+    if site is None:
+        require_devices(plan, here.name, environ)
     return replace(plan, why=launcher.why, warnings=(*plan.warnings, *code_warnings))
 
 

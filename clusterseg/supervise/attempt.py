@@ -15,6 +15,7 @@ import msgspec
 from clusterseg.cluster.processes import oom_kills
 from clusterseg.cluster.slurm.configuration import present_cluster
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.rank_table import rank_table_of
 from clusterseg.runs import files
 from clusterseg.runs.claims import Wanted, claim_next, is_superseded, write_end
 from clusterseg.runs.fit import fits_of
@@ -96,6 +97,7 @@ class _Supervisor:
         fence: Fence,
     ) -> None:
         self._opening, self._run, self._plan = opening, opening.run, opening.plan
+        self._rank_table = rank_table_of(self._plan)
         self._fits = fits_of(self._plan.spec.train, force=self._plan.force)
         self._environ, self._timing = environ, timing
         self._wakeups, self._fence = wakeups, fence
@@ -234,6 +236,8 @@ class _Supervisor:
         own = self._run.attempt(claim.attempt)
         if self._plan.hostfile is not None:
             files.commit_new(own.hostfile, self._plan.hostfile.encode())
+        if self._rank_table is not None:
+            files.commit_new(own.rank_table, self._rank_table.encode())
         if self._plan.spec.launcher_output == "files":
             files.make_private_dir(own.launcher)  # Hydra makes none
         return Launcher(

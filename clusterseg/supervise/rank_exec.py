@@ -11,12 +11,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from clusterseg.cluster.children import end_like, run_inside
+from clusterseg.cluster.devices import count_devices
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.plan.devices import (
+    DEVICES,
+    VISIBLE,
+    device_variables,
+    own_devices,
+    seen_devices,
+)
 from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
@@ -38,27 +47,39 @@ def exec_rank(
     attempt = _attempt_of(run_dir, environ)
     place = rank_from_environment(environ)
     redirect_output(attempt.log(place.rank))
+    try:
+        seen = _devices(attempt, place, environ)
+    except ClustersegError as error:
+        sys.stderr.write(error.render() + "\n")
+        sys.stderr.flush()
+        _write_end(attempt, place.rank, "failed", error.message)
+        os._exit(ExitCode.FAILED)
     with suppress(OSError):  # a record for status and logs; the program can do without
-        _write_start(attempt, place)
-    own = {
+        _write_start(attempt, place, seen)
+    environment = {
+        # Said to this wrapper alone: a job that the program submits deals out none.
+        **{name: value for name, value in environ.items() if name != DEVICES},
+        **seen.variables,
         "CLUSTERSEG_RANK": str(place.rank),
         "CLUSTERSEG_LOCAL_RANK": str(place.local_rank),
         "CLUSTERSEG_WORLD_SIZE": str(place.world_size),
     }
     try:
         if not watched:
-            os.execvpe(argv[0], list(argv), {**environ, **own})  # noqa: S606
-        ended = run_inside(argv, {**environ, **own})
+            os.execvpe(argv[0], list(argv), environment)  # noqa: S606
+        ended = run_inside(argv, environment)
     except OSError as error:
         sys.stderr.write(f"clusterseg: {argv[0]} can't be started: {error.strerror}\n")
         sys.stderr.flush()
         code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
         if watched:
-            _write_failure(attempt, place.rank, f"{argv[0]}: {error.strerror}")
+            _write_end(attempt, place.rank, "failed", f"{argv[0]}: {error.strerror}")
         os._exit(code)
-    if ended.code not in (ExitCode.OK, ExitCode.STOPPED) and not ended.told:
+    if ended.code == ExitCode.STOPPED:  # of ranks on other hosts Intel's mpiexec makes it 255
+        _write_end(attempt, place.rank, "stopped", None)
+    elif ended.code != ExitCode.OK and not ended.told:
         how = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code}"
-        _write_failure(attempt, place.rank, f"the program ended with {how}")
+        _write_end(attempt, place.rank, "failed", f"the program ended with {how}")
     end_like(ended.code)
 
 
@@ -74,7 +95,30 @@ def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
     return RunPaths(run_dir.absolute()).attempt(int(text))
 
 
-def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
+@dataclass(frozen=True)
+class _Seen:
+    """The accelerators of a rank: their kind, what they are called, what it has to be told."""
+
+    kind: str | None = None
+    device: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def _devices(attempt: AttemptPaths, place: RankPlace, environ: Mapping[str, str]) -> _Seen:
+    """Raises ClustersegError (`devices`) where the host shows too few."""
+    kind, _, count = environ.get(DEVICES, "").partition(":")
+    if kind not in VISIBLE:
+        return _Seen()
+    if not (count.isascii() and count.isdigit()):  # the launcher or the job has set them
+        return _Seen(kind, environ.get("DEVICE_ID" if kind == "npu" else VISIBLE[kind], ""))
+    visible, where = seen_devices(kind, environ, count_devices(kind))
+    devices = own_devices(visible, int(count), place.local_rank, kind=kind, where=where)
+    table = str(attempt.rank_table) if attempt.rank_table.exists() else None
+    variables = device_variables(kind, devices, place.rank, place.world_size, table)
+    return _Seen(kind, ",".join(devices), variables)
+
+
+def _write_start(attempt: AttemptPaths, place: RankPlace, seen: _Seen) -> None:
     where = standing()
     event = RankStart(
         t=time.time(),
@@ -88,16 +132,20 @@ def _write_start(attempt: AttemptPaths, place: RankPlace) -> None:
         cores=where.cores,
         sockets=where.sockets,
         numa=where.numa,
+        accelerator=seen.kind,
+        device=seen.device,
     )
     with EventWriter(attempt.events(place.rank)) as writer:
         writer.write(event)
 
 
-def _write_failure(attempt: AttemptPaths, rank: int, error: str) -> None:
+def _write_end(
+    attempt: AttemptPaths, rank: int, status: Literal["stopped", "failed"], error: str | None
+) -> None:
     """By this the supervisor learns of it. What the program itself has said of its end stands."""
     file = attempt.events(rank)
     with suppress(OSError):
-        if any(isinstance(event, RankEnd) for event in iter_events(file)):
+        if file.exists() and any(isinstance(event, RankEnd) for event in iter_events(file)):
             return
         with EventWriter(file) as writer:
-            writer.write(RankEnd(t=time.time(), rank=rank, status="failed", error=error))
+            writer.write(RankEnd(t=time.time(), rank=rank, status=status, error=error))

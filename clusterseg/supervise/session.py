@@ -16,13 +16,13 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise import limits
 from clusterseg.supervise.causes import cause_of_request
-from clusterseg.supervise.failure import lost_hosts
 from clusterseg.supervise.hang import HangWatch
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.lease import Lease
 from clusterseg.supervise.limits import Timing
 from clusterseg.supervise.placing import Placing
+from clusterseg.supervise.reports import lost_hosts
 from clusterseg.supervise.scheduler import Scheduler
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.slurm_job import cause_of_fate
@@ -97,6 +97,7 @@ class Session:
         self._terminated: float | None = None  # when the launcher was sent TERM
         self._killed = False
         self._lost: float | None = None  # when the launcher said that it lost one of our hosts
+        self._failed: float | None = None  # when a rank was seen to say that it failed
 
     @property
     def lost_a_host(self) -> bool:
@@ -132,7 +133,8 @@ class Session:
         """TERM for all processes of a job ends ranks at once that know no better; without waiting
         for our own they would have crashed, and be started again in a job that is ending."""
         by_term = self._launcher.signal == signal.SIGTERM
-        by_term = by_term or self._launcher.exit_code == 128 + signal.SIGTERM
+        # Hydra's is the number of the signal itself.
+        by_term |= self._launcher.exit_code in (128 + signal.SIGTERM, signal.SIGTERM)
         if self.stop is None and self._terminated is None and by_term:
             self._wakeups.wait(_SIGNAL_FOR_ALL)
         for number in self._wakeups.take():
@@ -339,11 +341,24 @@ class Session:
         if self._terminated is None and lost:
             self._journal.say("the ranks did not end with the host that was lost: ending them")
             self._terminate()
+        if self._terminated is None and self.stop is None:
+            self._end_with_a_failed_rank(now)
         if self._terminated is None and self.stop is not None and self._is_over(self.stop, now):
             self._journal.say("the ranks did not stop in time: ending them")
             self._terminate()
         if self._terminated is not None and now - self._terminated >= self._timing.terminate:
             self._kill()
+
+    def _end_with_a_failed_rank(self, now: float) -> None:
+        """A launcher that goes on without a rank: those with Hydra do unless it was inside of MPI,
+        and hang, MPICH's 5.0.2 with hosts of its own, even where it was."""
+        if self.watch.failed is None:
+            return
+        self._failed = now if self._failed is None else self._failed
+        if now - self._failed >= self._timing.cleanup and not self._hangs.is_saving(now):
+            rank = self.watch.failed.rank
+            self._journal.say(f"rank {rank} failed and the launcher goes on: ending the others")
+            self._terminate()
 
     def _is_over(self, stop: Stop, now: float) -> bool:
         """Whether ranks that were asked to stop have had their time: a save may end if it can."""

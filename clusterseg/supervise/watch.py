@@ -56,6 +56,7 @@ class Watch:
     last_step: int | None = None
     longest_save: float | None = None
     longest_validation: float | None = None
+    failed: RankWatch | None = None  # the first rank that was seen to say that it failed
     _next: int = 1
 
     def __post_init__(self) -> None:
@@ -116,6 +117,8 @@ class Watch:
             rank.start, rank.epoch = event, event.epoch
         elif isinstance(event, RankEnd):
             rank.end = event
+            if event.status == "failed" and self.failed is None:
+                self.failed = rank
             if event.step > (self.last_step or 0):  # the last window may not have been written
                 self.last_step = event.step
         elif isinstance(event, Checkpoint):

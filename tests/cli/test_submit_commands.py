@@ -15,6 +15,7 @@ import pytest
 
 from clusterseg.cluster.look import look
 from clusterseg.cluster.processes import processes_with_environment
+from clusterseg.plan.rank_table import rank_table
 from clusterseg.runs import store
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.eventlog import iter_events
@@ -284,3 +285,42 @@ def test_plain_processes_are_ranks_as_any(
     if len(os.sched_getaffinity(0)) >= 2:
         assert not set(started[0].cpus) & set(started[1].cpus)
     assert not processes_with_environment({"CLUSTERSEG_RUN_DIR": str(run.root)})
+
+
+@pytest.mark.slow
+def test_ranks_of_this_host_share_out_its_accelerators(
+    cli: Cli, job: Callable[..., Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-8f6e1c2a")
+    path = job("echo $CUDA_VISIBLE_DEVICES")
+    asked = ("--set", "placement.oversubscribe=true", "--set", "resources.accelerator=cuda")
+    assert cli("submit", path, "--set", "resources.ranks=2", *asked, "--wait").code == 0
+    run = only_run(runs_dir)
+    assert [run.attempt(0).log(rank).read_text() for rank in (0, 1)] == ["4\n", "GPU-8f6e1c2a\n"]
+    three = cli("submit", path, "--set", "resources.ranks=3", *asked)
+    assert three.code == 2
+    assert "3 × 1 = 3 of kind cuda, but this host shows 2" in three.err
+    only_run(runs_dir)  # nothing was submitted
+
+
+@pytest.mark.slow
+def test_ranks_of_ascend_find_a_table_of_their_attempt(
+    cli: Cli, job: Callable[..., Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0,1")
+    path = job(
+        "echo $DEVICE_ID $RANK_ID of $RANK_SIZE; cat $RANK_TABLE_FILE",
+        "placement: {oversubscribe: true}",
+    )
+    addresses = "resources.device_addresses={localhost: [10.0.0.1, 10.0.0.2]}"
+    npu = ("--set", "resources.ranks=2", "--set", "resources.accelerator=npu", "--set", addresses)
+    assert cli("submit", path, *npu, "--wait").code == 0
+    run = only_run(runs_dir)
+    table = rank_table({"n1": 2}, {"n1": ["10.0.0.1", "10.0.0.2"]})
+    for rank in (0, 1):
+        assert run.attempt(0).log(rank).read_text() == f"{rank} {rank} of 2\n{table}"
+    assert run.attempt(0).rank_table.stat().st_mode & 0o777 == 0o600
+    wrong = ("--set", "resources.device_addresses={localhost: [10.0.0.1]}")
+    few = cli("submit", path, *npu, *wrong)
+    assert few.code == 2
+    assert "has 2 ranks, but the addresses of 1 device" in few.err

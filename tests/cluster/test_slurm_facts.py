@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusterseg.cluster.slurm.commands import Slurm, SlurmUnreachable
-from clusterseg.cluster.slurm.facts import ClusterFacts, cluster_facts, read_facts
+from clusterseg.cluster.slurm.facts import ClusterFacts, NodeFacts, cluster_facts, read_facts
 from clusterseg.plan.site import Partition, Site
 from clusterseg.submit.site_facts import informed
 from tests.devcluster import DevCluster
@@ -48,6 +48,25 @@ def test_without_preemption_and_with_that_of_qos() -> None:
     assert by_qos.warns(by_qos.partitions["low"]) is False
     told = read_facts({**qos, "PreemptParameters": "send_user_signal"}, PARTITIONS)
     assert told.warns(told.partitions["low"]) is None  # it depends on the grace time of the QOS
+
+
+@pytest.mark.parametrize(
+    ("nodes", "node"),
+    [
+        # CPUs, sockets, cores of one, threads of a core.
+        ("low|64|2|16|2\n", NodeFacts(cores=32, sockets=2, threads_per_core=2)),
+        ("low|64|2|16|2\nlow|64|2|16|2\n", NodeFacts(cores=32, sockets=2, threads_per_core=2)),
+        ("low|32|2|16|2\n", NodeFacts(cores=32, sockets=2, threads_per_core=1)),  # CPUs= cores
+        ("low|4|1|2|2\nhigh|2|1|2|1\n", NodeFacts(cores=2, sockets=1, threads_per_core=2)),
+        ("low|64|2|16|2\nlow|32|1|16|2\n", None),  # nodes differ
+        ("low|2+|1|2|1\n", None),
+        ("low|0|0|0|0\njunk\n|||\n", None),
+        ("", None),
+    ],
+)
+def test_what_a_node_of_a_partition_has(nodes: str, node: NodeFacts | None) -> None:
+    facts = read_facts(CONFIG, PARTITIONS, nodes)
+    assert facts.partitions["low"].node == node
 
 
 def test_junk_is_borne() -> None:
@@ -130,11 +149,12 @@ def test_a_profile_is_completed_and_never_contradicted(
 
     silent, warned = asked(slurm_cluster), asked(slurm_cluster_signal)
     for name in ("low", None):
-        assert silent(site(), name) == Partition(preemptible=True, notice=False)
-        assert warned(site(), name) == Partition(preemptible=True, notice=True)
+        assert silent(site(), name) == Partition(preemptible=True, notice=False, cores=2)
+        assert warned(site(), name) == Partition(preemptible=True, notice=True, cores=2)
     assert silent(site(), "high").preemptible is False
     assert silent(site(), "nowhere") == Partition()
     assert silent(site(), "low,high") == Partition()
     own = Partition(preemptible=True, notice=True, cores=4)
     assert silent(site(low=own), "low") == own
-    assert silent(site(low=Partition(preemptible=False)), "low") == Partition(preemptible=False)
+    own = Partition(preemptible=False, cores=4, sockets=2)
+    assert silent(site(low=own), "low") == own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +98,9 @@ class Job:
         finally:
             process.kill()
             process.wait()
+            if any((self.folder / "runs").glob("*")):
+                for left in ranks_of(self.run):  # of a test that failed
+                    os.kill(left, signal.SIGKILL)
             if process.stdout is not None:
                 process.stdout.close()
 

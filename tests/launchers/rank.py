@@ -2,8 +2,9 @@
 
     rank.py FOLDER ACT [WORD…]
 
-Each writes FOLDER/<rank>.json, whole. ACT: `report`, or what the ranks do once all are there:
-`wait` for the stop file (exit code 75), `exit:RANK:CODE`, `kill:RANK`, `abort:RANK:CODE`.
+Each writes FOLDER/<rank>.json, whole. ACT is what they do once all are there: `report` and end;
+`return:CODE`; `stop` when the stop file asks for it, or `listen` for a signal, with exit code 75;
+`exit:RANK:CODE`, `kill:RANK` or `abort:RANK:CODE`, while the others `sleep`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ from mpi4py import MPI
 LONGEST = 30.0  # seconds until a rank that nobody stops ends by itself, with code 9
 
 
-def main() -> None:
+def main() -> int:
     folder, act, *_ = sys.argv[1:]
     world = MPI.COMM_WORLD
     heard: list[str] = []
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, lambda received, _frame: heard.append(signal.Signals(received).name))
     place = Path(folder) / f"{world.rank}.json"
-    seen = {
+    seen = look(world)
+    write(place, seen)
+    world.Barrier()
+    write(place, seen | {"met": True})
+    code = perform(act, world, heard)
+    write(place, seen | {"met": True, "heard": heard})
+    return code
+
+
+def look(world: MPI.Comm) -> dict[str, object]:
+    """What this rank sees of itself; texts as their bytes in hexadecimal."""
+    return {
         "rank": world.rank,
         "size": world.size,
         "sum": world.allreduce(world.rank),
@@ -45,31 +57,31 @@ def main() -> None:
             if name.startswith(b"TOLD_")
         },
     }
-    write(place, seen)
-    world.Barrier()
-    perform(act, world, heard)
-    write(place, seen | {"heard": heard})
 
 
-def perform(act: str, world: MPI.Comm, heard: list[str]) -> None:
+def perform(act: str, world: MPI.Comm, heard: list[str]) -> int:
+    """Ends as `act` says, or returns the exit code that it does."""
     what, *numbers = act.split(":")
-    if what == "wait":
-        stop = Path(os.environ["CLUSTERSEG_STOP_FILE"])
-        until = time.monotonic() + LONGEST
-        while not stop_asked(stop) and not heard and time.monotonic() < until:
-            time.sleep(0.05)
-        sys.exit(75 if time.monotonic() < until else 9)
-    if what != "report" and world.rank == int(numbers[0]):
+    if what == "report":
+        return 0
+    if what == "return":
+        return int(numbers[0])
+    stop = Path(os.environ["CLUSTERSEG_STOP_FILE"])
+    if numbers and world.rank == int(numbers[0]):
         if what == "exit":
-            sys.stdout.flush()
             os._exit(int(numbers[1]))
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "abort":
             world.Abort(int(numbers[1]))
-    if what != "report":
-        time.sleep(LONGEST)
-        sys.exit(9)
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        if what == "stop" and stop_asked(stop):
+            return 75
+        if what == "listen" and heard:
+            return 75
+        time.sleep(0.05)
+    return 9
 
 
 def stop_asked(file: Path) -> bool:
@@ -86,4 +98,4 @@ def write(place: Path, seen: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,8 @@ import pytest
 from tests.launchers.hosts import Hosts
 from tests.launchers.jobs import Job, Mpi, cores_here
 
+AS_PLANNED = "placement: the ranks are where they were planned to be"
+
 
 def test_two_ranks_on_this_host_have_a_core_each(mpi: Mpi, tmp_path: Path) -> None:
     job = Job(mpi, tmp_path)
@@ -19,7 +21,7 @@ def test_two_ranks_on_this_host_have_a_core_each(mpi: Mpi, tmp_path: Path) -> No
     assert_one_world(mpi, ranks, 2)
     assert len(set(of_all(ranks, "host"))) == 1
     assert_cores_of_their_own(ranks)
-    assert "planned" not in job.account()  # what is said of ranks that are elsewhere
+    assert AS_PLANNED in job.account()
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (2, 1)], ids="n1:{0[0]} n2:{0[1]}".format)
@@ -33,7 +35,7 @@ def test_ranks_are_on_their_hosts_in_order(
     assert list(zip(of_all(ranks, "host"), of_all(ranks, "local_rank"), strict=True)) == planned
     for host in ("n1", "n2"):
         assert_cores_of_their_own([rank for rank in ranks if rank["host"] == host])
-    assert "planned" not in job.account()
+    assert AS_PLANNED in job.account()
     assert "ould not find" not in job.account()  # a variable that is passed on, and is not set
 
 
@@ -46,7 +48,7 @@ def test_ranks_that_are_elsewhere_are_noticed(
     leads_astray = two.agent.read_text().replace("host=$1;", 'host=$(echo "$1" | tr 12 21);')
     two.agent.write_text(leads_astray)
     job = Job(
-        mpi, tmp_path, "wait", hosts=two, counts=(2, 1), keys={"placement": {"verify": "fail"}}
+        mpi, tmp_path, "listen", hosts=two, counts=(2, 1), keys={"placement": {"verify": "fail"}}
     )
     code, said = job.ended()
     assert code == 1, said
@@ -54,6 +56,13 @@ def test_ranks_that_are_elsewhere_are_noticed(
     swapped = "the ranks run on {n1: 1, n2: 2}, the plan says {n1: 2, n2: 1}"
     refusal = "There are not enough slots available in the system to satisfy the 3"
     assert (refusal if mpi.launcher == "openmpi5" else swapped) in job.end()["error"]
+
+
+@pytest.mark.parametrize("mpi", ["mpich4"], indirect=True)
+def test_the_mpich_before_does_as_its_successor(
+    mpi: Mpi, hosts: Callable[..., Hosts], tmp_path: Path
+) -> None:
+    test_ranks_are_on_their_hosts_in_order(mpi, (2, 1), hosts, tmp_path)
 
 
 @pytest.mark.parametrize("bind_to", ["none", "socket"])

@@ -16,7 +16,7 @@ from clusterseg.plan.words import describe
 from clusterseg.shipped import shipped_folder
 from clusterseg.spec.frozen import frozen_overrides
 from clusterseg.spec.reader import parse_job
-from tests.plan.plans import HERE, SITE, plan, site, slurm_plan
+from tests.plan.plans import HERE, SITE, inner, plan, site, slurm_plan
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -30,7 +30,7 @@ _TWO = (
     Host(name="n2", cores=32, sockets=2, numa_nodes=2),
 )
 
-MPIRUNS = ("openmpi4", "openmpi5", "mpich", "intelmpi")
+MPIRUNS = ("openmpi4", "openmpi5", "mpich", "intelmpi", "spectrum")
 
 # name -> (the job's further keys, hosts, as root)
 CASES: dict[str, tuple[str, tuple[Host, ...], bool]] = {
@@ -193,10 +193,11 @@ def as_text(made: Plan) -> str:
 @cache
 def texts() -> dict[str, str]:
     made = {}
-    for launcher in MPIRUNS:
+    for launcher in (*MPIRUNS, "horovodrun"):
+        called = inner("openmpi5") if launcher == "horovodrun" else None
         for name, (keys, hosts, as_root) in CASES.items():
             try:
-                text = as_text(plan(keys, launcher, hosts=hosts, as_root=as_root))
+                text = as_text(plan(keys, launcher, hosts=hosts, as_root=as_root, inner=called))
             except ClustersegError as error:  # what it can't say, and what it can instead
                 text = error.render() + "\n"
             made[f"{launcher}-{name}.txt"] = text

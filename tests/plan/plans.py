@@ -11,6 +11,7 @@ from clusterseg.plan.model import Host, LauncherPair, Plan
 from clusterseg.plan.planner import make_plan
 from clusterseg.plan.site import Site, read_site
 from clusterseg.plan.slurm_plan import symbolic_hosts
+from clusterseg.plan.wrapped import Inner
 from clusterseg.shipped import shipped_folder
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.reader import parse_job
@@ -44,6 +45,20 @@ PAIRS = {
         program="/opt/intel/bin/mpiexec",
         libmpi="/opt/intel/lib/libmpi.so.12",
         where="on PATH",
+    ),
+    "spectrum": LauncherPair(
+        name="spectrum",
+        version="10.4.0.03",
+        program="/opt/ibm/spectrum_mpi/bin/mpirun",
+        libmpi="/opt/ibm/spectrum_mpi/lib/libmpi_ibm.so.3",
+        where="on PATH",
+    ),
+    "horovodrun": LauncherPair(
+        name="horovodrun",
+        version="0.28.1",
+        program="/home/ada/env/bin/horovodrun",
+        libmpi="/home/ada/env/lib/libmpi.so.40",
+        where="beside this Python",
     ),
     "srun": LauncherPair(
         name="srun",
@@ -93,6 +108,11 @@ def slurm_plan(
     at = at or site()
     hosts = symbolic_hosts(read, at)
     return plan(read, launcher, hosts=hosts, site=at, template=TEMPLATE, **other)
+
+
+def inner(launcher: str) -> Inner:
+    """What horovodrun is to call."""
+    return Inner(shipped(launcher), PAIRS[launcher])
 
 
 def plan(

@@ -88,6 +88,8 @@ def test_a_host_file_may_have_a_line_for_each_rank():
         ("output: [-l]", 'variables_list: ["{name}"]', "`{name}` in `variables_list`", 7),
         ("output: [-l]", 'many: ["{ranks}"]', "`{ranks}` in `many`", 7),
         ("output: [-l]", 'slurm: ["{mpi}"]', "`{mpi}` in `slurm`", 7),
+        ("unset: ", "numa_first: [nodes]\nunset: ", "`nodes` in `numa_first`", 16),
+        ("unset: ", "not_passed: [A-B]\nunset: ", "`A-B` in `not_passed`", 16),
         ("unset: ", "equal_only: [nodes]\nunset: ", "`nodes` in `equal_only`", 16),
         ("unset: ", "cannot: {numa: [sokcet]}\nunset: ", "`numa` in `cannot`", 16),
     ],
@@ -111,6 +113,21 @@ def test_ranks_take_turns_where_the_lines_of_a_host_file_number_them():
     dealt = plan(keys + "placement: {map_by: node}\n", dialect=hydra, pair=pair)
     assert dealt.hostfile == "n1:1\nn2:1\nn3:1\nn1:1\nn3:1\nn1:1\n"
     assert plan(keys, dialect=hydra, pair=pair).hostfile == "n1:3\nn2:1\nn3:2\n"
+
+
+def test_what_a_launcher_keeps_from_other_hosts_is_refused_there():
+    hydra = read_dialect("hydra", HYDRA + "not_passed: [DISPLAY]\n", "hydra.yaml")
+    pair = LauncherPair(name="hydra", version="5.0", program="/opt/bin/mpiexec")
+    keys = "environment: {variables: {DISPLAY: ':0'}}\n"
+    assert plan(keys, dialect=hydra, pair=pair).environment["DISPLAY"] == ":0"
+    for hosts in ("{n1: 1, n2: 1}", "{n3: 1}"):
+        with pytest.raises(ClustersegError, match="does not pass it on") as caught:
+            plan(
+                keys + f"resources: {{hosts: {hosts}, cpus_per_rank: 1}}\n",
+                dialect=hydra,
+                pair=pair,
+            )
+        assert caught.value.code == "environment"
 
 
 def test_a_launcher_that_counts_threads_needs_hosts_that_are_alike():

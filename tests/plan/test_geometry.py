@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
@@ -296,3 +297,16 @@ def test_hosts_that_are_only_named_contradict(given_, message):
     with pytest.raises(ClustersegError) as caught:
         solve(asked, TWO_SOCKETS, PLACEMENT)
     assert message in caught.value.message
+
+
+def test_many_ranks_on_hosts_that_all_differ():
+    """10,000 ranks on 1,250 hosts of 600 shapes: planned within a second."""
+    every = [
+        Host(name=f"n{number}", cores=64 + 2 * (number % 600), sockets=2, numa_nodes=4)
+        for number in range(1250)
+    ]
+    asked = resources(nodes=1250, ranks=10_000, cpus_per_rank=4)
+    for map_by in ("socket", "numa", "core"):
+        start = perf_counter()
+        assert solve(asked, every, PlacementSpec(map_by=map_by)).ranks == 10_000
+        assert perf_counter() - start < 1

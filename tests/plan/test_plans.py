@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -249,8 +250,9 @@ def test_open_mpi_5_is_told_the_cores_of_an_affinity():
     assert "hwloc_default_cpu_list" not in plan("resources: {ranks: 4}\n").argv
 
 
-def test_intel_mpi_heeds_an_affinity_by_itself():
-    assert plan("resources: {ranks: 4}\n", "intelmpi", hosts=[NARROW]).ranks == 4
+@pytest.mark.parametrize("launcher", ["intelmpi", "local"])
+def test_some_heed_an_affinity_by_themselves(launcher):
+    assert plan("resources: {ranks: 4}\n", launcher, hosts=[NARROW]).ranks == 4
 
 
 @pytest.mark.parametrize(
@@ -268,6 +270,22 @@ def test_an_affinity_that_a_launcher_would_not_heed(launcher, host, far):
         plan(keys, launcher, hosts=[host])
     assert "it can: none" in str(caught.value.help)
     assert plan(keys + "placement: {bind_to: none}\n", launcher, hosts=[host]).ranks
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "warning"),
+    [
+        (3, 10, "the cores of a rank would lie on several sockets: ranks are not bound"),
+        (40, 1, "ranks share cores: they are not bound, and each will be slower"),
+    ],
+)
+def test_what_oversubscribing_comes_to_is_said(ranks, cpus, warning):
+    made = plan(
+        f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+        "placement: {oversubscribe: true}\n"
+    )
+    assert warning in made.warnings
+    assert made.argv[made.argv.index("--bind-to") + 1] == "none"
 
 
 def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
@@ -296,6 +314,24 @@ def test_a_host_by_two_names_is_refused(hosts):
 def test_open_mpi_4_can_bind_to_the_socket_of_a_numa_node():
     argv = plan("placement: {map_by: numa, bind_to: socket}\n", "openmpi4").argv
     assert argv[argv.index("--bind-to") + 1 :][:3] == ("socket", "--map-by", "numa")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "fits"),
+    [(6, 5, 4), (10, 3, 2), (5, 5, 4), (6, 3, None), (4, 5, None), (4, 8, None), (2, 12, None)],
+)
+def test_intel_mpi_can_not_take_the_rests_of_two_numa_nodes(ranks, cpus, fits):
+    """As 2021.18 was seen to pin on 2 sockets of 2 nodes of 8 cores."""
+    host = Host(name="login1", cores=32, sockets=2, numa_nodes=4, here=True)
+    keys = f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+    if fits is None:
+        assert plan(keys, "intelmpi", hosts=[host]).environment["I_MPI_PIN_DOMAIN"] == str(cpus)
+        return
+    with pytest.raises(ClustersegError, match=f"cpus_per_rank: {fits} it does not") as caught:
+        plan(keys, "intelmpi", hosts=[host], launchers=lambda: {"mpich": shipped("mpich")})
+    assert "launchers that can: mpich" in str(caught.value.help)
+    fitting = f"resources: {{ranks: {ranks}, cpus_per_rank: {fits}}}\n"
+    assert plan(fitting, "intelmpi", hosts=[host]).ranks == ranks
 
 
 def test_threads_are_the_cores_of_a_rank_and_a_users_value_wins():
@@ -335,6 +371,27 @@ def test_every_variable_is_passed_on_by_name():
     assert len(passed) == len(set(passed))
 
 
+@pytest.mark.parametrize("name", ["PMI_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_PROCID"])
+def test_what_a_launcher_tells_each_rank_can_not_be_said(name):
+    with pytest.raises(ClustersegError, match="is what a launcher tells each rank") as caught:
+        plan(f"environment: {{variables: {{{name}: 0}}}}\n")
+    assert caught.value.code == "environment"
+
+
+def test_a_value_is_refused_exactly_where_no_process_can_be_given_it():
+    """The kernel counts the name, the sign, the value and the byte that ends it, in UTF-8."""
+    room = 131_072 - len("LONG=") - 1
+    for longest in ("x" * room, "é" * (room // 2)):
+        spec = job(f"environment: {{variables: {{LONG: {longest}}}}}\n")
+        value = plan(spec).environment["LONG"]
+        assert subprocess.run(["true"], env={"LONG": value}, check=False).returncode == 0
+        with pytest.raises(ClustersegError, match="131073 bytes") as caught:
+            plan(job(f"environment: {{variables: {{LONG: {longest}x}}}}\n"))
+        assert caught.value.code == "environment"
+        with pytest.raises(OSError, match="too long"):
+            subprocess.run(["true"], env={"LONG": value + "x"}, check=False)
+
+
 @pytest.mark.parametrize("name", ["TOKEN", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY"])
 def test_credentials_are_kept_out_of_plans(name):
     with pytest.raises(ClustersegError, match="looks like a credential"):
@@ -365,7 +422,7 @@ def test_planning_ten_thousand_ranks():
 
 ALLOWED = {
     *("__future__", "collections", "contextlib", "dataclasses", "heapq", "msgspec", "re"),
-    *("fnmatch", "functools", "shlex", "typing"),
+    *("fnmatch", "functools", "ipaddress", "shlex", "typing"),
 }
 # Of spec, the parts that read files stay out: text is passed in.
 ALLOWED_OWN = ("clusterseg.errors", "clusterseg.hostlist", "clusterseg.plan", "clusterseg.spec")

@@ -339,3 +339,12 @@ def test_containers_want_paths_that_can_be_mounted() -> None:
     for image in ("docker://python:3", "/images/a.sif"):
         made = slurm_plan(f"environment: {{container: '{image}'}}\n", container_tool="apptainer")
         assert image in made.argv
+
+
+def test_a_partition_of_several_sockets_is_laid_out_on_them() -> None:
+    """3 ranks on 2 × 16 cores: two of them share a socket."""
+    made = slurm_plan("resources: {nodes: 1, ranks: 3}\n")
+    assert made.geometry.cpus_per_rank == 8
+    by_numa = site(SITE.replace("sockets: 2,", "sockets: 2, numa_nodes: 8,"))
+    keys = "resources: {nodes: 1, ranks: 3}\nplacement: {map_by: numa}\n"
+    assert slurm_plan(keys, "openmpi5", at=by_numa).geometry.cpus_per_rank == 4

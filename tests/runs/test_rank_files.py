@@ -35,6 +35,16 @@ SLURM_BATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "6", "SLURM_LOCALID": "0"}
             {"PMIX_RANK": "4", "SLURM_PROCID": "4", "SLURM_NTASKS": "6", "SLURM_LOCALID": "1"},
             (4, 6, 1),
         ),
+        # `clusterseg ranks`, in a batch step of Slurm.
+        (
+            {
+                "CLUSTERSEG_RANK": "1",
+                "CLUSTERSEG_WORLD_SIZE": "2",
+                "CLUSTERSEG_LOCAL_RANK": "1",
+                **SLURM_BATCH,
+            },
+            (1, 2, 1),
+        ),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3", "SLURM_LOCALID": "0"}, (2, 3, 0)),
     ],
 )

@@ -85,12 +85,12 @@ def test_errors_as_json(folder: Path) -> None:
 
 
 def test_what_comes_later_is_pointed_at(folder: Path) -> None:
-    later = JOB.replace("launcher: local", "launcher: horovodrun")
+    later = JOB.replace("time: 90", "memory: 4G")
     (folder / "job.yaml").write_text(later + "environment: {container: a.sif}\n")
     done = check(folder)
     assert done.returncode == 2
     assert done.stderr.count("error[not-yet]") == 2
-    assert "--> job.yaml:4:11" in done.stderr
+    assert "--> job.yaml:3:68" in done.stderr
     assert "--> job.yaml:5:26" in done.stderr
 
 

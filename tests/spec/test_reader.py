@@ -50,6 +50,7 @@ resources:
   cpus_per_rank: 8
   accelerator: cuda
   accelerators_per_rank: 1
+  device_addresses: null
   memory: 64G
   time: 12:00:00
 placement: {map_by: socket, bind_to: core, verify: warn, oversubscribe: false, allow_root: true}

@@ -1,9 +1,9 @@
 """A rank that only writes events: steps of 50 ms, with faults where it is told to.
 
-`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, error, full, brimful, kill, freeze; only in
-the first ATTEMPTS attempts); `--deaf` ignores the stop file and TERM; `--mute` writes no events at
-all; `--resume` saves every tenth step and at a stop, and goes on from there; `--quiet` touches no
-file.
+`--steps N`; `--fail KIND:RANK:STEP[:ATTEMPTS]` (exit3, tell3, error, full, brimful, kill, freeze;
+only in the first ATTEMPTS attempts; tell3 says so by an event); `--deaf` ignores the stop file and
+TERM; `--mute` writes no events at all; `--resume` saves every tenth step and at a stop, and goes on
+from there; `--quiet` touches no file.
 """
 
 from __future__ import annotations
@@ -95,6 +95,10 @@ def main() -> None:
             time.sleep(0.05)
             if fails and step == int(at):
                 print(f"rank {RANK} comes to its end", flush=True)
+                if kind == "tell3":
+                    end = RankEnd(t=time.time(), rank=RANK, status="failed", error="E: the moon")
+                    events.write(end)
+                    sys.exit(3)
                 fail(kind)
             events.write(
                 Steps(t=time.time(), rank=RANK, epoch=0, step=step, count=1, images=1, seconds=0.05)

@@ -8,13 +8,16 @@ from clusterseg.runs.records import Cause, RankEnd, RankStart
 from clusterseg.supervise.failure import (
     Failure,
     RankFacts,
-    Report,
-    cause_printed,
     describe,
     first_failure,
+)
+from clusterseg.supervise.reports import (
+    Report,
+    cause_printed,
     launcher_reports,
     launchers_words,
     lost_hosts,
+    who_aborted,
 )
 
 # Words of Open MPI 5.0.11, 4.1.8, MPICH 4.3 (Hydra) and srun 22.05.
@@ -57,6 +60,31 @@ HYDRA_SIGNAL = """\
 =   YOU CAN IGNORE THE BELOW CLEANUP MESSAGES
 YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)
 This typically refers to a problem with your application."""
+# A rank of MPICH 5.0.2 on another host.
+HYDRA_FAR = """\
+===================================================================================
+=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES
+=   PID 29593 RUNNING AT n3
+=   EXIT CODE: 9
+=   CLEANING UP REMAINING PROCESSES
+=   YOU CAN IGNORE THE BELOW CLEANUP MESSAGES
+===================================================================================
+[proxy:0@n1] HYD_pmcd_pmip_control_cmd_cb (/pmip_cb.c:490): assert (!closed) failed
+[mpiexec@vm] main (/mpiexec.c:270): process manager error waiting for completion"""
+
+
+def intel(*signals: int) -> str:
+    """What Intel MPI 2021.18 prints for ranks 0, 1, … of one host."""
+    names = {9: "Killed", 11: "Segmentation fault", 15: "Terminated"}
+    rule = "=" * 83
+    return "\n".join(
+        f"\n{rule}\n=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES\n"
+        f"=   RANK {rank} PID {5541 + rank} RUNNING AT vm\n"
+        f"=   KILLED BY SIGNAL: {number} ({names[number]})\n{rule}"
+        for rank, number in enumerate(signals)
+    )
+
+
 SRUN = """\
 srun: error: n2: task 3: Exited with exit code 1
 srun: error: n1: tasks 0,1: Killed
@@ -102,8 +130,18 @@ terminated by signals sent by prterun (as reported here).
         (PRTE_LOST_PEER + PRTE_ABORTED.format(0), []),  # it noticed that another one is gone
         (ORTE_SIGNAL, [Report(rank=2, pid=0, host="n2", signal=11)]),
         (ORTE_EXIT, [Report(rank=3, exit_code=1)]),
-        (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3)]),
-        (HYDRA_SIGNAL, [Report(pid=4711, host="n1", signal=9)]),
+        (HYDRA_EXIT, [Report(pid=4711, host="n1", exit_code=3, vague=True)]),
+        (HYDRA_SIGNAL, [Report(pid=4711, host="n1", signal=9, vague=True)]),
+        (HYDRA_FAR, [Report(pid=29593, host="n3", signal=9, vague=True)]),
+        (intel(9), [Report(rank=0, pid=5541, host="vm", signal=9, vague=True)]),
+        (
+            intel(9, 9),
+            [
+                Report(rank=0, pid=5541, host="vm", signal=9, vague=True),
+                Report(rank=1, pid=5542, host="vm", signal=9, vague=True),
+            ],
+        ),
+        (intel(9, 11, 9), [Report(rank=1, pid=5542, host="vm", signal=11)]),
         (RANKS_EXIT, [Report(rank=3, pid=4711, host="n1", exit_code=5)]),
         (RANKS_SIGNAL, [Report(rank=0, pid=4711, host="n1", signal=9)]),
         (SRUN, [Report(rank=3, host="n2", exit_code=1), Report(rank=0, host="n1", signal=9)]),
@@ -195,13 +233,80 @@ def test_the_launcher_knows_one_that_wrote_nothing() -> None:
     assert first_failure(ranks, [report]) == Failure(rank=1, host="n9", exit_code=2)
 
 
-def test_a_process_of_hydra_is_known_by_its_pid() -> None:
-    assert first_failure([rank(0), rank(1)], [Report(pid=4712, host="x", signal=9)]) == Failure(
-        rank=1, host="n1", signal=9
-    )
-    assert first_failure([rank(0), rank(1)], [Report(pid=1, host="x", signal=9)]) == Failure(
-        host="x", signal=9
-    )
+def test_a_process_of_hydra_that_is_alone_on_its_host_is_known_by_its_pid() -> None:
+    ranks = [rank(0), rank(1)]
+    killed = Report(pid=4712, host="x", signal=9, vague=True)
+    assert first_failure(ranks, [killed]) == Failure(rank=1, host="n1", signal=9)
+    stranger = Report(pid=1, host="x", signal=9, vague=True)
+    assert first_failure(ranks, [stranger]) == Failure(host="x", signal=9)
+
+
+def on_one_host(*ends: str | None) -> list[RankFacts]:
+    """Ranks with the pids 5541, 5542, …; `ends` is what each said of its end."""
+    return [
+        RankFacts(
+            number,
+            RankStart(
+                t=0.0, rank=number, attempt=0, world_size=3, host="vm.site", pid=5541 + number
+            ),
+            None if end is None else RankEnd(t=2.0, rank=number, status="failed", error=end),
+        )
+        for number, end in enumerate(ends)
+    ]
+
+
+HYDRA_VICTIM = HYDRA_SIGNAL.replace("4711", "5541")  # rank 0, whichever it was
+
+
+@pytest.mark.parametrize("text", [HYDRA_VICTIM, intel(9), intel(9, 9), intel(9, 9, 9)])
+def test_who_was_ended_with_the_others_is_not_blamed(text: str) -> None:
+    """Where a rank fails, Hydra kills the others, and may name one of those."""
+    reports = launcher_reports(text.split("\n"))
+    told = first_failure(on_one_host(None, "exited with code 3", None), reports)
+    assert (told.rank, told.signal, told.error) == (1, None, "exited with code 3")
+    untold = first_failure(on_one_host(None, None, None), reports)
+    assert untold == Failure(host="vm.site", signal=9)
+    said = describe(untold, [], [], otherwise="it broke")
+    assert said == "one of the ranks on vm.site was killed by signal 9 (SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ("exit code 3", Failure(rank=1, host="vm.site", exit_code=3)),
+        ("signal 9", Failure(rank=1, host="vm.site", signal=9)),
+    ],
+)
+def test_how_a_program_ended_is_known_from_its_wrapper(said: str, failure: Failure) -> None:
+    ranks = on_one_host(None, f"the program ended with {said}", None)
+    assert first_failure(ranks, launcher_reports(HYDRA_VICTIM.split("\n"))) == failure
+    assert first_failure(ranks, []) == failure
+
+
+def test_a_signal_that_intel_mpi_does_not_send_is_told_from_those_that_it_does() -> None:
+    reports = launcher_reports(intel(9, 11, 9).split("\n"))
+    found = first_failure(on_one_host("peer is lost", None, None), reports)
+    assert found == Failure(rank=1, host="vm.site", signal=11)
+    reports = launcher_reports(intel(9, 15).split("\n"))  # TERM came from the supervisor
+    found = first_failure(on_one_host("E: x", None, None), reports)
+    assert found == Failure(rank=0, host="vm.site", error="E: x")
+
+
+# MPICH 5.0.2 and Intel MPI 2021.18 alike.
+ABORT = (
+    "Abort({1}) on node {0} (rank {0} in comm 0): application called "
+    "MPI_Abort(MPI_COMM_WORLD, {1}) - process {0}"
+)
+
+
+def test_a_rank_says_in_its_log_that_it_aborted() -> None:
+    logs = {0: ["epoch 1"], 1: ["epoch 1", ABORT.format(1, 7)], 2: []}
+    assert who_aborted(logs) == Report(rank=1, exit_code=7)
+    assert who_aborted({0: ["epoch 1"], 1: [], 2: []}) is None
+    assert who_aborted({0: [ABORT.format(1, 7)]}) is None  # it repeats what another one said
+    assert who_aborted({0: [ABORT.format(0, 7)], 1: [ABORT.format(1, 7)]}) is None
+    lost_peer = "Abort(671779599) on node 0 (rank 0 in comm 0): Fatal error in internal_Allreduce"
+    assert who_aborted({0: [lost_peer], 1: [ABORT.format(1, 7)]}) == Report(rank=1, exit_code=7)
 
 
 def test_of_the_silent_the_one_that_was_silent_first() -> None:

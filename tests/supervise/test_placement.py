@@ -215,6 +215,16 @@ def places(cores: int, threads: int = 2) -> dict[int, CpuPlace]:
     }
 
 
+def test_the_only_rank_of_a_host_may_be_on_all_its_sockets(plan: Plan) -> None:
+    """Beside a smaller host it has fewer cores than its own would give it, and is not bound."""
+    job = one_host(plan, 1, 4)
+    whole = msgspec.structs.replace(job.geometry, whole_hosts=True)
+    lone = bound(list(range(8)))
+    assert check_placement(job, lone, ground={"n1": places(8)}).doubtful
+    job = msgspec.structs.replace(job, geometry=whole)
+    assert not check_placement(job, lone, ground={"n1": places(8)}).doubtful
+
+
 def test_a_socket_may_be_known_to_be_large_enough_from_its_host_alone(plan: Plan) -> None:
     lone = bound([3, 4])
     assert check_placement(one_host(plan, 1, 2), lone).doubtful == ()  # who knows

@@ -78,25 +78,39 @@ def test_exit_codes_and_signals_pass_through(
 
 
 @pytest.mark.parametrize(
-    ("script", "error"),
+    ("script", "status", "error"),
     [
-        ("exit 0", None),
-        ("exit 75", None),
-        ("exit 3", "the program ended with exit code 3"),
-        ("kill -9 $$", "the program ended with signal 9"),
+        ("exit 0", None, None),
+        ("exit 75", "stopped", None),
+        ("exit 3", "failed", "the program ended with exit code 3"),
+        ("kill -9 $$", "failed", "the program ended with signal 9"),
     ],
 )
-def test_a_watched_program_that_fails_is_written_down(
-    script: str, error: str | None, attempt: AttemptPaths
+def test_a_watched_program_that_is_not_done_is_written_down(
+    script: str, status: str | None, error: str | None, attempt: AttemptPaths
 ) -> None:
     start(attempt, "sh", "-c", script, watched=True)
     _, *ends = iter_events(attempt.events(3))
-    if error is None:
+    if status is None:
         assert not ends
     else:
         (end,) = ends
         assert isinstance(end, RankEnd)
-        assert (end.rank, end.status, end.error) == (3, "failed", error)
+        assert (end.rank, end.status, end.error) == (3, status, error)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_the_program_has_its_launchers_connection(watched: bool, attempt: AttemptPaths) -> None:
+    """Hydra's is a descriptor whose number PMI_FD says, without which MPI_Init fails."""
+    reading, writing = os.pipe()
+    words = line(
+        attempt, "sh", "-c", 'echo "over $PMI_FD" > "/proc/self/fd/$PMI_FD"', watched=watched
+    )
+    variables = {**os.environ, **MPI, "CLUSTERSEG_ATTEMPT": "7", "PMI_FD": str(writing)}
+    subprocess.run(words, env=variables, pass_fds=[writing], check=True, timeout=60)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert said.read() == f"over {writing}\n"
 
 
 def test_what_a_watched_program_says_of_its_end_itself_stands(attempt: AttemptPaths) -> None:
@@ -172,6 +186,61 @@ def test_a_program_that_can_not_be_started(
     assert program in text
     assert why in text
     assert "Traceback" not in text
+
+
+SHOW = "import os; print(*(os.environ.get(n, '-') for n in ('DEVICE_ID', 'RANK_ID', 'RANK_SIZE', "
+SHOW += "'RANK_TABLE_FILE', 'CUDA_VISIBLE_DEVICES', 'CLUSTERSEG_DEVICES')))"
+
+
+@pytest.mark.parametrize(
+    ("environ", "printed", "device"),
+    [
+        ({"CLUSTERSEG_DEVICES": "cuda:1", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 5 -", "5"),
+        (
+            {"CLUSTERSEG_DEVICES": "cuda:2", "CUDA_VISIBLE_DEVICES": "4,5,6,7"},
+            "- - - - 6,7 -",
+            "6,7",
+        ),
+        ({"CLUSTERSEG_DEVICES": "cuda", "CUDA_VISIBLE_DEVICES": "4,5"}, "- - - - 4,5 -", "4,5"),
+        ({"CLUSTERSEG_DEVICES": "npu:1", "ASCEND_RT_VISIBLE_DEVICES": "0,1"}, "1 3 4 - - -", "1"),
+        ({}, "- - - - - -", ""),
+    ],
+)
+def test_a_rank_sees_its_own_accelerators(
+    environ: dict[str, str],
+    printed: str,
+    device: str,
+    attempt: AttemptPaths,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert start(attempt, sys.executable, "-c", SHOW, **environ).returncode == 0
+    assert attempt.log(3).read_text() == f"{printed}\n"
+    (event,) = iter_events(attempt.events(3))
+    assert isinstance(event, RankStart)
+    kind = environ.get("CLUSTERSEG_DEVICES", "").partition(":")[0]
+    assert (event.accelerator, event.device) == (kind or None, device)
+
+
+def test_ranks_of_ascend_find_the_table_of_their_attempt(attempt: AttemptPaths) -> None:
+    attempt.rank_table.write_text("{}")
+    seen = {"CLUSTERSEG_DEVICES": "npu:1", "ASCEND_RT_VISIBLE_DEVICES": "0,1"}
+    start(attempt, sys.executable, "-c", SHOW, **seen)
+    assert attempt.log(3).read_text().split()[3] == str(attempt.rank_table)
+
+
+def test_too_few_accelerators_are_said_before_the_program_starts(attempt: AttemptPaths) -> None:
+    few = {"CLUSTERSEG_DEVICES": "cuda:1", "CUDA_VISIBLE_DEVICES": "4"}
+    assert start(attempt, "touch", str(attempt.folder / "ran"), **few).returncode == 1
+    assert not (attempt.folder / "ran").exists()
+    log = attempt.log(3).read_text()
+    assert "local rank 1 is to have accelerator 1 of kind cuda" in log
+    assert "CUDA_VISIBLE_DEVICES=4" in log
+    assert "Traceback" not in log
+    (end,) = iter_events(attempt.events(3))
+    assert isinstance(end, RankEnd)
+    assert end.error is not None
+    assert "accelerator 1" in end.error
 
 
 def test_without_an_attempt_it_says_what_to_do(attempt: AttemptPaths) -> None:

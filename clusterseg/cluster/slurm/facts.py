@@ -1,6 +1,7 @@
-"""What a cluster is like, by its controller: how it preempts and whom it warns.
+"""What a cluster is like, by its controller: how it preempts, whom it warns, what its nodes have.
 
-Two questions (`scontrol show config`, `scontrol show partition`), whose answers are good for a day.
+Three questions (`scontrol show config`, `scontrol show partition`, `sinfo`), whose answers are good
+for a day.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 
 from clusterseg.cluster.slurm.answers import time_limit
 from clusterseg.cluster.slurm.cache import CacheFile, cache_folder, cluster_mark
-from clusterseg.cluster.slurm.commands import Slurm, SlurmError
+from clusterseg.cluster.slurm.commands import Slurm, SlurmError, SlurmMissing
 from clusterseg.cluster.slurm.configuration import configuration_file
 
 FRESH = 86400.0  # seconds that the facts are good for
@@ -24,13 +25,24 @@ PATIENCE = 4.0  # seconds for an answer: it is only about warnings
 
 _PARTITION = re.compile(r"PartitionName=(\S+)\s(.*)")
 _FIELD = re.compile(r"(\w+)=(\S*)")
+# A line for each kind of node of a partition: its CPUs, sockets, cores of one, threads of a core.
+_NODES = ("sinfo", "--all", "--noheader", "--exact", "--format=%R|%c|%X|%Y|%Z")
+_NODE = re.compile(r"(\S+)\|(\d{1,6})\|(\d{1,6})\|(\d{1,6})\|(\d{1,6})\s*", re.ASCII)
+
+
+class NodeFacts(Struct, frozen=True, kw_only=True):
+    """A node: its physical cores and sockets, and how many CPUs Slurm counts on one core."""
+
+    cores: int
+    sockets: int
+    threads_per_core: int
 
 
 class PartitionFacts(Struct, frozen=True, kw_only=True):
     """A partition. `max_time` and `grace` in seconds, None: without limit, or not known.
 
     `preemptible`: jobs of another partition may take its nodes; None where that depends on more
-    than partitions (preempt/qos).
+    than partitions (preempt/qos). `node`: what each of its nodes is like; None where they differ.
     """
 
     name: str
@@ -40,6 +52,7 @@ class PartitionFacts(Struct, frozen=True, kw_only=True):
     grace: int = 0
     tier: int = 1
     preemptible: bool | None = None
+    node: NodeFacts | None = None
 
 
 class ClusterFacts(Struct, frozen=True, kw_only=True):
@@ -97,11 +110,18 @@ def cluster_facts(
     try:
         # Without --all hidden partitions are left out, but for root and operators.
         show = ("scontrol", "--all", "-o", "show", "partition")
-        facts = read_facts(slurm.config(), slurm.run(*show))
+        facts = read_facts(slurm.config(), slurm.run(*show), _nodes(slurm))
     except SlurmError:
         facts = None
     file.save(_Kept(now, facts, configured))
     return facts
+
+
+def _nodes(slurm: Slurm) -> str:
+    try:
+        return slurm.run(*_NODES)
+    except SlurmMissing:  # without it the rest is still worth knowing
+        return ""
 
 
 def _configured(environ: Mapping[str, str]) -> int:
@@ -113,8 +133,8 @@ def _configured(environ: Mapping[str, str]) -> int:
         return 0
 
 
-def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
-    """The facts in what scontrol prints. Pure."""
+def read_facts(config: Mapping[str, str], partitions: str, nodes: str = "") -> ClusterFacts:
+    """The facts in what scontrol prints, and sinfo of the nodes. Pure."""
     # 22.05 has it among the controller's parameters, later releases among preemption's.
     parameters = {
         word.strip().removeprefix("preempt_")
@@ -123,6 +143,7 @@ def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
     }
     how = config.get("PreemptType", "")
     found = [_partition(match[1], match[2]) for match in _PARTITION.finditer(partitions)]
+    kinds = _kinds(nodes)
     highest = max((one.tier for one, _ in found), default=0)
     return ClusterFacts(
         cluster=config.get("ClusterName", ""),
@@ -132,10 +153,32 @@ def read_facts(config: Mapping[str, str], partitions: str) -> ClusterFacts:
         kill_wait=_number(config.get("KillWait", "")),
         max_array_size=_number(config.get("MaxArraySize", "")),
         partitions={
-            one.name: replace(one, preemptible=_is_preemptible(how, mode, one.tier < highest))
+            one.name: replace(
+                one,
+                preemptible=_is_preemptible(how, mode, one.tier < highest),
+                node=kinds.get(one.name),
+            )
             for one, mode in found
         },
     )
+
+
+def _kinds(nodes: str) -> dict[str, NodeFacts]:
+    """What the nodes of each partition are like that has nodes of one kind."""
+    kinds: dict[str, set[NodeFacts]] = {}
+    for line in nodes.splitlines():
+        found = _NODE.fullmatch(line.strip())
+        if found is None:
+            continue
+        cpus, sockets, of_socket, threads = map(int, found.groups()[1:])
+        cores = sockets * of_socket
+        if not cores:
+            continue
+        # A node whose CPUs= are its cores is shared out by cores, whatever threads these have.
+        counted = max(1, min(threads, cpus // cores))
+        kind = NodeFacts(cores=min(cores, cpus), sockets=sockets, threads_per_core=counted)
+        kinds.setdefault(found[1], set()).add(kind)
+    return {name: next(iter(found)) for name, found in kinds.items() if len(found) == 1}
 
 
 def _partition(name: str, text: str) -> tuple[PartitionFacts, str]:
