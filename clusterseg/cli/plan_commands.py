@@ -96,8 +96,20 @@ def _bare(plan: Plan, text: str, overrides: Sequence[str], runs_dir: Path | None
             help="clusterseg submit waits for it; or --set slurm.after=null here, and then "
             "sbatch --dependency=afterany:JOB FILE",
         )
-    frozen = frozen_overrides(text, overrides, os.environ)
+    frozen = [*frozen_overrides(text, overrides, os.environ), *_solved(plan)]
     return bare_script(fill(plan, after=""), text, frozen, str(runs_root(runs_dir)))
+
+
+def _solved(plan: Plan) -> list[str]:
+    """What of the geometry was solved, as it is asked of Slurm: inside of the job, which may run in
+    another partition, the nodes may be less well known."""
+    given, geometry = plan.spec.resources, plan.geometry
+    solved = {
+        "nodes": (given.nodes, geometry.nodes),
+        "ranks": (given.ranks, geometry.ranks),
+        "cpus_per_rank": (None if given.cpus_per_rank == "auto" else 1, geometry.cpus_per_rank),
+    }
+    return [f"resources.{key}={found}" for key, (said, found) in solved.items() if said is None]
 
 
 def _refuse_to_overwrite(job: Path, output: Path) -> None:

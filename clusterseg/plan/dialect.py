@@ -113,8 +113,11 @@ def hostfile_text(form: HostfileFormat, hosts: Map[str, int], *, turns: bool = F
     the order of the lines says that (`form.turns`).
     """
     if turns and form.turns:
-        rounds = range(max(hosts.values(), default=0))
-        order = [(host, 1) for done in rounds for host, count in hosts.items() if count > done]
+        order = []
+        left = list(hosts)
+        for done in range(1, max(hosts.values(), default=0) + 1):
+            order += [(host, 1) for host in left]
+            left = [host for host in left if hosts[host] > done]
     elif form.per == "rank":
         order = [(host, 1) for host, count in hosts.items() for _ in range(count)]
     else:

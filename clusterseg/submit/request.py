@@ -73,7 +73,7 @@ def _planned(
     slurm = inside or wants_slurm(spec, environ)
     require_ready(spec, "slurm" if slurm else "local")
     site = find_site(spec.slurm.site, environ) if slurm else None
-    if site is not None:
+    if site is not None and not inside:
         site = informed(site, spec.slurm.partition, environ)
     here = this_host()
     if site is None:

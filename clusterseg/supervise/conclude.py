@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def conclude(
     watch.look_at_all(time.monotonic())
     facts = watch.facts()
     lines = list(launcher.lines)
-    failure = _first_failure(session, lines)
+    failure = _first_failure(session, lines, launcher.exit_code)
     own = []
     if failure.rank is not None and failure.rank < len(facts):
         own = last_lines(watch.paths.log(failure.rank), SHOWN_LINES)
@@ -152,18 +153,21 @@ def _is_unlaunched(session: Session, launcher: Launcher) -> bool:
     return ended_badly and not session.watch.starts()
 
 
-def _first_failure(session: Session, lines: list[str]) -> Failure:
+def _first_failure(session: Session, lines: list[str], exit_code: int | None) -> Failure:
     watch, forced = session.watch, session.forced
     if forced is not None and forced.rank is not None:
         start = watch.ranks[forced.rank].start
         return Failure(rank=forced.rank, host=start.host if start else None)
     reports = launcher_reports(lines)
     failure = first_failure(watch.facts(), reports)
-    if failure == Failure():
+    # A launcher that is told to abort kills all, and the one that told it may be the first to go.
+    if failure == Failure() or failure.signal == signal.SIGKILL:
         said = {rank.rank: _last_words(watch.paths.log(rank.rank)) for rank in watch.ranks}
         aborted = who_aborted(said)
-        if aborted is not None:
-            return first_failure(watch.facts(), [aborted])
+        if aborted is not None and aborted.rank is not None and aborted.exit_code == exit_code:
+            start = watch.ranks[aborted.rank].start
+            host = start.host if start else None
+            return Failure(rank=aborted.rank, host=host, exit_code=exit_code)
     if reports or failure.rank is None or watch.ranks[failure.rank].last_t is not None:
         return failure
     # The one rank there should have been, or one that never came to write an event.

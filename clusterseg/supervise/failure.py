@@ -150,15 +150,22 @@ def _is_telling(report: Report) -> bool:
     return report.exit_code is not None and report.exit_code not in _CLEANED_UP
 
 
+# What the wrapper of a program writes of one that did not say how it failed (rank_exec.py).
+_PROGRAM_ENDED = re.compile(r"the program ended with (?:exit code (\d+)|signal (\d+))")
+
+
 def _failure(known: dict[int, RankFacts], report: Report) -> Failure:
     facts = known.get(report.rank) if report.rank is not None else None
     started = facts.start if facts else None
     ended = facts.end if facts else None
+    error = ended.error if ended and ended.status == "failed" else None
+    told = _PROGRAM_ENDED.fullmatch(error or "")
+    code, number = told.groups() if told else (None, None)
     return Failure(
         rank=report.rank,
         # The rank's own word: launchers may name an address, or the name inside a container.
         host=started.host if started else report.host,
-        signal=report.signal,
-        exit_code=report.exit_code,
-        error=ended.error if ended and ended.status == "failed" else None,
+        signal=int(number) if number else report.signal,
+        exit_code=int(code) if code else report.exit_code,
+        error=None if told else error,
     )

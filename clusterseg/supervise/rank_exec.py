@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from clusterseg.cluster.children import end_like, run_inside
 from clusterseg.cluster.devices import count_devices
@@ -52,7 +52,7 @@ def exec_rank(
     except ClustersegError as error:
         sys.stderr.write(error.render() + "\n")
         sys.stderr.flush()
-        _write_failure(attempt, place.rank, error.message)
+        _write_end(attempt, place.rank, "failed", error.message)
         os._exit(ExitCode.FAILED)
     with suppress(OSError):  # a record for status and logs; the program can do without
         _write_start(attempt, place, seen)
@@ -73,11 +73,13 @@ def exec_rank(
         sys.stderr.flush()
         code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
         if watched:
-            _write_failure(attempt, place.rank, f"{argv[0]}: {error.strerror}")
+            _write_end(attempt, place.rank, "failed", f"{argv[0]}: {error.strerror}")
         os._exit(code)
-    if ended.code not in (ExitCode.OK, ExitCode.STOPPED) and not ended.told:
+    if ended.code == ExitCode.STOPPED:  # of ranks on other hosts Intel's mpiexec makes it 255
+        _write_end(attempt, place.rank, "stopped", None)
+    elif ended.code != ExitCode.OK and not ended.told:
         how = f"exit code {ended.code}" if ended.code > 0 else f"signal {-ended.code}"
-        _write_failure(attempt, place.rank, f"the program ended with {how}")
+        _write_end(attempt, place.rank, "failed", f"the program ended with {how}")
     end_like(ended.code)
 
 
@@ -137,11 +139,13 @@ def _write_start(attempt: AttemptPaths, place: RankPlace, seen: _Seen) -> None:
         writer.write(event)
 
 
-def _write_failure(attempt: AttemptPaths, rank: int, error: str) -> None:
+def _write_end(
+    attempt: AttemptPaths, rank: int, status: Literal["stopped", "failed"], error: str | None
+) -> None:
     """By this the supervisor learns of it. What the program itself has said of its end stands."""
     file = attempt.events(rank)
     with suppress(OSError):
         if file.exists() and any(isinstance(event, RankEnd) for event in iter_events(file)):
             return
         with EventWriter(file) as writer:
-            writer.write(RankEnd(t=time.time(), rank=rank, status="failed", error=error))
+            writer.write(RankEnd(t=time.time(), rank=rank, status=status, error=error))

@@ -63,6 +63,35 @@ def test_versions_are_told_apart_and_path_comes_first(tmp_path):
     assert pairs[0].libmpi == str(tmp_path / "four/lib/libmpi.so.40")
 
 
+_INTEL = "Intel(R) MPI Library for Linux* OS, Version 2021.18.1 Build 20260626 (id: b44796a)"
+_DEBIAN = "lib/x86_64-linux-gnu/libmpi.so.40"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "program", "says", "library"),
+    [
+        # As its manual has it: there was none to ask.
+        (
+            "spectrum 10.3.1.02",
+            "mpirun",
+            "mpirun (IBM Spectrum MPI) 10.3.1.02",
+            "lib/libmpi_ibm.so.3",
+        ),
+        ("openmpi4 4.1.4", "mpirun.openmpi", "mpirun.openmpi (OpenRTE) 4.1.4", _DEBIAN),
+        ("mpich 5.0.2", "mpiexec", "HYDRA build details:\n    Version:  5.0.2", "lib/libmpi.so.12"),
+        ("mpich 4.0.2", "mpirun", "HYDRA build details:\n    Version:  4.0.2", "lib/libmpi.so.12"),
+        ("intelmpi 2021.18.1", "mpiexec", _INTEL, "lib/release/libmpi.so.12"),
+    ],
+)
+def test_the_shipped_definitions_know_what_their_launchers_say(
+    tmp_path, launcher, program, says, library
+):
+    there = install(tmp_path / "opt", says, library).rename(tmp_path / "opt" / "bin" / program)
+    (pair,) = found(path_of(there))
+    assert f"{pair.name} {pair.version}" == launcher
+    assert (pair.program, pair.libmpi) == (str(there), str(tmp_path / "opt" / library))
+
+
 @pytest.mark.parametrize(
     "library",
     [

@@ -88,7 +88,7 @@ def test_a_rank_that_aborts_is_named(
     run = run_with(name)
     of_mpi(run, f"abort:{rank}")
     end = ended(run)
-    assert of_rank(end) == ("crash", rank, HERE, None)
+    assert of_rank(end) == ("crash", rank, HERE, None), end["error"]
     assert (end["exit_code"], "exited with code 7" in end["error"]) == (7, True)
 
 

@@ -272,6 +272,22 @@ def test_an_affinity_that_a_launcher_would_not_heed(launcher, host, far):
     assert plan(keys + "placement: {bind_to: none}\n", launcher, hosts=[host]).ranks
 
 
+@pytest.mark.parametrize(
+    ("ranks", "cpus", "warning"),
+    [
+        (3, 10, "the cores of a rank would lie on several sockets: ranks are not bound"),
+        (40, 1, "ranks share cores: they are not bound, and each will be slower"),
+    ],
+)
+def test_what_oversubscribing_comes_to_is_said(ranks, cpus, warning):
+    made = plan(
+        f"resources: {{ranks: {ranks}, cpus_per_rank: {cpus}}}\n"
+        "placement: {oversubscribe: true}\n"
+    )
+    assert warning in made.warnings
+    assert made.argv[made.argv.index("--bind-to") + 1] == "none"
+
+
 def test_the_only_rank_of_a_host_of_two_sockets_is_not_bound():
     """No socket has 32 cores: `socket:PE=32` is refused by every Open MPI."""
     made = plan("resources: {ranks: 1}\n")
@@ -316,24 +332,6 @@ def test_intel_mpi_can_not_take_the_rests_of_two_numa_nodes(ranks, cpus, fits):
     assert "launchers that can: mpich" in str(caught.value.help)
     fitting = f"resources: {{ranks: {ranks}, cpus_per_rank: {fits}}}\n"
     assert plan(fitting, "intelmpi", hosts=[host]).ranks == ranks
-
-
-def test_the_line_of_the_habana_recipe():
-    """8 workers on 32 cores of 2 sockets: its words in its order, and nothing else among them."""
-    made = plan("resources: {ranks: 8}\nlauncher_output: files\n", "openmpi4", as_root=True)
-    words = list(made.argv[1 : made.argv.index("8") + 1])
-    words.remove("--report-bindings")  # what the supervisor wants to see besides
-    recipe = (
-        "--allow-run-as-root --tag-output --merge-stderr-to-stdout --output-filename "
-        "{launcher_folder} --bind-to core --map-by socket:PE=4 -np 8"
-    )
-    assert words == recipe.split()
-    silent = plan(
-        "resources: {ranks: 8}\nlauncher_output: files\nplacement: {verify: off}\n",
-        "openmpi4",
-        as_root=True,
-    )
-    assert list(silent.argv[1 : silent.argv.index("8") + 1]) == words
 
 
 def test_threads_are_the_cores_of_a_rank_and_a_users_value_wins():

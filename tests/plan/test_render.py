@@ -135,6 +135,25 @@ def test_a_script_for_sbatch_waits_for_no_number_that_slurm_may_give_again(job, 
     assert "slurm.after=null" in written
 
 
+def test_a_file_for_slurm_keeps_the_geometry_that_was_solved(job, slurm):
+    """On its node nobody may know any more what Slurm or a profile said of the partition."""
+    (slurm / "config" / "sites").mkdir(parents=True)
+    profile = slurm / "config" / "sites" / "devcluster.yaml"
+    profile.write_text(
+        "title: x\nclusters: [devcluster-x]\npartitions: {p: {cores: 8}}\ndefault_partition: p\n"
+    )
+    words = [str(job), "-o", "job.sh", "--set", "launcher=srun", "--set", "resources.ranks=12"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLUSTERSEG_CONFIG", str(slurm / "config"))
+        (slurm / "bin" / "srun").write_text("#!/bin/sh\necho slurm 22.05.8\n")
+        (slurm / "bin" / "srun").chmod(0o700)
+        assert render(*words, "--set", "slurm.mpi=none", "--set", "resources.cpus_per_rank=2") == 0
+    written = (slurm / "job.sh").read_text()
+    assert "resources.nodes=3" in written
+    assert "resources.ranks=12" in written
+    assert written.count("resources.cpus_per_rank=") == 1
+
+
 def test_a_file_that_can_not_be_written_is_an_error_of_the_user(job, tmp_path, capsys):
     assert render(str(job), "-o", str(tmp_path / "no" / "batch.sh")) == ExitCode.USAGE
     assert "can't be written" in capsys.readouterr().err

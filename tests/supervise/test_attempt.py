@@ -142,6 +142,19 @@ def test_why_a_launcher_started_nothing_is_said(ranks: int, tmp_path: Path) -> N
     assert any("--no-such-flag" in line for line in lines)
 
 
+def test_the_launcher_writes_a_file_a_rank_where_it_is_asked_to(tmp_path: Path) -> None:
+    run = make_run(tmp_path, launcher="openmpi5", launcher_output="files")
+    code, said = supervise(run)
+    assert code == 0, said
+    folder = run.attempt(0).launcher
+    # Open MPI 5 makes the folder itself 0750.
+    assert run.attempt(0).folder.stat().st_mode & 0o777 == 0o700
+    assert sorted(file.name.split(".", 1)[0] for file in folder.iterdir()) == ["rank", "rank"]
+    plain = make_run(tmp_path, launcher="openmpi5")
+    assert supervise(plain)[0] == 0
+    assert not plain.attempt(0).launcher.exists()
+
+
 def test_a_launch_that_fails_twice_alike_is_not_retried(tmp_path: Path) -> None:
     run = make_run(tmp_path, launcher_args=["--no-such-flag"], launcher="openmpi5")
     code, said = supervise(run)
@@ -485,6 +498,24 @@ def test_a_launcher_that_goes_on_without_a_rank_that_failed_is_ended(
         assert end["last_step"] < 60
     else:  # nobody knows
         assert end["last_step"] == 60
+
+
+def test_who_called_mpi_abort_is_known_even_if_it_was_killed_for_it(tmp_path: Path) -> None:
+    """Hydra kills all ranks at once, be it that their wrappers still write so."""
+    run = make_run(tmp_path, restart={"crash": 0})
+    start = {"kind": "rank_start", "t": 1.0, "attempt": 0, "world_size": 2, "host": "n1"}
+    killed = {"kind": "rank_end", "status": "failed", "error": "the program ended with signal 9"}
+    lines = [f"cd {run.attempt(0).ranks}"]
+    for rank, told in ((0, 2.0), (1, 3.0)):
+        events = [start | {"rank": rank}, killed | {"rank": rank, "t": told}]
+        lines += [f"echo '{json.dumps(event)}' >> 0000{rank}.jsonl" for event in events]
+    said = "Abort(7) on node 1 (rank 1 in comm 0): application called MPI_Abort(MPI_COMM_WORLD, 7)"
+    lines += [f"echo '{said} - process 1' > 00001.log", "exit 7"]
+    process = attempt_by_hand(run, "sh", "-c", "; ".join(lines))
+    assert process.returncode == 1, process.stderr
+    end = end_of(run, 0)
+    assert (end["failed_rank"], end["failed_host"], end["signal"]) == (1, "n1", None)
+    assert end["error"].startswith("rank 1 on n1 exited with code 7\nits last lines:\n  Abort(7)")
 
 
 def test_a_launcher_that_is_not_there(tmp_path: Path) -> None:

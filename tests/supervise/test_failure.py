@@ -270,6 +270,19 @@ def test_who_was_ended_with_the_others_is_not_blamed(text: str) -> None:
     assert said == "one of the ranks on vm.site was killed by signal 9 (SIGKILL)"
 
 
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ("exit code 3", Failure(rank=1, host="vm.site", exit_code=3)),
+        ("signal 9", Failure(rank=1, host="vm.site", signal=9)),
+    ],
+)
+def test_how_a_program_ended_is_known_from_its_wrapper(said: str, failure: Failure) -> None:
+    ranks = on_one_host(None, f"the program ended with {said}", None)
+    assert first_failure(ranks, launcher_reports(HYDRA_VICTIM.split("\n"))) == failure
+    assert first_failure(ranks, []) == failure
+
+
 def test_a_signal_that_intel_mpi_does_not_send_is_told_from_those_that_it_does() -> None:
     reports = launcher_reports(intel(9, 11, 9).split("\n"))
     found = first_failure(on_one_host("peer is lost", None, None), reports)

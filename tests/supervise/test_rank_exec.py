@@ -78,25 +78,25 @@ def test_exit_codes_and_signals_pass_through(
 
 
 @pytest.mark.parametrize(
-    ("script", "error"),
+    ("script", "status", "error"),
     [
-        ("exit 0", None),
-        ("exit 75", None),
-        ("exit 3", "the program ended with exit code 3"),
-        ("kill -9 $$", "the program ended with signal 9"),
+        ("exit 0", None, None),
+        ("exit 75", "stopped", None),
+        ("exit 3", "failed", "the program ended with exit code 3"),
+        ("kill -9 $$", "failed", "the program ended with signal 9"),
     ],
 )
-def test_a_watched_program_that_fails_is_written_down(
-    script: str, error: str | None, attempt: AttemptPaths
+def test_a_watched_program_that_is_not_done_is_written_down(
+    script: str, status: str | None, error: str | None, attempt: AttemptPaths
 ) -> None:
     start(attempt, "sh", "-c", script, watched=True)
     _, *ends = iter_events(attempt.events(3))
-    if error is None:
+    if status is None:
         assert not ends
     else:
         (end,) = ends
         assert isinstance(end, RankEnd)
-        assert (end.rank, end.status, end.error) == (3, "failed", error)
+        assert (end.rank, end.status, end.error) == (3, status, error)
 
 
 @pytest.mark.parametrize("watched", [False, True])
