@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from result import Result
 
 if TYPE_CHECKING:
+    from clusterseg.plan.dialect import Dialect
     from clusterseg.plan.model import Plan
     from clusterseg.runs.paths import RunPaths
 
@@ -98,20 +99,29 @@ def measure(launcher: str, rounds: int) -> dict[str, float]:
 
 def planner(launcher: str) -> Callable[[], Plan]:
     """Makes the plan of the job, as `render` would on a machine that has `launcher`."""
+    from msgspec.structs import replace
+
     from clusterseg.plan.dialect_reader import read_dialect
     from clusterseg.plan.model import Host, LauncherPair
     from clusterseg.plan.planner import make_plan
     from clusterseg.plan.site import read_site
     from clusterseg.plan.slurm_plan import symbolic_hosts
+    from clusterseg.plan.wrapped import Inner
     from clusterseg.shipped import shipped_folder
     from clusterseg.spec.reader import parse_job
 
     text = job_yaml()
-    file = shipped_folder("launchers") / f"{launcher}.yaml"
-    dialect = read_dialect(launcher, file.read_text(), str(file))
+
+    def definition(name: str) -> Dialect:
+        file = shipped_folder("launchers") / f"{name}.yaml"
+        return read_dialect(name, file.read_text(), str(file))
+
+    dialect = definition(launcher)
     template = (shipped_folder("slurm") / "batch.sh.j2").read_text()
     site = read_site("large", SITE, "large.yaml", {}) if dialect.starts_any_mpi else None
     pair = LauncherPair(name=launcher, version="1", program="/opt/bin/mpirun")
+    # A wrapper calls another's mpirun.
+    inner = Inner(definition("openmpi5"), replace(pair, name="openmpi5")) if dialect.wraps else None
 
     def make() -> Plan:
         spec = parse_job(text, "job.yaml", environ={}).spec
@@ -125,6 +135,7 @@ def planner(launcher: str) -> Callable[[], Plan]:
         plan = make_plan(
             spec,
             dialect=dialect,
+            inner=inner,
             pair=pair,
             hosts=hosts,
             program=["/opt/bin/clusterseg"],
@@ -224,7 +235,8 @@ def render(rounds: int) -> None:
     """`render` of the job as a whole process, with the mpirun that comes with this Python."""
     with tempfile.TemporaryDirectory(prefix="clusterseg-bench-") as folder:
         job = Path(folder) / "job.yaml"
-        job.write_text(job_yaml())
+        # With its own way to the hosts they are not looked for in the resolver, which has none.
+        job.write_text(job_yaml() + "launcher_args: [--prtemca, plm_ssh_agent, ssh]\n")
         command = [CLUSTERSEG, "render", str(job), "--set", "scheduler=local"]
         run(command)  # what it remembers of the launcher is learned
         ours, anchor = [], []

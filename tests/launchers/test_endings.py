@@ -57,12 +57,11 @@ def test_ranks_that_are_to_end_now_hear_it_from_the_launcher(mpi: Mpi, tmp_path:
 
 
 @DIFFERENT
-@pytest.mark.parametrize("where", ["here", "there"])
 def test_ranks_that_all_stop_by_themselves_can_go_on(
-    mpi: Mpi, where: str, hosts: Callable[..., Hosts], tmp_path: Path
+    mpi: Mpi, hosts: Callable[..., Hosts], tmp_path: Path
 ) -> None:
-    act = "return:75"
-    job = there(mpi, hosts, tmp_path, act) if where == "there" else Job(mpi, tmp_path, act)
+    """On other hosts: Intel's mpiexec makes their 75 a 255, on this one it does not."""
+    job = there(mpi, hosts, tmp_path, "return:75")
     code, said = job.ended()
     assert code == 75, f"{said}\n{job.account()}"
     assert job.end()["failed_rank"] is None
