@@ -83,9 +83,10 @@ def _troubles(seen: LauncherSeen) -> Iterator[str]:
     if seen.two_ranks is not None:
         if seen.two_ranks.problem is not None:
             yield f"{called}: {seen.two_ranks.problem}"
-        if seen.two_ranks.loaded and not _is_file(seen.two_ranks.loaded, seen.libmpi):
+        loaded = seen.two_ranks.loaded
+        if loaded and not any(_is_file(file, seen.libmpi) for file in loaded):
             yield (
-                f"{called}: the ranks loaded {seen.two_ranks.loaded}, not this launcher's own "
+                f"{called}: the ranks loaded {' and '.join(loaded)}, not this launcher's own "
                 f"{seen.libmpi}: this mpi4py does not heed MPI4PY_LIBMPI"
             )
     if seen.horovod is not None and seen.horovod.problem is not None:

@@ -25,11 +25,11 @@ _LONGEST = 300  # characters of a line that is told
 
 # What a rank does. Ranks that don't know each other can't name their files by rank.
 _REPORT = """
-import json, os, sys
-def mapped(name):
+import json, os, re, sys
+def mapped():
     with open("/proc/self/maps") as maps:
         paths = dict.fromkeys(line.split(None, 5)[5].strip() for line in maps if "/" in line)
-    return next((path for path in paths if os.path.basename(path).startswith(name)), "")
+    return [path for path in paths if re.match(".*/libmpi(ch|_ibm)?[.]so", path)]
 def report(**values):
     name = os.path.join(sys.argv[1], "rank-%d" % os.getpid())
     with open(name + ".part", "w") as file:
@@ -46,22 +46,26 @@ except (ImportError, RuntimeError) as error:
     sys.exit(1)
 world = MPI.COMM_WORLD
 size = world.allreduce(1)
-report(size=size, library=MPI.Get_library_version(), loaded=mapped("libmpi"))
+report(size=size, library=MPI.Get_library_version(), loaded=mapped())
 """
 )
 HOROVOD = (
     _REPORT
     + """
 try:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # Both, in this order, as in a rank that trains.
+    from mpi4py import MPI
     import tensorflow as tf
+    import horovod
     import horovod.tensorflow as hvd
+    report(loaded=mapped())  # of two MPIs the second one may end the rank
     hvd.init()
 except (ImportError, RuntimeError, ValueError) as error:
     report(error="Horovod: %s" % error)
     sys.exit(1)
-size = int(float(hvd.allreduce(tf.constant(1.0), op=hvd.Sum)))
-import horovod
-report(size=size, library="Horovod " + horovod.__version__, loaded=mapped("libmpi"))
+size = min(MPI.COMM_WORLD.allreduce(1), int(float(hvd.allreduce(tf.constant(1.0), op=hvd.Sum))))
+report(size=size, library="Horovod " + horovod.__version__, loaded=mapped())
 """
 )
 
@@ -71,12 +75,12 @@ class Agreement:
     """What two ranks said, or the `problem` with them.
 
     `size` is that of the world that they found themselves in, None where none said one; `library`
-    what the library calls itself, `loaded` its file; `seconds` how long it all took.
+    what the library calls itself, `loaded` its files in the rank; `seconds` how long it all took.
     """
 
     size: int | None
     library: str
-    loaded: str
+    loaded: tuple[str, ...]
     problem: str | None
     seconds: float
 
@@ -119,7 +123,7 @@ def ask_two_ranks(
             code, lines = run_briefly(argv, environ, folder, mark=mark, patience=patience)
         except OSError as error:
             problem = f"{argv[0]} can't be started: {error.strerror}"
-            return Agreement(None, "", "", problem, time.monotonic() - start)
+            return Agreement(None, "", (), problem, time.monotonic() - start)
         ending = Ending(code, _reports(folder), lines)
     return judge(ending, time.monotonic() - start, patience)
 
@@ -131,7 +135,7 @@ def judge(ending: Ending, seconds: float, patience: float) -> Agreement:
     return Agreement(
         size=min(sizes, default=None),
         library=_short(str(first.get("library", ""))),
-        loaded=str(first.get("loaded", "")),
+        loaded=_loaded(first),
         problem=_problem(ending, sizes, patience),
         seconds=seconds,
     )
@@ -142,6 +146,9 @@ def _problem(ending: Ending, sizes: Sequence[int], patience: float) -> str | Non
     if errors:
         hint = _DEBIAN if _MPICH in errors[0] else ""
         return one_line(errors[0], _LONGEST) + hint
+    loaded = max(map(_loaded, ending.reports), key=len, default=())
+    if len(loaded) > 1:
+        return f"a rank loads two MPIs, {' and '.join(loaded)}, of which the launcher knows one"
     if sizes and min(sizes) < RANKS:
         return (
             f"each rank is alone, in a world of {min(sizes)}: the ranks' MPI does not hear this "
@@ -189,11 +196,23 @@ def _short(library: str) -> str:
 
 def _telling_line(lines: Sequence[str]) -> str:
     """The line that most likely says what is wrong: one that names an error, else the last."""
-    telling = [line for line in lines if any(word in line.lower() for word in _TELLING)]
+    # Not "round-off errors" and the like, of which TensorFlow informs.
+    told = [(line, line.lower().replace("errors", "")) for line in lines]
+    telling = [line for line, small in told if any(word in small for word in _TELLING)]
     return next(iter(telling), next((line for line in reversed(lines) if line.strip("-= ")), ""))
 
 
-_TELLING = ("error", "abort", "not compatible", "cannot", "can't", "unable", "failed", "refus")
+_TELLING = (
+    "error",
+    "abort",
+    "not compatible",
+    "cannot",
+    "can't",
+    "unable",
+    "failed",
+    "refus",
+    "signal:",
+)
 
 
 def _signal(number: int) -> str:
@@ -201,6 +220,11 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _loaded(report: Mapping[str, Any]) -> tuple[str, ...]:
+    files = report.get("loaded")
+    return tuple(map(str, files)) if isinstance(files, list) else ()
 
 
 def _reports(folder: Path) -> list[dict[str, Any]]:

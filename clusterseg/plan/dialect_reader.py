@@ -124,6 +124,9 @@ def _template_mistakes(definition: Definition) -> Iterator[Mistake]:
         if path[0] == "variables" and not _VARIABLE.fullmatch(path[2]):
             yield path, f"`{path[2]}` is not the name of a variable", ""
     used = {name for _, _, text in templates for name in placeholders(text)}
+    packaged = definition.detect is not None and definition.detect.package is not None
+    if packaged != bool(definition.wraps):
+        yield ("wraps",), "`wraps` and `detect.package` go together: one of them is missing", ""
     if ("inner" in used) != bool(definition.wraps):
         yield ("wraps",), "`wraps` and `{inner}` go together: one of them is missing", ""
     if "map" in used and not definition.map:

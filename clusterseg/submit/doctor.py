@@ -127,8 +127,7 @@ def examine(
     """
     definitions = read_definitions(environ)
     host, packages = this_host(), _packages()
-    with_horovod = packages.horovod is not None and packages.tensorflow is not None
-    questions = [ask_mpi4py, ask_horovod] if with_horovod else [ask_mpi4py]
+    questions = _questions(packages)
     sightings = [*look_around(definitions, environ)]
     launchers = []
     for sighting in sightings:
@@ -178,14 +177,20 @@ def _seen(dialect: Dialect, pair: LauncherPair, environ: Mapping[str, str]) -> L
     )
 
 
+def _questions(packages: Packages) -> list[Callable[..., Agreement]]:
+    with_horovod = packages.horovod is not None and packages.tensorflow is not None
+    return [ask_mpi4py, ask_horovod] if with_horovod else [ask_mpi4py]
+
+
 def _asked(
     seen: LauncherSeen, asks: Sequence[Callable[[], Agreement]], tell: Callable[[str], None]
 ) -> LauncherSeen:
-    """`seen` with what two ranks say: through mpi4py, and where it is installed through Horovod."""
+    """`seen` with what two ranks say: through mpi4py, and if they met, through Horovod."""
     called = f"{seen.name} {seen.version}"
     tell(f"starting two ranks with {called}")
-    seen = replace(seen, two_ranks=asks[0]())
-    for ask in asks[1:]:
+    two_ranks = asks[0]()
+    seen = replace(seen, two_ranks=two_ranks)
+    for ask in asks[1:] if two_ranks.problem is None else ():
         tell(f"starting two ranks with Horovod and {called}: they load TensorFlow")
         seen = replace(seen, horovod=ask())
     return seen

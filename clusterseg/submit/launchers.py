@@ -128,7 +128,8 @@ def _has_mpi(dialect: Dialect) -> bool:
 
 def is_wrapper(dialect: Dialect) -> bool:
     """Whether it calls another MPI's mpirun: what a Python package brings (horovodrun)."""
-    return dialect.detect is not None and dialect.detect.package is not None
+    by_package = dialect.detect is not None and dialect.detect.package is not None
+    return by_package or bool(dialect.wraps)
 
 
 def _first(
@@ -193,11 +194,15 @@ def _stepper(
 def _wrapper(
     chosen: Dialect, definitions: Mapping[str, Dialect], environ: Mapping[str, str]
 ) -> Launcher:
-    """The wrapper with the MPI that its package was built for."""
+    """The wrapper with an MPI whose mpirun it can call, and that its package was built for."""
     pair, seen = _first({chosen.name: chosen}, environ)
     if pair is None:
         raise _nothing_found(chosen.name, {chosen.name: chosen}, seen, None)
-    mpis = {name: known for name, known in definitions.items() if _has_mpi(known)}
+    mpis = {
+        name: known
+        for name, known in definitions.items()
+        if _has_mpi(known) and name in (chosen.wraps or definitions)
+    }
     there = find_pairs(mpis, environ)
     # Of another package's build nothing is known.
     fits = horovod_fits if chosen.detect and chosen.detect.package == _HOROVOD else bool

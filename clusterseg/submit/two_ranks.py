@@ -54,7 +54,7 @@ def _ask(
     try:
         plan = _plan(dialect, pair)
     except ClustersegError as error:
-        return Agreement(None, "", "", f"two ranks can't be planned: {error.message}", 0.0)
+        return Agreement(None, "", (), f"two ranks can't be planned: {error.message}", 0.0)
 
     def line(argv: Sequence[str], folder: Path) -> list[str]:
         words = plan.argv[: len(plan.argv) - plan.rank_words]

@@ -15,6 +15,7 @@ from clusterseg.cli.main import app
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.submit import two_ranks
 from clusterseg.submit.doctor import examine
+from clusterseg.submit.two_ranks import ask_mpi4py
 
 BESIDE = Path(sys.executable).parent
 embedded = pytest.mark.skipif(
@@ -34,6 +35,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _without_horovod(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that load TensorFlow take their time: only a test that is about them starts them."""
+    if request.node.get_closest_marker("horovod") is None:
+        monkeypatch.setattr("clusterseg.submit.doctor._questions", lambda _: [ask_mpi4py])
 
 
 @pytest.fixture
@@ -88,9 +96,26 @@ def test_the_embedded_mpi_is_proved_by_two_ranks() -> None:
     assert seen["program"] == str(BESIDE / "mpirun")
     assert (seen["two_ranks"]["size"], seen["two_ranks"]["problem"]) == (2, None)
     assert seen["two_ranks"]["library"] == f"Open MPI v{seen['version']}"
-    assert Path(seen["two_ranks"]["loaded"]).samefile(seen["libmpi"])
+    (loaded,) = seen["two_ranks"]["loaded"]
+    assert Path(loaded).samefile(seen["libmpi"])
     assert report["chosen"]["launcher"] == "openmpi5"
     assert report["chosen"]["why"] == "it is the first MPI that is found, beside this Python"
+
+
+@embedded
+@pytest.mark.slow
+@pytest.mark.horovod
+def test_horovod_is_proved_by_two_ranks_too() -> None:
+    code, report = as_json()
+    seen = row(report, "openmpi5")
+    assert code == 0
+    assert seen["horovod_built"]
+    assert (seen["horovod"]["size"], seen["horovod"]["problem"]) == (2, None)
+    assert seen["horovod"]["library"] == f"Horovod {report['packages']['horovod']}"
+    (loaded,) = seen["horovod"]["loaded"]
+    assert Path(loaded).samefile(seen["libmpi"]), "of mpi4py and Horovod alike"
+    _, shown = doctor("--no-ranks")
+    assert f"horovod: {report['packages']['horovod']}, built for TensorFlow" in shown
 
 
 @embedded

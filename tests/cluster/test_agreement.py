@@ -47,7 +47,8 @@ def test_a_pair_agrees() -> None:
     assert found.problem is None
     assert found.size == 2
     assert found.library.startswith("Open MPI v5.")
-    assert Path(found.loaded).samefile(LIBMPI)
+    (loaded,) = found.loaded
+    assert Path(loaded).samefile(LIBMPI)
     assert 0 < found.seconds < 60
 
 
@@ -179,6 +180,8 @@ def world(*sizes: int) -> list[dict[str, object]]:
         (Ending(None, [], []), "had not ended after 60 s"),
         (Ending(15, [], ["[unset]: launcher not compatible with PMI1 client"]), "PMI1 client"),
         (Ending(1, [{"error": "mpi4py: No module named mpi4py"}], []), "No module named mpi4py"),
+        (Ending(0, [{"size": 2, "loaded": ["/a", "/b"]}] * 2, []), "two MPIs, /a and /b"),
+        (Ending(-11, [{"loaded": ["/a", "/b"]}] * 2, []), "two MPIs, /a and /b"),
         (Ending(0, [{"size": "2"}], []), "0 of two ranks answered"),
         (
             Ending(1, [{"error": "mpi4py: libmpi.so.12: cannot open shared object file: No"}], []),

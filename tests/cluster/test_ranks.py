@@ -172,7 +172,11 @@ def test_exit_codes(script: str, code: int) -> None:
 
 @pytest.mark.parametrize("how", ["exit 5", "kill -9 $$"])
 def test_when_one_fails_the_others_are_ended(how: str, started: Started) -> None:
-    script = f"ready; [ $CLUSTERSEG_RANK = 1 ] && {{ sleep 0.3; {how}; }}; exec sleep 600"
+    script = (
+        "trap 'echo told; exit 0' TERM; ready; "
+        f"[ $CLUSTERSEG_RANK = 1 ] && {{ sleep 0.3; {how}; }}; "
+        "while :; do sleep 0.1; done"
+    )
     process = started.begin(script, ranks=3)
     assert process.stdout is not None
     text = process.stdout.read().decode()
@@ -180,6 +184,8 @@ def test_when_one_fails_the_others_are_ended(how: str, started: Started) -> None
     assert started.gone()
     assert f"rank 1 (process {started.pids()[1]} on " in text
     assert ("ended with exit code 5" if "exit" in how else "was killed by signal 9") in text
+    assert "[0] told" in text
+    assert "[2] told" in text
     assert text.count("clusterseg ranks: ") == 1  # of those that it ended itself it says nothing
 
 

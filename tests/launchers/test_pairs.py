@@ -17,12 +17,23 @@ from clusterseg.cluster.mpi import look_around
 from clusterseg.plan.model import LauncherPair
 from clusterseg.submit.doctor import examine
 from clusterseg.submit.launchers import read_definitions
-from clusterseg.submit.two_ranks import ask_mpi4py
+from clusterseg.submit.two_ranks import ask_horovod, ask_mpi4py
 
 DEFINITIONS = read_definitions({"CLUSTERSEG_CONFIG": "/nowhere"})
 MPIS = ("openmpi4", "openmpi5", "mpich", "mpich4", "intelmpi")
 
 Prefix = Callable[[str], Path]
+
+ASKS_DEBIANS = """
+import json, os
+from clusterseg.cluster.mpi import find_pairs
+from clusterseg.submit.launchers import read_definitions
+from clusterseg.submit.two_ranks import ask_mpi4py
+known = read_definitions(os.environ)
+pair = next(one for one in find_pairs(known, os.environ) if one.name == "openmpi4")
+found = ask_mpi4py(known["openmpi4"], pair, os.environ)
+print(json.dumps([pair.program, pair.version, found.library, found.problem]))
+"""
 
 
 def environ_of(prefix: Path) -> dict[str, str]:
@@ -45,7 +56,10 @@ def ask(launcher: Path, library: Path) -> Agreement:
 
 
 @pytest.mark.parametrize("name", MPIS)
-def test_doctor_proves_a_pair(mpi_prefix: Prefix, name: str) -> None:
+def test_doctor_proves_a_pair(
+    mpi_prefix: Prefix, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clusterseg.submit.doctor._questions", lambda _: [ask_mpi4py])
     prefix = mpi_prefix(name)
     report = examine(environ_of(prefix), start_ranks=True)
     assert report.works
@@ -56,7 +70,8 @@ def test_doctor_proves_a_pair(mpi_prefix: Prefix, name: str) -> None:
     assert (seen.two_ranks.size, seen.two_ranks.problem) == (2, None)
     version = seen.version if name != "intelmpi" else seen.version.rpartition(".")[0]
     assert version in seen.two_ranks.library
-    assert Path(seen.two_ranks.loaded).samefile(seen.libmpi or "")
+    (loaded,) = seen.two_ranks.loaded
+    assert Path(loaded).samefile(seen.libmpi or "")
     assert (report.chosen.launcher, report.chosen.program) == (seen.name, seen.program)
     assert report.chosen.why == "it is the first MPI that is found, on PATH"
 
@@ -105,21 +120,29 @@ def test_what_only_looks_wrong_is_not_refused(
     """MPICH and Intel MPI have one ABI: by their names nobody could tell."""
     found = ask(mpi_prefix(launcher), mpi_prefix(library))
     assert (found.size, found.problem) == (2, None)
-    assert found.loaded == pair_of(mpi_prefix(library)).libmpi
+    assert found.loaded == (pair_of(mpi_prefix(library)).libmpi,)
+
+
+@pytest.mark.horovod
+@pytest.mark.slow
+def test_horovod_with_another_mpi_than_its_own_is_found_out(mpi_prefix: Prefix) -> None:
+    """It is bound to the MPI that it was built with, whatever the launcher and mpi4py are."""
+    prefix = mpi_prefix("mpich")
+    pair = pair_of(prefix)
+    found = ask_horovod(DEFINITIONS[pair.name], pair, environ_of(prefix))
+    assert "a rank loads two MPIs" in (found.problem or "")
+    assert str(pair.libmpi) in (found.problem or "")
+    assert str(Path(sys.prefix) / "lib" / "libmpi.so.40") in (found.problem or "")
 
 
 def test_debians_open_mpi_is_found_and_proved(debian_mpi: list[str]) -> None:
     """It calls itself OpenRTE, and its library lies in a folder of its architecture."""
-    command = [*debian_mpi, str(Path(sys.executable).with_name("clusterseg")), "doctor", "--json"]
+    command = [*debian_mpi, sys.executable, "-c", ASKS_DEBIANS]
     said = subprocess.run(command, env=environ_of(Path("/usr")), capture_output=True, check=True)
-    (seen,) = [
-        one
-        for one in json.loads(said.stdout)["launchers"]
-        if one["name"] == "openmpi4" and one["program"].startswith("/usr/bin/")
-    ]
-    assert seen["version"].startswith("4.1.")
-    assert seen["two_ranks"]["problem"] is None
-    assert seen["two_ranks"]["library"] == f"Open MPI v{seen['version']}"
+    program, version, library, problem = json.loads(said.stdout)
+    assert program.startswith("/usr/bin/")
+    assert version.startswith("4.1.")
+    assert (library, problem) == (f"Open MPI v{version}", None)
 
 
 @pytest.fixture(autouse=True)

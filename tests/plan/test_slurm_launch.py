@@ -16,6 +16,7 @@ from clusterseg.cluster.topology import this_host
 from clusterseg.plan.model import HOSTFILE, Plan
 from clusterseg.plan.planner import fill, place
 from clusterseg.submit import request
+from clusterseg.submit.doctor import examine
 from clusterseg.submit.request import read_request
 from tests.devcluster import DevCluster
 
@@ -157,6 +158,20 @@ def test_srun_is_taken_where_it_speaks_with_the_mpi(
     text = "name: demo\ncommand: [true]\nresources: {nodes: 2}\n"
     plan = read_request("job.yaml", [], without, text=text, inside=True)
     assert plan.launcher == "openmpi5", "the embedded one is found beside this Python"
+
+
+def test_srun_speaks_what_the_job_names(slurm_cluster: DevCluster, folder: Path) -> None:
+    report = examine(slurm_cluster.environ, start_ranks=False)
+    (srun,) = [seen for seen in report.launchers if seen.name == "srun"]
+    assert {"none", "pmi2", "pmix"} <= set(srun.speaks)
+    assert report.slurm is not None
+    assert (report.slurm.version, report.slurm.site) == (srun.version, "devcluster")
+    assert (report.chosen.scheduler, report.chosen.launcher) == ("slurm", "srun")
+    versioned = next(name for name in srun.speaks if name.startswith("pmix_v"))
+    resources = "resources={nodes: 2, ranks_per_node: 1, cpus_per_rank: 1}"
+    plan = planned(slurm_cluster, folder, WORLD, resources, f"slurm.mpi={versioned}")
+    assert f"--mpi={versioned}" in plan.argv
+    assert [rank["size"] for rank in run(slurm_cluster, folder, plan)] == [2, 2]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

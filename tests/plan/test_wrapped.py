@@ -71,12 +71,26 @@ def test_it_is_not_for_jobs_of_slurm():
         slurm_plan(EIGHT, "horovodrun", inner=inner("openmpi5"))
 
 
+WRAPPER = """title: W
+program: w
+detect: {package: w}
+wraps: [openmpi4]
+flags: {bind_core: ['{inner}'], ranks: [-n, '{ranks}']}
+"""
+
+
 @pytest.mark.parametrize(
-    "keys",
-    ["wraps: [openmpi4]\nflags: {bind_core: [x]", "flags: {bind_core: ['{inner}']"],
+    ("good", "bad", "message", "place"),
+    [
+        ("'{inner}'", "x", "`wraps` and `{inner}` go together", "w.yaml:4:1"),
+        ("wraps: [openmpi4]\n", "", "`wraps` and `{inner}` go together", "w.yaml:1:1"),
+        ("package: w", "pattern: '(1)'", "`wraps` and `detect.package` go together", "w.yaml:4:1"),
+        ("wraps: [openmpi4]\n", "", "`wraps` and `detect.package` go together", "w.yaml:1:1"),
+    ],
 )
-def test_wrapping_needs_both_the_launchers_and_the_words(keys):
-    text = "title: W\nprogram: w\ndetect: {package: w}\n" + keys + ", ranks: [-n, '{ranks}']}\n"
+def test_what_a_wrapper_needs_is_told_with_its_place(good, bad, message, place):
+    assert read_dialect("w", WRAPPER, "w.yaml").wraps == ("openmpi4",)
     with pytest.raises(SpecError) as caught:
-        read_dialect("w", text, "w.yaml")
-    assert "`wraps` and `{inner}` go together" in caught.value.render()
+        read_dialect("w", WRAPPER.replace(good, bad), "w.yaml")
+    said = caught.value.render()
+    assert message in said and f"--> {place}" in said

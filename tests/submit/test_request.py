@@ -289,8 +289,21 @@ class TestWrapper:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "wraps.yaml").write_text(
             f"title: Wrapper\nprogram: wraprun\ndetect: {{package: {package}}}\n"
-            "flags: {ranks: ['-n', '{ranks}'], bind_none: []}\n"
+            "wraps: [openmpi4]\n"
+            "flags: {ranks: ['-n', '{ranks}'], bind_none: ['--with={inner}']}\n"
         )
+
+    def test_an_mpi_that_it_can_not_call_is_passed_over(self, machine, tmp_path):
+        library = tmp_path / "first" / "lib" / "libmpi.so.40"
+        library.parent.mkdir(parents=True)
+        library.touch()
+        machine.program("mpirun", "mpirun (Open MPI) 5.0.8", prefix=tmp_path / "first")
+        machine.environ["PATH"] += f":{tmp_path / 'first' / 'bin'}"
+        machine.mpi(tmp_path)
+        assert choose_launcher("auto", 2, machine.environ).dialect.name == "openmpi5"
+        launcher = choose_launcher("wraps", 2, machine.environ)
+        assert launcher.mpi is not None
+        assert launcher.mpi.name == "openmpi4"
 
     def test_its_ranks_load_the_libmpi_of_that_mpi(self, machine, tmp_path):
         machine.mpi(tmp_path)
