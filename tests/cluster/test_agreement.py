@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -161,6 +163,41 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     mark = (tmp_path / "mark").read_text().strip()
     assert left(mark) == []
     assert not Path(mark).exists()
+
+
+ASKING = """
+import os, sys
+from clusterseg.cluster.agreement import MPI4PY, ask_two_ranks
+ask_two_ranks(lambda argv, _folder: [sys.argv[1]], os.environ, MPI4PY, sys.executable)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_doctor_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """By whoever started it: not even what does not heed TERM, nor the folder."""
+    deaf = f"trap '' TERM HUP\necho \"${MARK}\" > {tmp_path}/m; mv {tmp_path}/m {tmp_path}/mark"
+    program = script(tmp_path, f"{deaf}\nsleep 60; sleep 60")
+    doctor = subprocess.Popen([sys.executable, "-c", ASKING, str(program)])
+    try:
+        until = time.monotonic() + 30
+        while not (tmp_path / "mark").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        doctor.send_signal(number)
+        assert doctor.wait(30) == 128 + number
+    finally:
+        doctor.kill()
+    mark = (tmp_path / "mark").read_text().strip()
+    assert left(mark) == []
+    assert not Path(mark).exists()
+
+
+def test_ranks_that_nobody_ends_end_themselves(tmp_path: Path) -> None:
+    """As those of a Hydra that outlives a doctor that was killed."""
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("import time\ntime.sleep(60)\n")
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    rank = [sys.executable, "-c", MPI4PY, str(tmp_path), "1"]
+    assert subprocess.run(rank, env=environ, check=False, timeout=30).returncode == -signal.SIGALRM
 
 
 def world(*sizes: int) -> list[dict[str, object]]:
