@@ -28,8 +28,9 @@ from clusterseg.supervise.reports import (
     who_aborted,
 )
 from clusterseg.supervise.scheduler import Scheduler
-from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.session import Session
 from clusterseg.supervise.slurm_job import NO_WORD, Word, true_cause
+from clusterseg.supervise.stopping import Stop
 
 _FAILED = frozenset(
     {
