@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterseg.cluster.brief import ending_in_order, run_briefly
-from clusterseg.runs.text import one_line
+from clusterseg.runs.text import one_line, signal_name
 
 RANKS = 2
 _LONGEST = 300  # characters of a line that is told
@@ -182,7 +181,7 @@ def _wrong_end(code: int | None, patience: float) -> str | None:
             "each other, or the launcher hangs"
         )
     if code < 0:
-        return f"the launcher was killed by {_signal(-code)}"
+        return f"the launcher was killed by signal {-code} ({signal_name(-code)})"
     if code == 0:
         return None
     return (
@@ -221,13 +220,6 @@ _TELLING = (
     "refus",
     "signal:",
 )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _loaded(report: Mapping[str, Any]) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ def world(*sizes: int) -> list[dict[str, object]]:
         (Ending(0, world(2), []), "1 of two ranks answered"),
         (Ending(0, world(3, 3, 3), []), "3 of two ranks answered"),
         (Ending(1, world(2, 2), []), "exit code 1"),
-        (Ending(-9, world(2, 2), []), "the launcher was killed by SIGKILL"),
+        (Ending(-9, world(2, 2), []), "the launcher was killed by signal 9 (SIGKILL)"),
         (Ending(None, world(2, 2), []), "had not ended after 60 s"),
         (Ending(None, [], []), "had not ended after 60 s"),
         (Ending(15, [], ["[unset]: launcher not compatible with PMI1 client"]), "PMI1 client"),

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterseg.cluster.binding import cpu_list
 from clusterseg.cluster.processes import process_state
 from clusterseg.cluster.ranks import GRACE
 from clusterseg.cluster.topology import this_host
+from clusterseg.runs.text import ranges
 
 CPUS = sorted(os.sched_getaffinity(0))
 two_cores = pytest.mark.skipif((this_host().cores or 1) < 2, reason="one core can't be shared out")
@@ -294,7 +294,7 @@ def test_the_report_names_each_ranks_cpus() -> None:
     words = line("true")
     words.insert(words.index("--"), "--report-bindings")
     done = run(words)
-    shown = cpu_list(CPUS)
+    shown = ranges(CPUS, between=",")
     assert done.stdout == f"rank 0 bound to CPUs {shown}\nrank 1 bound to CPUs {shown}\n"
 
 
