@@ -107,10 +107,10 @@ def left(mark: str) -> list[int]:
 )
 def test_what_hangs_is_ended_with_all_it_started(tmp_path: Path, text: str) -> None:
     start = time.monotonic()
-    found = ask(script(tmp_path, f'echo "${MARK}" > {tmp_path}/mark\n{text}'), patience=0.6)
+    found = ask(script(tmp_path, f'echo "${MARK}" > {tmp_path}/mark\n{text}'), patience=1.5)
     assert time.monotonic() - start < 20
     assert found.problem is not None
-    assert "had not ended after 0.6 s, and were killed" in found.problem
+    assert "had not ended after 1.5 s, and were killed" in found.problem
     assert left((tmp_path / "mark").read_text().strip()) == []
 
 

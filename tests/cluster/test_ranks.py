@@ -174,7 +174,8 @@ def test_exit_codes(script: str, code: int) -> None:
 def test_when_one_fails_the_others_are_ended(how: str, started: Started) -> None:
     script = (
         "trap 'echo told; exit 0' TERM; ready; "
-        f"[ $CLUSTERSEG_RANK = 1 ] && {{ sleep 0.3; {how}; }}; "
+        'others() { [ -e "$0/0" ] && [ -e "$0/2" ]; }; '
+        f"[ $CLUSTERSEG_RANK = 1 ] && {{ until others; do sleep 0.1; done; {how}; }}; "
         "while :; do sleep 0.1; done"
     )
     process = started.begin(script, ranks=3)
