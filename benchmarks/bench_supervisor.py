@@ -142,13 +142,14 @@ def make_run(folder: Path, ranks: int) -> RunPaths:
 
 def be_ranks(attempt: AttemptPaths, count: int) -> None:
     """Stands for mpirun and its ranks: one process each, until TERM."""
+    parent = os.getpid()  # whose children get another one when it dies, not everywhere process 1
     for rank in range(count):
         if os.fork() == 0:
-            be_rank(attempt, rank, count)
+            be_rank(attempt, rank, count, parent)
     signal.pause()
 
 
-def be_rank(attempt: AttemptPaths, rank: int, count: int) -> None:
+def be_rank(attempt: AttemptPaths, rank: int, count: int, parent: int) -> None:
     start = RankStart(
         t=time.time(), rank=rank, attempt=0, world_size=count, host=os.uname().nodename,
         local_rank=rank, pid=os.getpid(), cpus=sorted(os.sched_getaffinity(0)),
@@ -156,7 +157,7 @@ def be_rank(attempt: AttemptPaths, rank: int, count: int) -> None:
     with EventWriter(attempt.events(rank)) as events:
         events.write(start)
         step = 0
-        while os.getppid() != 1:
+        while os.getppid() == parent:
             step += 1
             events.write(
                 Steps(

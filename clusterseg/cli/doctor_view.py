@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clusterseg.cli.output import safe, table
 from clusterseg.plan.words import counted
+from clusterseg.runs.files import same_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +85,7 @@ def _troubles(seen: LauncherSeen) -> Iterator[str]:
         if seen.two_ranks.problem is not None:
             yield f"{called}: {seen.two_ranks.problem}"
         loaded = seen.two_ranks.loaded
-        if loaded and not any(_is_file(file, seen.libmpi) for file in loaded):
+        if loaded and not any(same_file(seen.libmpi, file) for file in loaded):
             yield (
                 f"{called}: the ranks loaded {' and '.join(loaded)}, not this launcher's own "
                 f"{seen.libmpi}: this mpi4py does not heed MPI4PY_LIBMPI"
@@ -96,15 +97,6 @@ def _troubles(seen: LauncherSeen) -> Iterator[str]:
             f"{called}, Horovod: it works, but has no record of a build for this MPI, so that "
             "communicator: auto does not take it (make horovod)"
         )
-
-
-def _is_file(path: str, other: str | None) -> bool:
-    from pathlib import Path
-
-    try:
-        return other is not None and Path(path).samefile(other)
-    except OSError:
-        return False
 
 
 def _topology(seen: Topology) -> str:

@@ -21,6 +21,7 @@ from clusterseg.cluster.look import NOW_AND_THEN, Eyes
 from clusterseg.runs.attempts import Attempt, attempt_numbers, read_attempt
 from clusterseg.runs.eventlog import EventTail, iter_events
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.placement import read_check
 from clusterseg.runs.progress import MOST_RANKS, TAIL, Goal, Progress, RankView, read_goal
 from clusterseg.runs.records import (
     Checkpoint,
@@ -85,6 +86,7 @@ class Watch:
         self._taken = 0  # events of rank 0
         self._heard: dict[int, float] = {}  # rank -> when, by our own clock
         self._ended: set[int] = set()
+        self._placed = False  # whether the placement of this attempt was told of
         self._logs: LogFollower | None = None
         self._pace: deque[tuple[float, int]] = deque(maxlen=200)
 
@@ -143,6 +145,9 @@ class Watch:
                 if isinstance(event, Epoch):
                     self.epochs.append(event)
                 news += _told(event)
+        if not self._placed and (check := read_check(attempt)) is not None:
+            self._placed = True
+            news += [f"attempt {attempt.number}: placement: {text}" for text in check.problems]
         if attempt.end is not None:
             self._ended.add(attempt.number)
             news.append(_told_end(attempt.number, attempt.end))
@@ -152,6 +157,7 @@ class Watch:
         self.attempt = attempt.number
         self.progress = Progress()
         self._tails, self._taken, self._heard = {}, 0, {}
+        self._placed = False
         self._pace.clear()
         claim = attempt.claim
         if claim is None:
@@ -193,7 +199,7 @@ class Watch:
             return
         if self._logs is None:
             printer = LogPrinter(as_json=False, lines=None, named=True)
-            self._logs = LogFollower(self.run, LogChoice(), printer)
+            self._logs = LogFollower(self.run, LogChoice(), printer, tells_placement=False)
         self._logs.read()
 
 

@@ -91,10 +91,21 @@ class _Lookout:
 
 
 class LogFollower:
-    """The logs that are followed: those of the first attempt seen and of all after it."""
+    """The logs that are followed: those of the first attempt seen and of all after it.
 
-    def __init__(self, run: RunPaths, choice: LogChoice, printer: LogPrinter) -> None:
+    `tells_placement`: which ranks do not stand as planned is noted, too.
+    """
+
+    def __init__(
+        self,
+        run: RunPaths,
+        choice: LogChoice,
+        printer: LogPrinter,
+        *,
+        tells_placement: bool = True,
+    ) -> None:
         self._run = run
+        self._tells_placement = tells_placement
         self._choice = choice
         self._printer = printer
         self._first = choice.attempt
@@ -136,7 +147,8 @@ class LogFollower:
         elif self._choice.supervisor:
             self._grow(attempt.paths.supervisor_log, number, SUPERVISOR).read(self._printer)
         else:
-            if number not in self._placed and tell_placement(attempt):
+            untold = self._tells_placement and number not in self._placed
+            if untold and tell_placement(attempt):
                 self._placed.add(number)
             for rank in filter(self._choice.wants, attempt.log_ranks()):
                 self._grow(attempt.paths.log(rank), number, rank).read(self._printer)

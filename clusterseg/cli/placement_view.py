@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from clusterseg.cli.output import safe
+from clusterseg.plan.words import counted
 from clusterseg.runs.placement import PlacedHost, PlacedRank, Placement
 from clusterseg.runs.text import ranges
 
@@ -25,7 +26,7 @@ def placement_lines(placement: Placement) -> list[str]:
     if hidden := len(placement.hosts) - len(hosts):
         shown = {host.host for host in hosts}
         ranks = sum(len(host.ranks) for host in placement.hosts if host.host not in shown)
-        lines.append(f"{_INDENT}and {_counted(hidden, 'more host')} with {_counted(ranks, 'rank')}")
+        lines.append(f"{_INDENT}and {counted(hidden, 'more host')} with {counted(ranks, 'rank')}")
     return [*lines, *(f"{_INDENT}! {safe(problem)}" for problem in placement.problems)]
 
 
@@ -57,7 +58,7 @@ def _host_lines(host: PlacedHost, width: int) -> list[str]:
         ranks = sorted(first, key=lambda rank: rank.rank)
     parts = _parts(ranks)
     if hidden := len(host.ranks) - len(ranks):
-        parts.append(f"and {_counted(hidden, 'more rank')}")
+        parts.append(f"and {counted(hidden, 'more rank')}")
     head = f"{_INDENT}{safe(host.host).ljust(width)}  "
     blank = " " * len(head)
     if len(head) + len("   ".join(parts)) <= _WIDTH:
@@ -110,7 +111,3 @@ def _cores(rank: PlacedRank) -> str:
 
 def _is_wrong(rank: PlacedRank) -> bool:
     return rank.as_planned is False
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -11,6 +11,7 @@ from clusterseg.cli.ending import end_sentence, last_words, next_hints
 from clusterseg.cli.lr_find_view import lr_find_table
 from clusterseg.cli.output import clock, duration, number, safe, state_text, table
 from clusterseg.cli.placement_view import placement_lines
+from clusterseg.cli.rank_view import RankRow, rank_rows, rank_table
 from clusterseg.cli.waiting_view import waiting_facts
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.attempts import Attempt, iter_attempts
@@ -25,8 +26,6 @@ from clusterseg.runs.store import LR_FIND, read_identity
 
 if TYPE_CHECKING:
     from clusterseg.cluster.slurm.waiting import Waiting
-
-SHOWN_RANKS = 16
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,17 +47,6 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     last_step: int | None
     will_restart: bool | None
     problems: tuple[str, ...]
-
-
-class RankRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank of the last attempt. `age`: seconds since its last event, by this host's clock."""
-
-    rank: int
-    host: str
-    status: str
-    step: int
-    age: float | None
-    images_per_second: float | None
 
 
 class ProgressView(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +124,7 @@ def status_view(snapshot: Snapshot, waiting: Waiting | None = None) -> StatusVie
         created=identity.created if identity else None,
         attempts=attempts,
         progress=_progress_view(snapshot, progress) if progress else None,
-        ranks=_rank_rows(progress, now) if progress else [],
+        ranks=rank_rows(progress, now) if progress else [],
         heartbeat_age=None if verdict.over else _heartbeat_age(last, now),
         last_words=last_words(snapshot),
         problems=problems,
@@ -161,7 +149,7 @@ def status_lines(view: StatusView) -> list[str]:
     if view.lr_find is not None:
         lines += ["", *lr_find_table(view.lr_find)]
     if view.ranks and view.exit_code is None:
-        lines += ["", *_rank_table(view.ranks)]
+        lines += ["", *rank_table(view.ranks)]
     if view.placement is not None:
         lines += ["", *placement_lines(view.placement)]
     if view.last_words:
@@ -216,28 +204,6 @@ def _attempt_cells(attempt: AttemptView, view: StatusView) -> list[str]:
     ]
 
 
-def _rank_table(ranks: list[RankRow]) -> list[str]:
-    """The ranks that spoke last first would hide the trouble: the quietest stand on top."""
-    shown = ranks
-    if len(ranks) > SHOWN_RANKS:
-        shown = sorted(ranks, key=lambda row: -1.0 if row.age is None else -row.age)[:SHOWN_RANKS]
-    cells = [
-        [
-            str(row.rank),
-            row.host or "-",
-            row.status,
-            str(row.step),
-            number(row.images_per_second),
-            "-" if row.age is None else f"{duration(row.age)} ago",
-        ]
-        for row in shown
-    ]
-    lines = table(("RANK", "HOST", "STATUS", "STEP", "IMAGES/S", "LAST EVENT"), cells)
-    if len(ranks) > len(shown):
-        lines.append(f"and {len(ranks) - len(shown)} ranks that spoke later")
-    return lines
-
-
 def _attempt_view(attempt: Attempt) -> AttemptView:
     claim, end = attempt.claim, attempt.end
     return AttemptView(
@@ -283,20 +249,6 @@ def _placement(attempt: Attempt, progress: Progress) -> Placement | None:
         return None
     starts = [view.start for view in progress.ranks.values() if view.start is not None]
     return placement(attempt.number, starts, read_check(attempt))
-
-
-def _rank_rows(progress: Progress, now: float) -> list[RankRow]:
-    return [
-        RankRow(
-            rank=rank,
-            host=view.host,
-            status=view.status,
-            step=view.step,
-            age=None if view.seen is None else max(0.0, now - view.seen),
-            images_per_second=view.images_per_second,
-        )
-        for rank, view in sorted(progress.ranks.items())
-    ]
 
 
 def _heartbeat_age(attempt: Attempt | None, now: float) -> float | None:

@@ -8,7 +8,7 @@ under Hydra, Intel MPI's under Open MPI). Only ranks that really met count.
 from __future__ import annotations
 
 import json
-import signal
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clusterseg.cluster.brief import run_briefly
-from clusterseg.runs.text import one_line
+from clusterseg.cluster.brief import ending_in_order, run_briefly
+from clusterseg.runs.text import one_line, signal_name
 
 RANKS = 2
 _LONGEST = 300  # characters of a line that is told
+_LEFT_ALONE = 30.0  # seconds after which ranks end themselves that were to be ended
 
-# What a rank does. Ranks that don't know each other can't name their files by rank.
+# What a rank does. Ranks that don't know each other can't name their files by rank. They end
+# themselves where nobody is left to do it: a launcher may outlive a doctor that was killed.
 _REPORT = """
-import json, os, re, sys
+import json, os, re, signal, sys
+signal.alarm(int(sys.argv[2]))
 def mapped():
     with open("/proc/self/maps") as maps:
         paths = dict.fromkeys(line.split(None, 5)[5].strip() for line in maps if "/" in line)
@@ -107,15 +110,19 @@ def ask_two_ranks(
 
     `line` makes the launch line that starts two ranks with the argv it is given, and may write
     files into the folder; `python` runs the ranks, `environ` is what the launcher is started with.
-    After `patience` seconds, or an interrupt, whatever was started is ended.
+    After `patience` seconds, or when this process is to end, whatever was started is ended.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="clusterseg-doctor-", ignore_cleanup_errors=True
-    ) as name:
+    with (
+        ending_in_order(),
+        tempfile.TemporaryDirectory(
+            prefix="clusterseg-doctor-", ignore_cleanup_errors=True
+        ) as name,
+    ):
         folder = Path(name)
         source = folder / "rank.py"
         source.write_text(program)
-        argv = line([python, str(source), name], folder)
+        longest = str(math.ceil(patience + _LEFT_ALONE))
+        argv = line([python, str(source), name, longest], folder)
         # By this variable what is left is known; the launch line passes it on to the ranks.
         mark = {"CLUSTERSEG_RUN_DIR": name}
         start = time.monotonic()
@@ -174,7 +181,7 @@ def _wrong_end(code: int | None, patience: float) -> str | None:
             "each other, or the launcher hangs"
         )
     if code < 0:
-        return f"the launcher was killed by {_signal(-code)}"
+        return f"the launcher was killed by signal {-code} ({signal_name(-code)})"
     if code == 0:
         return None
     return (
@@ -213,13 +220,6 @@ _TELLING = (
     "refus",
     "signal:",
 )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _loaded(report: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ out over the sockets or NUMA nodes, or fill one after the other, each with whole
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from clusterseg.runs.affinity import CpuPlace
 
@@ -36,17 +36,6 @@ def deal_out(
     else:
         homes = _shared(order, 2, _nodes_in_turn(order, ranks, cores, map_by))
     return [frozenset(cpu for core in home for cpu in threads[core]) for home in homes]
-
-
-def cpu_list(cpus: Iterable[int]) -> str:
-    """`0-3,8` for 0, 1, 2, 3, 8."""
-    runs: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if runs and cpu == runs[-1][1] + 1:
-            runs[-1][1] = cpu
-        else:
-            runs.append([cpu, cpu])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _own_cores(order: list[Core], ranks: int, cores: int, map_by: str) -> list[list[Core]]:

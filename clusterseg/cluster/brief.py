@@ -7,15 +7,14 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from clusterseg.cluster.children import die_with_parent
-from clusterseg.cluster.processes import (
-    processes_with_environment,
-    send_signal,
-)
+from clusterseg.cluster.processes import processes_with_environment, send_signal
 from clusterseg.runs.text import one_line
 
 _GRACE = 3.0  # seconds for a launcher to end its ranks when it is told to
@@ -55,6 +54,27 @@ def run_briefly(
     text = said.decode(errors="backslashreplace")
     lines = [one_line(line, _LONGEST) for line in text.splitlines() if line.strip()]
     return process.returncode if in_time else None, lines
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """TERM and HUP, which end a process at once, end it here as an interrupt does: what it started
+    is ended first, and what it wrote removed. Only in the main thread."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        for known in numbers:
+            signal.signal(known, signal.SIG_IGN)  # another one must not break the ending off
+        raise SystemExit(128 + number)
+
+    usual = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in usual:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in usual:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _start(

@@ -88,6 +88,11 @@ def end_like(code: int) -> NoReturn:
     os._exit(code if code >= 0 else 128 - code)
 
 
+def refusal_code(error: OSError) -> int:
+    """What a shell returns for a program that is not there, or can't be executed."""
+    return 127 if isinstance(error, FileNotFoundError) else 126
+
+
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     if process.returncode is None:  # else another may have its process id
         with suppress(ProcessLookupError, PermissionError):

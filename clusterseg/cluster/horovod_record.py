@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterseg.plan.model import LauncherPair
+from clusterseg.runs.files import same_file
 
 _RECORD = "horovod_build.json"  # written by tools/build_horovod.py
 
@@ -31,7 +32,7 @@ def horovod_fits(pair: LauncherPair) -> bool:
     built = horovod_build() if pair.libmpi is not None else None
     if built is None or built.mpi_version != pair.version:
         return False
-    return built.for_this_tensorflow and _same(pair.libmpi, built.libmpi)
+    return built.for_this_tensorflow and same_file(pair.libmpi, built.libmpi)
 
 
 def horovod_build() -> HorovodBuild | None:
@@ -52,10 +53,3 @@ def horovod_build() -> HorovodBuild | None:
         except (OSError, ValueError, KeyError, TypeError):
             return None
     return None
-
-
-def _same(path: str | None, other: str) -> bool:
-    try:
-        return path is not None and Path(path).samefile(other)
-    except OSError:
-        return False

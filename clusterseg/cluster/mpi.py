@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from clusterseg.cluster.sayings import remembered
 from clusterseg.plan.model import Definition, LauncherPair
+from clusterseg.runs.files import same_file
 
 _PATIENCE = 20.0  # seconds for `mpirun --version`; a cold network file system is slow
 _LONGEST = 65536  # bytes of its answer that are looked at
@@ -219,7 +220,7 @@ def _answer(
 ) -> str:
     clean = dict(environ)
     moved = definition.prefix_variable
-    if moved and not _same(clean.get(moved), program.parent.parent):
+    if moved and not same_file(clean.get(moved), program.parent.parent):
         clean.pop(moved, None)  # it is another installation's
     return _run(program, arguments, clean)
 
@@ -255,11 +256,4 @@ def _library(program: Path, definition: Definition) -> tuple[Path, Path | None]:
 def _moved_prefix(prefix: Path, definition: Definition, environ: Mapping[str, str]) -> str | None:
     """The prefix where the environment already says it for this very launcher, else None."""
     name = definition.prefix_variable
-    return str(prefix) if name and _same(environ.get(name), prefix) else None
-
-
-def _same(path: str | None, other: Path) -> bool:
-    try:
-        return path is not None and other.samefile(path)
-    except OSError:
-        return False
+    return str(prefix) if name and same_file(environ.get(name), prefix) else None

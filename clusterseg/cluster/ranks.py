@@ -17,14 +17,13 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType
 
-from clusterseg.cluster.binding import cpu_list
-from clusterseg.cluster.children import ENDING, PASSED_ON, die_with_parent
+from clusterseg.cluster.children import ENDING, PASSED_ON, die_with_parent, refusal_code
 from clusterseg.cluster.output_queue import OutputQueue
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ExitCode
+from clusterseg.runs.text import ranges
 
 GRACE = 5.0  # seconds between TERM and KILL
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell says it
 _LONGEST_LINE = 1 << 16  # bytes; a longer one is passed on in pieces
 
 
@@ -45,7 +44,8 @@ def start_ranks(
     """
     if report:
         for rank, mine in enumerate(cpus):
-            sys.stdout.write(f"rank {rank} bound to CPUs {cpu_list(mine)}\n")
+            shown = ranges(mine, between=",", longest=len(mine))
+            sys.stdout.write(f"rank {rank} bound to CPUs {shown}\n")
         sys.stdout.flush()
     if len(cpus) == 1:
         os.sched_setaffinity(0, cpus[0])
@@ -291,4 +291,4 @@ def _variables(environ: Mapping[str, str], rank: int, size: int) -> dict[str, st
 
 def _refused(program: str, error: OSError) -> int:
     sys.stderr.write(f"clusterseg ranks: {program} can't be started: {error.strerror}\n")
-    return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+    return refusal_code(error)

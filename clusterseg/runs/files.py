@@ -129,6 +129,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def same_file(one: str | None, other: str | Path) -> bool:
+    """Whether two paths lead to one file; False if there is no such path or file."""
+    try:
+        return one is not None and Path(one).samefile(other)
+    except OSError:
+        return False
+
+
 def _read_capped(path: Path, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

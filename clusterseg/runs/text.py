@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def one_line(text: str, longest: int) -> str:
     """`text` on one line of at most `longest` characters."""
     line = printable(text.replace("\n", "\\n"))
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; the number itself if it has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def ranges(numbers: Iterable[int], *, between: str = ", ", longest: int = 16) -> str:

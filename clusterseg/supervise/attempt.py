@@ -51,8 +51,9 @@ from clusterseg.supervise.policy import (
     refuse,
 )
 from clusterseg.supervise.schedulers import scheduler_of, timing_of
-from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.session import Session
 from clusterseg.supervise.signals import Wakeups
+from clusterseg.supervise.stopping import Stop
 from clusterseg.supervise.witness import Interrupted, Onlooker
 
 

@@ -13,9 +13,9 @@ from clusterseg.runs.records import Cause, Claim, StopRequest
 from clusterseg.supervise.causes import cause_of_request
 from clusterseg.supervise.journal import Journal
 from clusterseg.supervise.scheduler import Scheduler
-from clusterseg.supervise.session import Stop
 from clusterseg.supervise.signals import Wakeups
 from clusterseg.supervise.slurm_job import Fate, Word, cause_of_fate
+from clusterseg.supervise.stopping import Stop
 
 
 class Between:

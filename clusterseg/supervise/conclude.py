@@ -10,14 +10,13 @@ from pathlib import Path
 from clusterseg.plan.model import Plan
 from clusterseg.runs.records import Cause, End
 from clusterseg.runs.space import is_full
-from clusterseg.runs.text import last_lines
+from clusterseg.runs.text import last_lines, signal_name
 from clusterseg.supervise.causes import Evidence, classify
 from clusterseg.supervise.failure import (
     SHOWN_LINES,
     Failure,
     describe,
     first_failure,
-    signal_name,
 )
 from clusterseg.supervise.launch import Launcher
 from clusterseg.supervise.reports import (
@@ -28,8 +27,9 @@ from clusterseg.supervise.reports import (
     who_aborted,
 )
 from clusterseg.supervise.scheduler import Scheduler
-from clusterseg.supervise.session import Session, Stop
+from clusterseg.supervise.session import Session
 from clusterseg.supervise.slurm_job import NO_WORD, Word, true_cause
+from clusterseg.supervise.stopping import Stop
 
 _FAILED = frozenset(
     {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from clusterseg.errors import ExitCode
 from clusterseg.runs.records import RankEnd, RankStart
-from clusterseg.runs.text import one_line
+from clusterseg.runs.text import one_line, signal_name
 from clusterseg.supervise.reports import Report
 
 SHOWN_LINES = 20
@@ -110,14 +110,6 @@ def _summary(failure: Failure, log_lines: Sequence[str]) -> str:
     if failure.exit_code is not None:
         return f"{who} exited with code {failure.exit_code}"
     return f"{who} ended without a word"
-
-
-def signal_name(number: int) -> str:
-    """SIGKILL for 9; the number itself if it has no name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
 
 
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*")

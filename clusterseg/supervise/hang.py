@@ -17,6 +17,7 @@ from clusterseg.cluster.processes import (
 )
 from clusterseg.runs.checkpoints import unfinished_bytes
 from clusterseg.runs.paths import RunPaths
+from clusterseg.supervise.cores import short_name
 from clusterseg.supervise.launch import attempt_variables
 from clusterseg.supervise.limits import Hang, Silence, find_hang
 from clusterseg.supervise.watch import Watch
@@ -120,4 +121,4 @@ class HangWatch:
 
     @staticmethod
     def _is_here(host: str) -> bool:
-        return host.split(".", maxsplit=1)[0] == host_name()
+        return short_name(host) == short_name(host_name())

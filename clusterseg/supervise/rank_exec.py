@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from clusterseg.cluster.children import end_like, run_inside
+from clusterseg.cluster.children import end_like, refusal_code, run_inside
 from clusterseg.cluster.devices import count_devices
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
@@ -31,10 +31,6 @@ from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
 from clusterseg.runs.rank_files import RankPlace, rank_from_environment, redirect_output
 from clusterseg.runs.records import RankEnd, RankStart
-
-# What a shell returns for a program that is not there, or can't be executed.
-_NOT_FOUND = 127
-_NOT_EXECUTABLE = 126
 
 
 def exec_rank(
@@ -71,10 +67,9 @@ def exec_rank(
     except OSError as error:
         sys.stderr.write(f"clusterseg: {argv[0]} can't be started: {error.strerror}\n")
         sys.stderr.flush()
-        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
         if watched:
             _write_end(attempt, place.rank, "failed", f"{argv[0]}: {error.strerror}")
-        os._exit(code)
+        os._exit(refusal_code(error))
     if ended.code == ExitCode.STOPPED:  # of ranks on other hosts Intel's mpiexec makes it 255
         _write_end(attempt, place.rank, "stopped", None)
     elif ended.code != ExitCode.OK and not ended.told:

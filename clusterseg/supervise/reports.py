@@ -195,7 +195,11 @@ def lost_hosts(lines: Sequence[str]) -> list[str]:
 # "srun: error: …", "/usr/bin/srun: unrecognized option '--x'", "[mpiexec@n1] match_arg (…): …".
 _LAUNCHERS_LINE = re.compile(r"\[?(?:\S*/)?(?:srun|mpirun|prterun|orterun|mpiexec)\b")
 _RULE = re.compile(r"^-{20,}$", re.MULTILINE)  # above and below what Open MPI has to say
-_IS_ERROR = re.compile(r"\berror\b|unrecogni[sz]ed|unknown", re.IGNORECASE)
+# Calls of Hydra ("[mpiexec@n1] match_arg (lib/utils/args.c:166): …") fail one after the other, and
+# the innermost, which knows why, speaks first.
+_IS_ERROR = re.compile(
+    r"\berror\b|unrecogni[sz]ed|unknown|^\[mpiexec@\S+ \w+ \(\S+:\d+\): ", re.IGNORECASE
+)
 
 
 def launchers_words(lines: Sequence[str]) -> str | None:

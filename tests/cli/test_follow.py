@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from clusterseg.cli.live import LiveView, picture
 from clusterseg.cluster.look import look
 from clusterseg.runs.attempts import pack_attempt
 from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.placement import PlacementCheck, write_check
 from clusterseg.runs.records import Cause, Epoch, Event, RankEnd, RankStart, State, Steps
 from tests.runs import synthetic
 
@@ -103,6 +105,27 @@ def test_restarts_are_followed_and_what_was_learnt_is_kept(run: RunPaths) -> Non
     assert watch.attempt == 1
     assert watch.progress.step == 0
     assert [one.epoch for one in watch.epochs] == [1]
+
+
+@pytest.mark.parametrize("what", [{"train": {"epochs": 4}}, {"command": ["fit"]}])
+def test_ranks_that_are_not_where_they_should_be_are_told_of_once_an_attempt(
+    runs_dir: Path, what: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a command, whose logs are followed too, as of a training."""
+    run = synthetic.make_run(runs_dir, "demo-y", plan={"ranks": 2, "spec": what})
+    synthetic.claim(run, 0, alive=True)
+    watch = Watch(run)
+    write(run, 0, start(0), start(1))
+    read(watch)
+    check = PlacementCheck(t=1.0, problems=["ranks 0 and 1 on n1 share core 3"], ranks=[0, 1])
+    write_check(run.attempt(0), check)
+    assert read(watch) == ["attempt 0: placement: ranks 0 and 1 on n1 share core 3"]
+    assert read(watch) == []
+    synthetic.end(run, 0, Cause.CRASH, will_restart=True)
+    synthetic.claim(run, 1, alive=True)
+    write_check(run.attempt(1), check)
+    assert "attempt 1: placement: ranks 0 and 1 on n1 share core 3" in read(watch)
+    assert "placement" not in capsys.readouterr().err
 
 
 def test_an_attempt_that_is_packed_meanwhile_is_told_to_its_end_once(run: RunPaths) -> None:

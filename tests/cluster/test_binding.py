@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterseg.cluster.binding import cpu_list, deal_out
+from clusterseg.cluster.binding import deal_out
 from clusterseg.plan.layout import lay_out
 from clusterseg.runs.affinity import CpuPlace
 from clusterseg.spec.fields import BindTo, MapBy
@@ -126,10 +126,3 @@ def test_ranks_stand_where_the_planner_lays_them_out(
     if bind_to == "core":
         assert len(frozenset().union(*dealt)) == sum(map(len, dealt))  # none twice
         assert all(len({places[cpu].core for cpu in cpus}) == cores for cpus in dealt)
-
-
-@pytest.mark.parametrize(
-    ("cpus", "text"), [([], ""), ([5], "5"), ([3, 0, 1, 2, 8], "0-3,8"), ([1, 3, 5], "1,3,5")]
-)
-def test_cpus_as_they_are_written(cpus: list[int], text: str) -> None:
-    assert cpu_list(cpus) == text

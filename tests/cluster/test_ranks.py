@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from clusterseg.cluster.binding import cpu_list
 from clusterseg.cluster.processes import process_state
 from clusterseg.cluster.ranks import GRACE
 from clusterseg.cluster.topology import this_host
+from clusterseg.runs.text import ranges
 
 CPUS = sorted(os.sched_getaffinity(0))
 two_cores = pytest.mark.skipif((this_host().cores or 1) < 2, reason="one core can't be shared out")
@@ -174,7 +174,8 @@ def test_exit_codes(script: str, code: int) -> None:
 def test_when_one_fails_the_others_are_ended(how: str, started: Started) -> None:
     script = (
         "trap 'echo told; exit 0' TERM; ready; "
-        f"[ $CLUSTERSEG_RANK = 1 ] && {{ sleep 0.3; {how}; }}; "
+        'others() { [ -e "$0/0" ] && [ -e "$0/2" ]; }; '
+        f"[ $CLUSTERSEG_RANK = 1 ] && {{ until others; do sleep 0.1; done; {how}; }}; "
         "while :; do sleep 0.1; done"
     )
     process = started.begin(script, ranks=3)
@@ -294,7 +295,7 @@ def test_the_report_names_each_ranks_cpus() -> None:
     words = line("true")
     words.insert(words.index("--"), "--report-bindings")
     done = run(words)
-    shown = cpu_list(CPUS)
+    shown = ranges(CPUS, between=",")
     assert done.stdout == f"rank 0 bound to CPUs {shown}\nrank 1 bound to CPUs {shown}\n"
 
 

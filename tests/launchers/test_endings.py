@@ -77,11 +77,15 @@ def test_a_rank_that_ends_badly_ends_all(mpi: Mpi, act: str, tmp_path: Path) -> 
 
 
 @DIFFERENT
-def test_so_does_one_on_another_host(mpi: Mpi, hosts: Callable[..., Hosts], tmp_path: Path) -> None:
-    job = there(mpi, hosts, tmp_path, "kill:1")
+@pytest.mark.parametrize("act", ["exit:1:3", "kill:1"])
+def test_so_does_one_on_another_host(
+    mpi: Mpi, act: str, hosts: Callable[..., Hosts], tmp_path: Path
+) -> None:
+    """MPICH's mpiexec goes on after an exit, even inside of MPI: the supervisor ends it."""
+    job = there(mpi, hosts, tmp_path, act)
     code, said = job.ended()
     assert code == 1, f"{said}\n{job.account()}"
-    assert_rank_1_is_blamed(job, "kill:1")
+    assert_rank_1_is_blamed(job, act)
 
 
 @DIFFERENT

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterseg.runs.text import last_lines, one_line, printable
+from clusterseg.runs.text import last_lines, one_line, printable, ranges
 
 
 @given(st.text())
@@ -47,3 +47,17 @@ def test_a_line_without_end_is_capped(tmp_path: Path) -> None:
     log.write_bytes(b"x" * 300_000)
     (line,) = last_lines(log, 5, longest=100)
     assert len(line) == 100
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([], ""),
+        ([5], "5"),
+        ([3, 0, 1, 2, 8], "0-3,8"),
+        ([1, 3, 5], "1,3,5"),
+        ([1, 3, 5, 7], "1,3,5,…"),
+    ],
+)
+def test_numbers_are_written_as_ranges(numbers: list[int], text: str) -> None:
+    assert ranges(numbers, between=",", longest=3) == text

@@ -384,6 +384,11 @@ supported options.
             "supported options.",
         ),
         ("[mpiexec@n1] match_arg (args.c:166): no", "[mpiexec@n1] match_arg (args.c:166): no"),
+        (
+            "[mpiexec@n1] HYDU_set_str (lib/utils/args.c:198): duplicate setting: bind-to\n"
+            "[mpiexec@n1] bind_to_fn (mpiexec/options.c:1069): error setting binding",
+            "[mpiexec@n1] HYDU_set_str (lib/utils/args.c:198): duplicate setting: bind-to",
+        ),
     ],
 )
 def test_what_launchers_say_of_themselves(printed: str, words: str | None) -> None:

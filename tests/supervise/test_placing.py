@@ -49,7 +49,10 @@ def bind_to_one_core(monkeypatch: pytest.MonkeyPatch, config: Path) -> int:
 
 
 def placement_of(run: RunPaths) -> Mapping[str, Any]:
-    return json.loads(run.attempt(0).placement.read_bytes())  # type: ignore[no-any-return]
+    own = run.attempt(0)
+    seen = [file.read_text() for file in (own.supervisor_log, *sorted(own.ranks.glob("*")))]
+    assert own.placement.exists(), "\n".join(seen)
+    return json.loads(own.placement.read_bytes())  # type: ignore[no-any-return]
 
 
 def page(run: RunPaths) -> str:

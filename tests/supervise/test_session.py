@@ -56,7 +56,7 @@ def session(tmp_path: Path) -> Session:
 
 
 def deadline(session: Session) -> tuple[str, float | None]:
-    request = read_stop(session._stop_file)
+    request = read_stop(session._stopping.file)
     assert request is not None
     left = None if request.deadline is None else request.deadline - time.time()
     return request.reason, left
@@ -66,12 +66,12 @@ def test_ranks_are_told_of_the_grace_time_when_the_scheduler_has_said_it(session
     session._on_signal(signal.SIGTERM)
     reason, left = deadline(session)
     assert reason == "preempted" and left is not None and 25 < left < 31
-    session._check_stop_file()  # its own word is no news to it
+    session._stopping.look()  # its own word is no news to it
     assert session.stop is not None and session.stop.reason == "SIGTERM at the supervisor"
 
 
 def test_the_request_of_somebody_else_is_left_as_it_is(session: Session) -> None:
-    request_stop(session._stop_file, "cancel")
+    request_stop(session._stopping.file, "cancel")
     session._on_signal(signal.SIGTERM)
     assert deadline(session) == ("cancel", None)
 
