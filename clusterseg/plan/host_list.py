@@ -70,7 +70,9 @@ def read_hosts(text: str, file: str) -> dict[str, int | None]:
 
 def hosts_override(text: str, file: str) -> str:
     """The `--set` argument for the hosts of a host file: `resources.hosts=n[1-3]:4`."""
-    return f"resources.hosts={compress_counts(read_hosts(text, file))}"
+    hosts = compress_counts(read_hosts(text, file))
+    # Hosts that are called 1, 2 and 3: YAML takes [1-3] without quotes for a list.
+    return f'resources.hosts="{hosts}"' if hosts.startswith("[") else f"resources.hosts={hosts}"
 
 
 def _together(lines: list[_Line]) -> dict[str, int | None]:

@@ -40,6 +40,14 @@ def test_check_and_render_take_the_hosts_of_a_file(cli: Cli, job: Path, tmp_path
     )
 
 
+def test_hosts_may_be_called_by_numbers(cli: Cli, job: Path, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("1 slots=2\n2 slots=2\n")
+    other = "launcher_args=[--mca, plm_rsh_agent, my-ssh]"  # who knows these hosts
+    checked = cli("check", job, "--hosts", hosts, "--set", other, "--json")
+    assert checked.json["geometry"]["hosts"] == {"1": 2, "2": 2}
+
+
 def test_a_mistake_in_the_file_is_told_with_its_place(cli: Cli, job: Path, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("n1:2\nn2:many\n")
