@@ -71,8 +71,7 @@ def choose_launcher(
     passed = [
         f"{sighting.program} {sighting.reason}"
         for sighting in seen
-        # Open MPI's mpiexec is no news where its mpirun is taken.
-        if found is None or not sighting.is_of(found)
+        if found is None or _stood_before(sighting, found, definitions[found.name])
     ]
     if site is not None and (chosen is None or chosen.starts_any_mpi):
         speaks = site.mpi if mpi is None else mpi
@@ -142,6 +141,16 @@ def _first(
             return sighting.pair, seen
         seen.append(sighting)
     return None, seen
+
+
+def _stood_before(sighting: Sighting, found: LauncherPair, dialect: Dialect) -> bool:
+    """Whether another program might have been taken in place of the one that was `found`.
+
+    Open MPI's mpiexec is no news where its mpirun is taken, nor is an mpiexec of something else.
+    """
+    if sighting.is_other:
+        return sighting.program.name in dialect.programs
+    return not sighting.is_of(found)
 
 
 def _stepper(

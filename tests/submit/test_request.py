@@ -202,7 +202,7 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     odd = machine.program("mpirun", "Some MPI 9")
     machine.mpi(tmp_path)
     first = "it is the first MPI that is found, on PATH"
-    passed = f"{odd} says 'Some MPI 9', which is none of these"
+    passed = f"{odd} says 'Some MPI 9', which is no launcher that is looked for"
     assert machine.plan().why == f"{first}; {passed}"
     assert machine.plan("launcher=openmpi4").why == "it is asked for"
     machine.program("sbatch")
@@ -218,6 +218,16 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     assert "can't start an MPI that was moved" in machine.plan().why
     machine.site("launcher: openmpi4\n")
     assert machine.plan().why == "it is the launcher of the site example"
+
+
+def test_why_names_no_program_that_could_not_have_been_taken(machine: Machine, tmp_path: Path) -> None:
+    """A batch system's mpiexec, and Open MPI's own, where an mpirun of Open MPI is taken."""
+    machine.program("mpiexec", "Usage: mpiexec args executable")
+    machine.mpi(tmp_path)
+    machine.program("mpiexec", "mpiexec (OpenRTE) 4.1.6", prefix=tmp_path / "ompi")
+    assert machine.plan().why == "it is the first MPI that is found, on PATH"
+    (machine.bin / "mpiexec").write_text("#!/nowhere/sh\n")
+    assert f"{machine.bin / 'mpiexec'} does not run" in machine.plan().why
 
 
 def test_the_job_says_what_srun_speaks(machine: Machine, tmp_path: Path) -> None:
