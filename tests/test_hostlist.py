@@ -35,7 +35,20 @@ def test_what_a_list_names(text: str, hosts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ",", "n[", "n]", "n[1-", "n[3-1]", "n[a]", "n[1,]", "n[[1]]", "n[1-999999999999]", "n[١-٣]"]
+    "text",
+    [
+        "",
+        ",",
+        "n[",
+        "n]",
+        "n[1-",
+        "n[3-1]",
+        "n[a]",
+        "n[1,]",
+        "n[[1]]",
+        "n[1-999999999999]",
+        "n[\u0661-3]",
+    ],
 )
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(ValueError):

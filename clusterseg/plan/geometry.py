@@ -92,7 +92,9 @@ def _named_counts(
                 f"hosts gives {host} {count}, but ranks_per_node = {resources.ranks_per_node}"
             )
     lines.append(f"nodes = {nodes}: the hosts named")
-    lines.append(f"ranks = {ranks}: given" if nodes == 1 else f"ranks = {_sum_of(counts)} = {ranks}")
+    lines.append(
+        f"ranks = {ranks}: given" if nodes == 1 else f"ranks = {_sum_of(counts)} = {ranks}"
+    )
     return counts
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from clusterseg.hostlist import compress_counts, twice_named
 from clusterseg.spec.errors import Place, Problem, Source, SpecError, clip
+from clusterseg.spec.hosts import HOST_NAME
 
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _WORD = re.compile(r"[^\s=]+(?:\s*=\s*[^\s=]*)?|=\S*")
 # Open MPI's lexer (orte/util/hostfile/hostfile_lex.l) knows these spellings.
@@ -124,7 +124,7 @@ def _read(source: Source, number: int, line: str) -> Iterator[_Line]:
         return
     start = words[0].start()
     name, colon, written = words[0][0].partition(":")
-    if not _HOST.fullmatch(name):
+    if not HOST_NAME.fullmatch(name):
         raise refuse(f"`{clip(name)}` is not a host name", start, name)
     place = Place(source, number, start, len(name))
     count = None

@@ -220,7 +220,9 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     assert machine.plan().why == "it is the launcher of the site example"
 
 
-def test_why_names_no_program_that_could_not_have_been_taken(machine: Machine, tmp_path: Path) -> None:
+def test_why_names_no_program_that_could_not_have_been_taken(
+    machine: Machine, tmp_path: Path
+) -> None:
     """A batch system's mpiexec, and Open MPI's own, where an mpirun of Open MPI is taken."""
     machine.program("mpiexec", "Usage: mpiexec args executable")
     machine.mpi(tmp_path)
