@@ -227,11 +227,19 @@ def _wrapper(
         if _has_mpi(known) and name in chosen.wraps
     }
     there = find_pairs(mpis, environ)
+    if not there:
+        raise ClustersegError(
+            f"launcher: {chosen.name} calls the mpirun of {' or '.join(chosen.wraps)}, and none "
+            "is found",
+            code="no-launcher",
+            help="load or install one of them",
+            exit_code=ExitCode.CLUSTER,
+        )
     # Of another package's build nothing is known.
     fits = horovod_fits if chosen.detect and chosen.detect.package == _HOROVOD else bool
     mpi = next(filter(fits, there), None)
     if mpi is None:
-        names = ", ".join(f"{one.name} {one.version} ({one.program})" for one in there) or "none"
+        names = ", ".join(f"{one.name} {one.version} ({one.program})" for one in there)
         raise ClustersegError(
             f"launcher: {chosen.name} {pair.version} was not built for an MPI that is here: "
             f"{names}",
