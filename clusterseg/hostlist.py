@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 MOST_HOSTS = 200_000  # more than any machine has; a larger list is a mistake or an attack
 
 _PIECE = re.compile(r"\[([^\[\]]*)\]")
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-_COUNT = re.compile(r"(\d+)(?:\(x(\d+)\))?")
-_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")  # the width of all, too
+_COUNT = re.compile(r"([0-9]{1,18})(?:\(x([0-9]{1,18})\))?")
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})")
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 

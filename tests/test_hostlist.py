@@ -35,7 +35,20 @@ def test_what_a_list_names(text: str, hosts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ",", "n[", "n]", "n[1-", "n[3-1]", "n[a]", "n[1,]", "n[[1]]", "n[1-999999999999]"]
+    "text",
+    [
+        "",
+        ",",
+        "n[",
+        "n]",
+        "n[1-",
+        "n[3-1]",
+        "n[a]",
+        "n[1,]",
+        "n[[1]]",
+        "n[1-999999999999]",
+        "n[\u0661-3]",
+    ],
 )
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(ValueError):
@@ -45,6 +58,8 @@ def test_what_is_no_list(text: str) -> None:
 def test_a_list_that_would_fill_the_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="hosts"):
         expand("n[1-1000][1-1000]")
+    with pytest.raises(ValueError, match="no numbers"):
+        expand(f"n[{'0' * 3000}1-9]")  # leading zeros are the width of every name
     with pytest.raises(ValueError, match="counts"):
         counts("1(x99999999999)")
 

@@ -10,7 +10,16 @@ import typer
 
 from clusterseg.cli.hints import live_hints, show_hints
 from clusterseg.cli.lr_find_view import lr_find_table
-from clusterseg.cli.output import AsJson, RunsDir, note, out, out_json, safe
+from clusterseg.cli.output import (
+    AsJson,
+    HostsFile,
+    RunsDir,
+    note,
+    out,
+    out_json,
+    safe,
+    with_hosts,
+)
 from clusterseg.cli.submit_commands import Overrides, Timeout, Wait, refuse_unless_file
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.store import runs_root
@@ -41,6 +50,7 @@ def lr_find(
         ),
     ] = None,
     overrides: Overrides = None,
+    hosts: HostsFile = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: AsJson = False,
@@ -56,13 +66,14 @@ def lr_find(
     from clusterseg.submit.submission import submit
 
     refuse_unless_file(job)
-    plan = lr_find_plan(read_request(job, overrides or (), os.environ), optimizers or ())
+    every = with_hosts(overrides, hosts)
+    plan = lr_find_plan(read_request(job, every, os.environ), optimizers or ())
     for warning in plan.warnings:
         note(f"warning: {warning}")
     submitted = submit(
         plan,
         job.read_text(encoding="utf-8"),
-        overrides or (),
+        every,
         runs_root(runs_dir),
         os.environ,
         say=note,

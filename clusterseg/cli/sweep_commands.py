@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clusterseg.cli.output import AsJson, RunsDir, note
+from clusterseg.cli.output import AsJson, HostsFile, RunsDir, note, with_hosts
 from clusterseg.cli.submit_commands import Overrides, Timeout, Wait, refuse_unless_file
 from clusterseg.runs.store import runs_root
 
@@ -34,6 +34,7 @@ def sweep(
     ],
     *,
     overrides: Overrides = None,
+    hosts: HostsFile = None,
     parallel: Annotated[
         int | None,
         typer.Option(
@@ -57,7 +58,7 @@ def sweep(
     from clusterseg.submit.sweep import plan_sweep, submit_sweep
 
     refuse_unless_file(job)
-    members = plan_sweep(job, over, overrides or (), os.environ)
+    members = plan_sweep(job, over, with_hosts(overrides, hosts), os.environ)
     for warning in dict.fromkeys(each for one in members for each in one.plan.warnings):
         note(f"warning: {warning}")
     text = job.read_text(encoding="utf-8")

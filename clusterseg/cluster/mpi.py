@@ -27,7 +27,8 @@ _TYPE = re.compile(r"[a-z0-9_]+")
 class Sighting:
     """A program that may be a launcher: its pair, or why it is none that can be used.
 
-    `name` is the definition that knows it, None where none does.
+    `name` is the definition that knows it, None where none does. `is_other`: it ran, and what it
+    says is no launcher's.
     """
 
     program: Path
@@ -35,6 +36,7 @@ class Sighting:
     pair: LauncherPair | None
     reason: str = ""
     name: str | None = None
+    is_other: bool = False
 
     def is_of(self, pair: LauncherPair) -> bool:
         """Whether it is another name for a launcher that was found in the same folder."""
@@ -186,7 +188,8 @@ def _look_at(
             started = " or ".join(definition.programs)
             reason = f"is of {definition.title} {found[1]}, which is started by {started}"
             return Sighting(first, where, None, reason, name)
-    return Sighting(first, where, None, f"says {said[:80]!r}, which is none of these")
+    reason = f"says {said[:80]!r}, which is no launcher that is looked for"
+    return Sighting(first, where, None, reason, is_other=True)
 
 
 def _with_library(

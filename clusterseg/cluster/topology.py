@@ -84,7 +84,9 @@ def _own_cores(affinity: Set[int], cpuset: Set[int], system: Path) -> tuple[int,
 
 
 def is_here(name: str, here: str) -> bool:
-    """Whether a host name is this host's, with its domain on either side or on none."""
+    """Whether a host name is this host's, with its domain on either side or on none (DNS tells no
+    case apart)."""
+    name, here = name.lower(), here.lower()
     if name in (here, "localhost"):
         return True
     short = ("." in name) != ("." in here)

@@ -48,6 +48,16 @@ def device_words(kind: str, count: int, own: Collection[str], *, given: bool) ->
     return {DEVICES: f"{kind}:{count}"}
 
 
+def device_warnings(kind: str, count: int | None) -> list[str]:
+    """What a person should know of a number of accelerators of which there is no kind."""
+    if kind != "none" or not count:
+        return []
+    return [
+        f"resources.accelerators_per_rank: {count} says nothing without resources.accelerator, "
+        "their kind: ranks get none"
+    ]
+
+
 def listed_devices(value: str) -> list[str]:
     """The devices that a variable such as CUDA_VISIBLE_DEVICES names: numbers or UUIDs.
 

@@ -22,6 +22,7 @@ from clusterseg.plan.cores import (
 )
 from clusterseg.plan.model import Geometry, Host
 from clusterseg.plan.symbols import shown_host, shown_hosts
+from clusterseg.plan.words import counted
 from clusterseg.spec.model import PlacementSpec, ResourcesSpec
 
 _SHOWN = 4  # hosts whose equations stand in an explanation
@@ -82,13 +83,18 @@ def _named_counts(
     if resources.nodes not in (None, nodes):
         raise refusal(f"hosts names {nodes}, but nodes = {resources.nodes}")
     if resources.ranks not in (None, ranks):
-        raise refusal(f"{_sum_of(counts)} = {ranks}, but ranks = {resources.ranks}")
+        only = f"hosts gives {next(iter(given))} {counted(ranks, 'rank')}"
+        what = only if nodes == 1 else f"{_sum_of(counts)} = {ranks}"
+        raise refusal(f"{what}, but ranks = {resources.ranks}")
     for host, count in given.items():
         if resources.ranks_per_node not in (None, count):
             raise refusal(
                 f"hosts gives {host} {count}, but ranks_per_node = {resources.ranks_per_node}"
             )
-    lines += [f"nodes = {nodes}: the hosts named", f"ranks = {_sum_of(counts)} = {ranks}"]
+    lines.append(f"nodes = {nodes}: the hosts named")
+    lines.append(
+        f"ranks = {ranks}: given" if nodes == 1 else f"ranks = {_sum_of(counts)} = {ranks}"
+    )
     return counts
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from clusterseg.hostlist import compress_counts, twice_named
 from clusterseg.spec.errors import Place, Problem, Source, SpecError, clip
+from clusterseg.spec.hosts import HOST_NAME
 
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _WORD = re.compile(r"[^\s=]+(?:\s*=\s*[^\s=]*)?|=\S*")
 # Open MPI's lexer (orte/util/hostfile/hostfile_lex.l) knows these spellings.
@@ -70,7 +70,9 @@ def read_hosts(text: str, file: str) -> dict[str, int | None]:
 
 def hosts_override(text: str, file: str) -> str:
     """The `--set` argument for the hosts of a host file: `resources.hosts=n[1-3]:4`."""
-    return f"resources.hosts={compress_counts(read_hosts(text, file))}"
+    hosts = compress_counts(read_hosts(text, file))
+    # Hosts that are called 1, 2 and 3: YAML takes [1-3] without quotes for a list.
+    return f'resources.hosts="{hosts}"' if hosts.startswith("[") else f"resources.hosts={hosts}"
 
 
 def _together(lines: list[_Line]) -> dict[str, int | None]:
@@ -122,7 +124,7 @@ def _read(source: Source, number: int, line: str) -> Iterator[_Line]:
         return
     start = words[0].start()
     name, colon, written = words[0][0].partition(":")
-    if not _HOST.fullmatch(name):
+    if not HOST_NAME.fullmatch(name):
         raise refuse(f"`{clip(name)}` is not a host name", start, name)
     place = Place(source, number, start, len(name))
     count = None

@@ -13,7 +13,12 @@ from clusterseg.plan.model import HOSTFILE, LAUNCHER_FOLDER, RUN_DIR, Geometry, 
 from clusterseg.plan.placement import BINDINGS, binding, cores_to_keep_to
 from clusterseg.plan.site import Site
 from clusterseg.plan.slurm_options import accelerator_style, accelerators_per_rank
-from clusterseg.plan.variables import ATTEMPT_VARIABLES, SEARCH_VARIABLES, rank_variables
+from clusterseg.plan.variables import (
+    ATTEMPT_VARIABLES,
+    LONGEST,
+    SEARCH_VARIABLES,
+    rank_variables,
+)
 from clusterseg.spec.model import JobSpec
 
 # From so many hosts on an mpirun that starts its daemons by ssh does it by itself and all at once
@@ -94,6 +99,7 @@ def launch_line(
     for name in travelling:
         flags += dialect.say("variable", name=name)
     rank = _rank(spec, program, container, watched=dialect.ends_together != "always")
+    _check_lengths(spec)
     if pair.program:
         _check_words(rank)
         argv = (pair.program, *flags, *spec.launcher_args, *rank)
@@ -150,6 +156,18 @@ def _check_words(rank: Sequence[str]) -> None:
             code="command",
             help="let a shell say it, as in: command: [sh, -c, 'program :']",
         )
+
+
+def _check_lengths(spec: JobSpec) -> None:
+    """Refuses a word that no process can be given, on whatever launcher."""
+    for key, words in (("command", spec.command or ()), ("launcher_args", spec.launcher_args)):
+        longest = max((len(word.encode("utf-8", "surrogateescape")) for word in words), default=0)
+        if longest >= LONGEST:
+            raise ClustersegError(
+                f"{key}: a word is {longest} bytes long, and Linux takes {LONGEST - 1} of one",
+                code="too-long",
+                help="put it into a file, and name that",
+            )
 
 
 def _said(

@@ -49,9 +49,9 @@ class LauncherPair(Struct, frozen=True, kw_only=True):
 
     `program` is absolute, and empty for `local`: there clusterseg itself starts the ranks. `libmpi`
     is None for `local` (no MPI). `prefix` is set only for a relocated MPI, one that finds its files
-    by a variable (OPAL_PREFIX). `where` says where the pair was found ("PATH", "beside this
-    Python"), for messages. `mpi` is what srun must speak with the ranks (its `--mpi`), None where
-    the launcher is none of Slurm's, or Slurm's default is to be used.
+    by a variable (OPAL_PREFIX). `where` says where the pair was found ("on PATH", "beside
+    this Python"), for messages. `mpi` is what srun must speak with the ranks (its `--mpi`), None
+    where the launcher is none of Slurm's, or Slurm's default is to be used.
     """
 
     name: str

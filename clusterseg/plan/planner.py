@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.communicator import communicator
 from clusterseg.plan.containers import check_mounts, container_of
+from clusterseg.plan.devices import device_warnings
 from clusterseg.plan.dialect import Dialect
 from clusterseg.plan.geometry import solve
 from clusterseg.plan.job_variables import own_variables
@@ -132,6 +133,7 @@ def make_plan(
             *_root_warnings(spec, as_root),
             *core_warnings(spec, dialect, geometry, hosts),
             *far_warnings(far),
+            *device_warnings(spec.resources.accelerator, spec.resources.accelerators_per_rank),
             *check_table(spec, geometry.hosts, geometry.ranks),
             *(slurm_warnings(spec, geometry, dialect, site) if site is not None else ()),
         ),

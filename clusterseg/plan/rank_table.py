@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from clusterseg.errors import ClustersegError
+from clusterseg.hostlist import twice_named
 from clusterseg.plan.devices import RANK_TABLE
 from clusterseg.plan.model import Plan
 from clusterseg.plan.symbols import is_symbolic
@@ -111,9 +112,9 @@ def rank_table(hosts: Mapping[str, int], addresses: Mapping[str, Sequence[str]])
 def _addresses_of(
     host: str, hosts: Mapping[str, int], addresses: Mapping[str, Sequence[str]]
 ) -> Sequence[str]:
-    names = [name for name in addresses if name.partition(".")[0] == host.partition(".")[0]]
     if host in addresses:
         return addresses[host]
+    names = [name for name in addresses if twice_named((host, name)) is not None]
     if len(names) == 1:
         return addresses[names[0]]
     if len(hosts) == 1 and "localhost" in addresses:

@@ -75,7 +75,8 @@ _OF_BASH = frozenset(
         "_",
     }
 )
-_LONGEST = 131_072  # bytes with name and end: MAX_ARG_STRLEN, execve(2)
+# Bytes of one variable with its name, or of one word, each with its end: MAX_ARG_STRLEN, execve(2).
+LONGEST = 131_072
 # Parts of names whose values are credentials: the script and the plan show every value.
 _SECRET = frozenset(
     {"TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIALS"}
@@ -128,10 +129,10 @@ def _check_value(name: str, value: str) -> None:
     if "\0" in value:
         raise _refusal(name, "holds a NUL, with which a value ends", "leave it out")
     length = len(f"{name}={value}".encode("utf-8", "surrogateescape")) + 1
-    if length > _LONGEST:
+    if length > LONGEST:
         raise _refusal(
             name,
-            f"is {length} bytes long, and Linux takes {_LONGEST} of one variable",
+            f"is {length} bytes long, and Linux takes {LONGEST} of one variable",
             "put it into a file, and name that",
         )
 

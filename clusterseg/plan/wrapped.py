@@ -75,6 +75,9 @@ def _joined(outer: Dialect, inner: Dialect, spec: JobSpec) -> Dialect:
         cannot=inner.cannot,
         only_one=inner.only_one,
         equal_only=inner.equal_only,
+        numa_first=inner.numa_first,
+        not_passed=tuple(dict.fromkeys((*outer.not_passed, *inner.not_passed))),
+        ends_together=inner.ends_together,
         prefix_variable=inner.prefix_variable,
         unset=tuple(dict.fromkeys((*outer.unset, *inner.unset))),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import inspect
 
 from clusterseg.spec import units
+from clusterseg.spec.hosts import HOSTS_FORM
 from clusterseg.spec.nodes import Listing, Node, Scalar
 
 NOUNS = {
@@ -26,7 +27,7 @@ _SCALARS = {
     "size": units.SIZE_FORMS,
     "interval": units.INTERVAL_FORMS,
 }
-_ALSO = {"hosts": "hosts as Slurm writes them: `n[1-3]:4,m1:2`"}
+_ALSO = {"hosts": HOSTS_FORM}
 
 
 def types(kinds: Sequence[Any], extra: Mapping[str, Any]) -> str:

@@ -44,10 +44,12 @@ JobName = Annotated[
         extra={"expect": "letters, digits, `.`, `_`, `-`; at most 64, a letter or digit first"},
     ),
 ]
+# At most 253 characters (RFC 1035, section 2.3.4, without the lengths of labels).
+HOST_PATTERN = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 HostName = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?$",
+        pattern=f"^{HOST_PATTERN}$",
         extra={"expect": "a host name: letters, digits, `.`, `_`, `-`"},
     ),
 ]

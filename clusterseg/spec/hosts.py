@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from clusterseg.hostlist import with_counts
 from clusterseg.spec.errors import clip
-from clusterseg.spec.fields import HostName
-from clusterseg.spec.kinds import type_of, unwrap
+from clusterseg.spec.fields import HOST_PATTERN
 
-HOSTS_FORM = "hosts as Slurm writes them, with their ranks: `n[1-3]:4,m1:2`"
+HOST_NAME = re.compile(HOST_PATTERN)
+HOSTS_FORM = "hosts as Slurm writes them: `n[1-3]:4,m1:2`"
 
 
 def parse_hosts(text: str) -> dict[str, int | None]:
@@ -22,9 +21,7 @@ def parse_hosts(text: str) -> dict[str, int | None]:
         hosts = with_counts(text)
     except ValueError as error:
         raise ValueError(f"{error}; expected {HOSTS_FORM}") from None
-    name: Any = unwrap(type_of(HostName))[0]
-    pattern = re.compile(name.pattern)
-    wrong = next((host for host in hosts if not pattern.fullmatch(host)), None)
+    wrong = next((host for host in hosts if not HOST_NAME.fullmatch(host)), None)
     if wrong is not None:
         raise ValueError(f"`{clip(wrong)}` is not a host name; expected {HOSTS_FORM}")
     return hosts

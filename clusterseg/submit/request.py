@@ -235,19 +235,7 @@ def _hosts(spec: JobSpec, here: Host) -> list[Host]:
             help="name it once",
         )
     return [
-        Host(
-            name=name,
-            cores=here.cores,
-            sockets=here.sockets,
-            threads_per_core=here.threads_per_core,
-            numa_nodes=here.numa_nodes,
-            shape=here.shape,
-            own_cores=here.own_cores,
-            here=True,
-        )
-        if name in same
-        else Host(name=name, cores=None)
-        for name in names
+        replace(here, name=name) if name in same else Host(name=name, cores=None) for name in names
     ]
 
 

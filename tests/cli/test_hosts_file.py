@@ -14,6 +14,7 @@ from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
 HERE = os.uname().nodename
+COMMANDS = (["check"], ["render"], ["submit"], ["sweep", "--over", "notes=a,b"], ["lr-find"])
 
 
 @pytest.fixture
@@ -40,14 +41,33 @@ def test_check_and_render_take_the_hosts_of_a_file(cli: Cli, job: Path, tmp_path
     )
 
 
+def test_hosts_may_be_called_by_numbers(cli: Cli, job: Path, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("1 slots=2\n2 slots=2\n")
+    other = "launcher_args=[--mca, plm_rsh_agent, my-ssh]"  # who knows these hosts
+    checked = cli("check", job, "--hosts", hosts, "--set", other, "--json")
+    assert checked.json["geometry"]["hosts"] == {"1": 2, "2": 2}
+
+
 def test_a_mistake_in_the_file_is_told_with_its_place(cli: Cli, job: Path, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("n1:2\nn2:many\n")
-    for command in ("check", "render", "submit"):
-        done = cli(command, job, "--hosts", hosts)
+    for command in COMMANDS:
+        done = cli(*command, job, "--hosts", hosts)
         assert done.code == ExitCode.USAGE
         assert f"--> {hosts}:2:4" in done.err
     assert cli("check", job, "--hosts", tmp_path / "none").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_every_command_that_plans_a_job_plans_it_for_these_hosts(
+    cli: Cli, job: Path, tmp_path: Path, command: list[str]
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{HERE} slots=1\n")
+    done = cli(*command, job, "--hosts", hosts, "--set", "resources.ranks=3")
+    assert done.code == ExitCode.USAGE
+    assert f"hosts gives {HERE} 1 rank, but ranks = 3" in done.err
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ python -m tests.plan.golden_plans
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 from clusterseg import __version__
@@ -31,6 +32,8 @@ _TWO = (
 )
 
 MPIRUNS = ("openmpi4", "openmpi5", "mpich", "intelmpi", "spectrum")
+# The cases of one host that differ in nothing but where ranks go, for srun and plain processes too.
+LAYOUTS = ("bound", "bound-to-socket", "bound-to-numa", "numa-by-numa", "by-core", "unbound")
 
 # name -> (the job's further keys, hosts, as root)
 CASES: dict[str, tuple[str, tuple[Host, ...], bool]] = {
@@ -190,19 +193,28 @@ def as_text(made: Plan) -> str:
     return f"{describe(made)}\n--- script\n{script}{hostfile}"
 
 
+def _text(make: Callable[[], Plan]) -> str:
+    """The text of a plan; of one that can't be, what the launcher can't say, and can instead."""
+    try:
+        return as_text(make())
+    except ClustersegError as error:
+        return error.render() + "\n"
+
+
 @cache
 def texts() -> dict[str, str]:
     made = {}
     for launcher in (*MPIRUNS, "horovodrun"):
         called = inner("openmpi5") if launcher == "horovodrun" else None
         for name, (keys, hosts, as_root) in CASES.items():
-            try:
-                text = as_text(plan(keys, launcher, hosts=hosts, as_root=as_root, inner=called))
-            except ClustersegError as error:  # what it can't say, and what it can instead
-                text = error.render() + "\n"
-            made[f"{launcher}-{name}.txt"] = text
+            made[f"{launcher}-{name}.txt"] = _text(
+                partial(plan, keys, launcher, hosts=hosts, as_root=as_root, inner=called)
+            )
+    for name in LAYOUTS:
+        keys = CASES[name][0]
+        made[f"slurm-srun-{name}.txt"] = _text(partial(slurm_plan, keys))
+        made[f"local-{name}.txt"] = _text(partial(plan, keys.removeprefix(_TRAIN), "local"))
     made["local-one-rank.txt"] = as_text(plan(_TRAIN, "local"))
-    made["local-bound.txt"] = as_text(plan("resources: {ranks: 8}\n", "local"))
     made["local-everything.txt"] = as_text(plan(CASES["everything"][0], "local"))
     made |= {f"slurm-{name}.txt": as_text(planned) for name, planned in _slurm().items()}
     made["slurm-bare.txt"] = _bare()

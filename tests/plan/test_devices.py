@@ -110,6 +110,17 @@ def test_who_deals_them_out(
     assert device_words(kind, count, own, given=given_) == words
 
 
+def test_a_number_without_a_kind_is_told() -> None:
+    def told(keys: str) -> list[str]:
+        text = f"resources: {{ranks: 1, {keys}}}\n"
+        return [line for line in plan(text).warnings if "accelerators_per_rank" in line]
+
+    (line,) = told("accelerators_per_rank: 2")
+    assert line.startswith("resources.accelerators_per_rank: 2 says nothing without")
+    assert not told("accelerators_per_rank: 0")
+    assert not told("accelerators_per_rank: 2, accelerator: cuda")
+
+
 def test_a_process_of_ascend_has_one_device() -> None:
     with pytest.raises(ClustersegError, match="a process of Ascend has one NPU"):
         device_words("npu", 2, (), given=False)

@@ -156,6 +156,15 @@ def test_communicator_that_can_not_be(communicator, ranks, launcher, why):
         plan(f"{keys}resources: {{ranks: {ranks}}}\n", launcher)
 
 
+@pytest.mark.parametrize("key", ["command", "launcher_args"])
+def test_a_word_that_no_process_can_be_given_is_refused(key):
+    """Linux takes 131,072 bytes with the NUL at its end (execve(2), MAX_ARG_STRLEN)."""
+    for launcher in ("openmpi4", "local"):
+        plan(f"{key}: [{'é' * 65_535}x]\n", launcher)
+        with pytest.raises(ClustersegError, match=f"{key}: a word is 131072 bytes long"):
+            plan(f"{key}: [{'é' * 65_536}]\n", launcher)
+
+
 @pytest.mark.parametrize(
     ("keys", "launcher", "why"),
     [

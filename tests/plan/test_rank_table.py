@@ -53,7 +53,7 @@ def test_several_hosts_are_told_apart_and_stand_in_the_order_of_ranks() -> None:
     (group,) = json.loads(rank_table({"n1": 2, "n2": 1}, addresses))["group_list"]
     assert (group["device_count"], group["instance_count"]) == ("3", "2")
     first, second = group["instance_list"]
-    assert first["server_id"], second["server_id"] == ("n1", "n2")
+    assert (first["server_id"], second["server_id"]) == ("n1", "n2")
     assert first["pod_name"] != second["pod_name"]
     assert [device["device_ip"] for device in first["devices"]] == ["10.0.0.1", "10.0.0.2"]
     assert second["devices"] == [{"device_id": "0", "device_ip": "10.0.0.3"}]
@@ -78,6 +78,8 @@ def test_several_hosts_are_told_apart_and_stand_in_the_order_of_ranks() -> None:
         ({"n1": 1}, {"n1": []}, "n1 has 1 rank, but the addresses of 0 devices"),
         ({"n1": 1, "n2": 1}, {"n1": ["10.0.0.1"]}, "n2 is not among them: n1"),
         ({"n1": 1, "n2": 1}, {"localhost": ["10.0.0.1"]}, "n1 is not among them"),
+        ({"10.0.0.1": 1}, {"10.0.0.2": ["10.0.0.1"]}, "10.0.0.1 is not among them"),
+        ({"n1.a.org": 1}, {"n1.b.org": ["10.0.0.1"]}, "n1.a.org is not among them"),
     ],
 )
 def test_addresses_that_can_not_be(

@@ -282,7 +282,12 @@ def test_junk_as_a_launcher_is_one_clear_error(job, no_mpi, tmp_path, junk):
     assert "site.yaml" in caught.value.render()
 
 
-@pytest.mark.parametrize("name", ["localhost", os.uname().nodename, f"{os.uname().nodename}.x.org"])
+SELF = os.uname().nodename
+# Without its domain where this machine is called by it, else with one.
+OTHERWISE = SELF.partition(".")[0] if "." in SELF else f"{SELF}.x.org"
+
+
+@pytest.mark.parametrize("name", ["localhost", SELF, OTHERWISE, SELF.swapcase()])
 def test_this_host_is_known_by_its_names(job, name):
     plan = read_request(job, [f"resources={{hosts: {{{name}: 1}}}}"])
     assert plan.hosts == {name: 1}

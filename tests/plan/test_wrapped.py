@@ -10,7 +10,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.plan.dialect_reader import read_dialect
 from clusterseg.plan.symbols import filled_line
 from clusterseg.spec.errors import SpecError
-from tests.plan.plans import inner, plan, slurm_plan
+from tests.plan.plans import HERE, inner, plan, slurm_plan
 
 EIGHT = "resources: {ranks: 8, cpus_per_rank: 4}\n"
 
@@ -77,6 +77,21 @@ detect: {package: w}
 wraps: [openmpi4]
 flags: {bind_core: ['{inner}'], ranks: [-n, '{ranks}']}
 """
+
+
+def test_what_the_inner_launcher_does_to_ranks_is_known_of_it_too():
+    """Hydra keeps a variable from other hosts, and may not tell of a rank's end."""
+    own = read_dialect("w", WRAPPER.replace("openmpi4", "mpich"), "w.yaml")
+    made = plan(EIGHT, "horovodrun", dialect=own, inner=inner("mpich"))
+    assert "--watched" in made.argv
+    text = "environment: {variables: {DISPLAY: ':0'}}\nresources: {hosts: {login1: 1, n2: 1}}\n"
+    text = text.replace("login1", HERE.name)
+    listed = WRAPPER.replace("openmpi4", "mpich").replace(
+        "ranks:", "hosts: [-f, '{hostfile}'], ranks:"
+    )
+    own = read_dialect("w", listed + "hostfile: {line: '{host}:{count}'}\n", "w.yaml")
+    with pytest.raises(ClustersegError, match="does not pass it on"):
+        plan(text, "horovodrun", dialect=own, inner=inner("mpich"))
 
 
 @pytest.mark.parametrize(

@@ -326,13 +326,11 @@ HOSTS = "expected a mapping of names, each to a whole number from 1"
         ),
         (
             "resources: {hosts: 'n[1-'}\n",
-            "'n[1-': brackets do not match; expected hosts as Slurm writes them, with their ranks: "
-            "`n[1-3]:4,m1:2`",
+            "'n[1-': brackets do not match; expected hosts as Slurm writes them: `n[1-3]:4,m1:2`",
         ),
         (
             "resources: {hosts: 'n1;x:2'}\n",
-            "`n1;x` is not a host name; expected hosts as Slurm writes them, with their ranks: "
-            "`n[1-3]:4,m1:2`",
+            "`n1;x` is not a host name; expected hosts as Slurm writes them: `n[1-3]:4,m1:2`",
         ),
         ("resources: {cpus_per_rank: many}\n", "expected a whole number from 1 or `auto`"),
         ("resources: {time: {h: 1}}\n", "expected minutes, m:s, h:m:s, d-h, d-h:m or d-h:m:s"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.submit import known_hosts
 from clusterseg.submit.known_hosts import refuse_unknown_hosts, unknown_hosts
 from clusterseg.submit.request import read_request
 from tests.plan.plans import plan, slurm_plan
@@ -46,35 +47,47 @@ def test_a_few_are_enough_and_a_slow_name_server_is_not_waited_for() -> None:
     assert unknown_hosts(names, resolve=resolve, ssh_name=str, patience=-1) == []
 
 
-def _no_such_name() -> bool:
-    try:
-        socket.getaddrinfo("no-such-host.invalid", None)
-    except socket.gaierror as error:
-        return error.errno == socket.EAI_NONAME
-    return False
-
-
 FAR = "resources: {hosts: {no-such-host.invalid: 2}, cpus_per_rank: 1}\n"
 
 
-@pytest.mark.skipif(not _no_such_name(), reason="no resolver that says no")
-def test_a_host_that_is_not_there_is_refused_at_its_place(tmp_path: Path) -> None:
+@pytest.fixture
+def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that says no to every name but those of `KNOWN`, as some say yes to all."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, port: resolve(name))
+    monkeypatch.setattr(known_hosts, "_ssh_name", str)  # nor does ~/.ssh/config
+
+
+@pytest.mark.usefixtures("no_names")
+def test_a_host_that_is_not_there_is_refused() -> None:
     with pytest.raises(ClustersegError, match=r"no-such-host\.invalid: no such host") as caught:
         refuse_unknown_hosts(plan(FAR), {})
     assert caught.value.exit_code == ExitCode.USAGE
     assert caught.value.help
+
+
+@pytest.mark.usefixtures("no_names")
+def test_it_is_refused_at_its_place(tmp_path: Path) -> None:
+    mpirun = tmp_path / "mpi" / "bin" / "mpirun"
+    (tmp_path / "mpi" / "lib").mkdir(parents=True)
+    (tmp_path / "mpi" / "lib" / "libmpi.so.40").touch()
+    mpirun.parent.mkdir()
+    mpirun.write_text("#!/bin/sh\necho 'mpirun (Open MPI) 4.1.6'\n")
+    mpirun.chmod(0o700)
     job = tmp_path / "job.yaml"
     job.write_text(f"name: x\ncommand: ['true']\nscheduler: local\n{FAR}")
-    with pytest.raises(ClustersegError, match=r"no such host|no Open MPI"):
-        read_request(job, (), os.environ)
+    with pytest.raises(ClustersegError, match="no such host") as caught:
+        read_request(job, (), {"PATH": str(mpirun.parent), "HOME": str(tmp_path)})
+    assert f"--> {job}:4:13" in caught.value.render()
 
 
+@pytest.mark.usefixtures("no_names")
 def test_a_launcher_that_was_told_how_to_reach_hosts_knows_better() -> None:
     refuse_unknown_hosts(plan(FAR + "launcher_args: [--mca, plm_rsh_agent, /opt/agent]\n"), {})
     refuse_unknown_hosts(plan(FAR), {"HYDRA_LAUNCHER_EXEC": "/opt/agent"})
     refuse_unknown_hosts(slurm_plan(FAR), {})
 
 
+@pytest.mark.usefixtures("no_names")
 def test_this_host_needs_no_name_server() -> None:
     here = os.uname().nodename
     refuse_unknown_hosts(plan(f"resources: {{hosts: {{{here}: 1}}, cpus_per_rank: 1}}\n"), {})

