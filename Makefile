@@ -35,17 +35,17 @@ test: ## the whole suite, and everything it needs
 	@tools/setup.sh dev
 	@$(build_horovod) || [[ $$? -eq 3 ]] # no compiler: the tests that need it are skipped by name
 	@tools/mpis.sh
-	@tools/run_tests.sh
+	@tools/run_tests.sh test
 
 test-quick: ## the tests that take seconds
 	@tools/setup.sh dev
 	@pytest -m "not slow and not horovod and not launchers"
 
-proof: ## every fault, on a real Slurm: both launchers, the real trainer (half an hour)
+proof: ## every fault, on a real Slurm: both launchers, the real trainer; and tests that take long
 	@tools/system_packages.sh
 	@tools/setup.sh dev
 	@tools/mpis.sh
-	@pytest -m proof
+	@tools/run_tests.sh proof
 
 lint: ## ruff, mypy, and the rules of who imports whom
 	@tools/setup.sh dev

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the suite in three sessions side by side; `make test` calls it.
+# Runs tests in sessions side by side; `make test` and `make proof` call it.
 #
 # The tests on a real Slurm mostly wait (for its cycles, leases and graces), those of the trainer
 # mostly compute, so one after the other would leave the machine idle. What the last session says is
 # shown as it comes, that of the others in one piece when they have ended.
 #
-#   tools/run_tests.sh [arguments for all, as --durations=50]
+#   tools/run_tests.sh test|proof [arguments for all, as --durations=50]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,15 +19,31 @@ in_background() { # NAME ARGUMENTS…
   running+=($!) names+=("$1")
 }
 
-in_background slurm -m "slurm and not proof" "$@"
-# Those of the trainer take twice as long as the rest: some of them go with it.
-in_background train -m "not slurm and not proof" tests/train \
-  --ignore-glob='tests/train/test_[a-h]*' "$@"
+which=${1-}
+shift || true
+case $which in
+  test)
+    in_background slurm -m "(slurm or launchers) and not proof" "$@"
+    # Those of the trainer take longer than the rest: some of them go with it.
+    in_background train -m "not slurm and not proof" tests/train \
+      --ignore-glob='tests/train/test_[a-e]*' "$@"
+    last=(-m "not slurm and not launchers and not proof"
+      --ignore-glob='tests/train/test_[!a-e]*')
+    ;;
+  proof)
+    in_background long -m proof --ignore=tests/proof "$@"
+    last=(-m proof tests/proof)
+    ;;
+  *)
+    echo "usage: tools/run_tests.sh test|proof [arguments for pytest]" >&2
+    exit 2
+    ;;
+esac
 code=0
-pytest -m "not slurm and not proof" --ignore-glob='tests/train/test_[!a-h]*' "$@" || code=$?
+pytest "${last[@]}" "$@" || code=$?
 failed=()
 ((code == 0)) || failed+=("the rest ($code)")
-for number in 0 1; do
+for number in "${!running[@]}"; do
   name=${names[number]} code=0
   wait "${running[number]}" || code=$?
   ((code == 0)) || failed+=("$name ($code)")

@@ -120,6 +120,7 @@ def test_other_data_are_refused_where_they_are_seen(cli: Cli, trained: RunPaths)
     assert len(iter_submissions(trained)) == 1
 
 
+@pytest.mark.proof
 def test_forced_it_goes_on_and_a_stray_newest_of_another_model_is_set_aside(
     cli: Cli, trained: RunPaths
 ) -> None:

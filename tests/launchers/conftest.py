@@ -49,7 +49,7 @@ def debian_mpi() -> list[str]:
     )
     command = ["unshare", "--mount", "sh", "-c", script, "sh"]
     tried = subprocess.run(
-        [*command, "mpirun", "--version"], capture_output=True, text=True, check=False
+        [*command, "/usr/bin/mpirun", "--version"], capture_output=True, text=True, check=False
     )
     if tried.returncode:
         pytest.skip(f"Debian's Open MPI can't be laid over /usr: {tried.stderr.strip()}")

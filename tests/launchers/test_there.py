@@ -33,7 +33,7 @@ def test_an_mpi_is_the_pinned_one_wherever_its_folder_is(
 def test_debians_mpi_is_seen_by_its_command_only(debian_mpi: list[str]) -> None:
     mounts = Path("/proc/mounts").read_text()
     seen = subprocess.run(
-        [*debian_mpi, "mpirun", "--version"], capture_output=True, text=True, check=True
+        [*debian_mpi, "/usr/bin/mpirun", "--version"], capture_output=True, text=True, check=True
     )
     assert "(OpenRTE) 4" in seen.stdout or "(Open MPI) 4" in seen.stdout
     assert Path("/proc/mounts").read_text() == mounts

@@ -20,7 +20,6 @@ from tests.proof.matrix import UNDISTURBED, WHOLE, Futures, played
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.timeout(3600)]
 BY_NAME = {fault.name: fault for fault in FAULTS}
 QUICK = (
-    Case("mpirun", BY_NAME["preemption, with notice"]),
     Case("srun", BY_NAME["the supervisor is killed"]),
     Case("mpirun", BY_NAME["a rank is killed"]),
     Case("srun", BY_NAME["cancel, then resume"]),

@@ -290,6 +290,7 @@ def test_held_twins_are_cancelled_and_duplicates_touch_nothing(
     assert [one.get("cause") for one in job.until_done()] == ["done"]
 
 
+@pytest.mark.proof
 def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
     slurm_cluster: DevCluster, tmp_path: Path
 ) -> None:

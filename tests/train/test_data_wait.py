@@ -159,6 +159,7 @@ def test_a_stop_in_a_wait_of_a_validation_does_it_anew(
     assert attempts.final() == reference
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_twin_a_wait_that_can_not_be_left_is_noticed(
     gate: Callable[..., Gate],

@@ -138,6 +138,7 @@ def test_a_stop_that_only_the_rank_with_data_knows_of_comes_about(
     stopped_by_the_rank_with_data(two_ranks(tmp_path / "run", tmp_path / "data"), data, whole)
 
 
+@pytest.mark.proof
 @pytest.mark.horovod
 def test_it_comes_about_over_horovod_and_in_the_middle_of_a_step_that_synchronises(
     data: Path, tmp_path: Path
@@ -203,7 +204,13 @@ def test_a_stop_in_a_validation_that_one_rank_has_no_data_for(
     assert final(run) == whole
 
 
-@pytest.mark.parametrize("twin", [False, True], ids=["", "twin: a void step uses up the batch"])
+@pytest.mark.parametrize(
+    "twin",
+    [
+        False,
+        pytest.param(True, id="twin: a void step uses up the batch", marks=pytest.mark.proof),
+    ],
+)
 def test_data_that_come_late_are_trained_on_as_if_they_had_not(
     whole: bytes, data: Path, tmp_path: Path, *, twin: bool
 ) -> None:
@@ -222,6 +229,7 @@ def test_data_that_come_late_are_trained_on_as_if_they_had_not(
     assert all(sum(one.count for one in run.windows(rank)) == STEPS for rank in (0, 1))
 
 
+@pytest.mark.proof
 def test_twin_a_wait_that_can_not_be_left_heeds_no_stop(data: Path, tmp_path: Path) -> None:
     blocked = Blocked(data, tmp_path / "data", "train", int(epoch_order(0, 0, 36)[3 * 8 + 5]))
     run = two_ranks(tmp_path / "run", blocked.root)

@@ -144,6 +144,7 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory, launch) -> Done:
     return Done(root, whole, alone.run, kept, other_masks, scaled)
 
 
+@pytest.mark.proof
 def test_ranks_killed_at_drawn_steps_end_bit_equal_and_state_left_out_shows(
     data: Path, tmp_path: Path, done: Done, launch
 ) -> None:

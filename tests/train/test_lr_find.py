@@ -99,6 +99,7 @@ def each(tmp_path_factory: pytest.TempPathFactory, data: Path) -> dict[str, Swee
     return {one.optimizer: one for one in sweeps}
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_has_a_curve_that_falls_and_a_rate_that_makes_it_fall(
     each: dict[str, Sweep], name: str
@@ -123,6 +124,7 @@ def test_a_sweep_leaves_nothing_to_those_after_it(each: dict[str, Sweep], alone:
     assert len(set(different.values())) == len(OPTIMIZERS) - 1
 
 
+@pytest.mark.proof
 def test_two_ranks_find_what_one_does_with_other_optimizers(
     each: dict[str, Sweep], data: Path, tmp_path: Path
 ) -> None:

@@ -302,6 +302,7 @@ if "CLUSTERSEG_STOP_FILE" in os.environ:
 """
 
 
+@pytest.mark.proof
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nan_on_one_of_two_ranks_is_rolled_back_by_the_supervisor(

@@ -153,7 +153,7 @@ def survives(
     assert [one for one in run.root.rglob("*") if "tmp" in one.name] == []
 
 
-@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.proof)])
 def test_killed_at_any_stage_of_a_save_a_rank_loses_no_step_that_was_saved(
     ranks: ForkedRanks, undisturbed: list[CheckpointInfo], data: Path, tmp_path: Path, half: int
 ) -> None:
@@ -161,6 +161,7 @@ def test_killed_at_any_stage_of_a_save_a_rank_loses_no_step_that_was_saved(
     survives(ranks, run, undisturbed, tuple(STAGES)[half::2], power_loss=False)
 
 
+@pytest.mark.proof
 def test_a_host_that_loses_its_power_in_a_save_loses_no_step_that_was_saved(
     ranks: ForkedRanks, undisturbed: list[CheckpointInfo], data: Path, tmp_path: Path
 ) -> None:

@@ -269,6 +269,7 @@ sys.exit(run(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.proof
 def test_a_disk_that_stays_full_ends_both_ranks_alike_and_nothing_is_lost(
     whole: Run, data: Path, small_disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
