@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs tests in sessions side by side; `make test` and `make proof` call it.
 #
-# The tests on a real Slurm mostly wait (for its cycles, leases and graces), those of the trainer
-# mostly compute, so one after the other would leave the machine idle. What the last session says is
-# shown as it comes, that of the others in one piece when they have ended.
+# The tests on a real Slurm mostly wait (for its cycles, leases and graces), so do those on real
+# launchers; those of the trainer mostly compute: one after the other would leave the machine idle.
+# What the last session says is shown as it comes, that of the others in one piece when they have
+# ended.
 #
 #   tools/run_tests.sh test|proof [arguments for all, as --durations=50]
 set -euo pipefail
@@ -23,7 +24,8 @@ which=${1-}
 shift || true
 case $which in
   test)
-    in_background slurm -m "(slurm or launchers) and not proof" "$@"
+    in_background slurm -m "slurm and not proof" "$@"
+    in_background launchers -m "launchers and not slurm and not proof" tests/launchers "$@"
     # Those of the trainer take longer than the rest: some of them go with it.
     in_background train -m "not slurm and not proof" tests/train \
       --ignore-glob='tests/train/test_[a-e]*' "$@"
