@@ -166,6 +166,26 @@ def shared(hosts: Sequence[CheckedHost]) -> list[Finding]:
     return said
 
 
+def shared_devices(starts: Sequence[RankStart]) -> list[Finding]:
+    """Ranks of one host that were dealt the same accelerators."""
+    owners: dict[tuple[str, str], list[int]] = {}
+    for start in starts:
+        for device in filter(None, start.device.split(",")):
+            owners.setdefault((start.host, device), []).append(start.rank)
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (host, device), ranks in owners.items():
+        if len(ranks) > 1:
+            groups.setdefault((host, tuple(ranks)), []).append(device)
+    return [
+        Finding(
+            f"ranks {_ranks(ranks)} on {host} share accelerator{'s' * (len(devices) > 1)} "
+            f"{', '.join(devices)}; each was to have its own",
+            ranks,
+        )
+        for (host, ranks), devices in groups.items()
+    ]
+
+
 def crowded(hosts: Sequence[CheckedHost], cpus: int) -> list[Finding]:
     """Sockets or NUMA nodes on which more ranks stand than they have cores for."""
     said = []

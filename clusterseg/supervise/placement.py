@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from clusterseg.plan.devices import DEVICES
 from clusterseg.plan.model import Plan
 from clusterseg.plan.words import counted
 from clusterseg.runs.records import RankStart
@@ -23,6 +24,7 @@ from clusterseg.supervise.cores import (
     fewer,
     outside,
     shared,
+    shared_devices,
     short_name,
 )
 
@@ -79,6 +81,8 @@ def check_placement(
             if bind_to == "core"
             else crowded(hosts, cpus),
         }
+    if ":" in plan.environment.get(DEVICES, ""):  # dealt out by us, by local rank
+        kinds["groups of ranks share accelerators"] = shared_devices(starts)
     doubtful: list[str] = []
     ranks = set(world.ranks)
     for kind, found in kinds.items():

@@ -75,6 +75,20 @@ def test_cores_of_unbound_ranks_are_nobodys(plan: Plan) -> None:
     assert not check_placement(many, shared).doubtful
 
 
+def test_accelerators_that_we_deal_out_have_one_rank_each(plan: Plan) -> None:
+    """Local ranks that begin again on a host, as where Hydra is told of it twice."""
+    dealt = msgspec.structs.replace(
+        plan, environment={**plan.environment, "CLUSTERSEG_DEVICES": "cuda:2"}
+    )
+    assert not check_placement(dealt, starts(device=dict(enumerate(["0,1", "2,3"] * 2)))).doubtful
+    found = check_placement(dealt, starts(device=dict(enumerate(["0,1", "2,3", "2,3", "2,3"]))))
+    said = "ranks 2 and 3 on n2.site share accelerators 2, 3; each was to have its own"
+    assert (found.doubtful, found.ranks) == ((said,), (2, 3))
+    # Slurm may call the only one that a task sees `0` in every task.
+    theirs = msgspec.structs.replace(dealt, environment={"CLUSTERSEG_DEVICES": "cuda"})
+    assert not check_placement(theirs, starts(device=dict.fromkeys(range(4), "0"))).doubtful
+
+
 def test_many_findings_are_few_lines(plan: Plan) -> None:
     many = [
         RankStart(t=0.0, rank=rank, attempt=0, world_size=4, host="n1", cpus=[0])
