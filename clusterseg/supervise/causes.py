@@ -58,6 +58,9 @@ _LOST_DAEMON = re.compile(
     r"srun returned non-zero exit status|[Dd]aemon .*(died|exited|failed|terminated) unexpectedly"
 )
 
+# Of Intel's mpiexec, where a rank on another host ended with whatever was not 0.
+_OF_ANY_END = 255
+
 
 def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
     """The cause of an attempt's end.
@@ -76,8 +79,10 @@ def classify(evidence: Evidence) -> Cause:  # noqa: PLR0911 (one line a rule)
     if evidence.exit_code == 0 and not evidence.reports_ends and _went_well(evidence):
         return Cause.DONE
     resumably = evidence.exit_code in (ExitCode.STOPPED, 0)
-    # The first that stops may be the end of the others: Open MPI then says 75, Intel MPI 255.
-    if all_say == "stopped" and (complete or resumably or not evidence.reports_ends):
+    # The first that stops may be the end of the others: Open MPI then says 75, Intel MPI 255. With
+    # any other code one may have been killed, and these were told to end because of it.
+    unsaid = evidence.exit_code == _OF_ANY_END and not evidence.reports_ends
+    if all_say == "stopped" and (complete or resumably or unsaid):
         return evidence.asked or Cause.PREEMPTED
     if evidence.exit_code == ExitCode.STOPPED and "failed" not in evidence.statuses:
         return evidence.asked or Cause.PREEMPTED

@@ -464,6 +464,8 @@ def test_an_mpirun_whose_daemons_were_ended_has_not_succeeded() -> None:
     # Intel's mpiexec ends the other, and says 255; of ranks that train both have to say it.
     assert classify(Evidence(255, 2, statuses=("stopped",))) is Cause.PREEMPTED
     assert classify(Evidence(255, 2, statuses=("stopped",), reports_ends=True)) is Cause.CRASH
+    # One was killed, and the other told to end because of that.
+    assert classify(Evidence(137, 2, statuses=("stopped",))) is Cause.CRASH
     assert classify(Evidence(0, 2, statuses=("done",))) is Cause.DONE
 
 
