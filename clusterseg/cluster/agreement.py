@@ -128,6 +128,8 @@ def ask_two_ranks(
         start = time.monotonic()
         try:
             code, lines = run_briefly(argv, environ, folder, mark=mark, patience=patience)
+            if any(_PASSING in said for said in lines):
+                code, lines = run_briefly(argv, environ, folder, mark=mark, patience=patience)
         except OSError as error:
             problem = f"{argv[0]} can't be started: {error.strerror}"
             return Agreement(None, "", (), problem, time.monotonic() - start)
@@ -171,6 +173,9 @@ def _problem(ending: Ending, sizes: Sequence[int], patience: float) -> str | Non
 
 # mpi4py's package finds MPICH's library by this name; Debian calls it libmpich.so.12.
 _MPICH = "libmpi.so.12: cannot open shared object file"
+# Of Open MPI 5.0.11 (PMIx), once, where several mpiruns of one user began in the same moment; it
+# says nothing of the pair, so that one more try is made.
+_PASSING = "listener thread failed to start"
 _DEBIAN = "; make a link of that name to this MPI's library, in a folder that is on LD_LIBRARY_PATH"
 
 

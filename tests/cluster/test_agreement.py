@@ -56,6 +56,20 @@ def test_a_pair_agrees() -> None:
 
 @embedded
 @pytest.mark.slow
+def test_a_launcher_that_did_not_come_up_beside_others_is_asked_once_more(tmp_path: Path) -> None:
+    said = "The PMIx server's listener thread failed to start. We cannot"
+    fails = f'[ -e {tmp_path}/tried ] || {{ touch {tmp_path}/tried; echo "{said}"; exit 213; }}'
+    root = "--allow-run-as-root" if os.geteuid() == 0 else ""
+    flags = f"{root} -np 2 --map-by :OVERSUBSCRIBE --bind-to none -x {MARK}"
+    found = ask(script(tmp_path, f'{fails}\nexec {EMBEDDED} {flags} "$@"'))
+    assert (found.problem, found.size) == (None, 2)
+    always = ask(script(tmp_path, f'echo "{said}"; exit 213'))
+    assert always.problem is not None
+    assert said[:40] in always.problem
+
+
+@embedded
+@pytest.mark.slow
 def test_ranks_that_end_well_but_never_met_do_not_agree(tmp_path: Path) -> None:
     """What Hydra makes of Open MPI 5's ranks: two worlds, and exit code 0."""
     found = ask(script(tmp_path, '"$@" & "$@" && wait'))
