@@ -54,18 +54,12 @@ def test_a_pair_agrees() -> None:
     assert 0 < found.seconds < 60
 
 
-@embedded
-@pytest.mark.slow
-def test_a_launcher_that_did_not_come_up_beside_others_is_asked_once_more(tmp_path: Path) -> None:
-    said = "The PMIx server's listener thread failed to start. We cannot"
-    fails = f'[ -e {tmp_path}/tried ] || {{ touch {tmp_path}/tried; echo "{said}"; exit 213; }}'
-    root = "--allow-run-as-root" if os.geteuid() == 0 else ""
-    flags = f"{root} -np 2 --map-by :OVERSUBSCRIBE --bind-to none -x {MARK}"
-    found = ask(script(tmp_path, f'{fails}\nexec {EMBEDDED} {flags} "$@"'))
-    assert (found.problem, found.size) == (None, 2)
-    always = ask(script(tmp_path, f'echo "{said}"; exit 213'))
-    assert always.problem is not None
-    assert said[:40] in always.problem
+def test_a_launcher_keeps_its_files_apart_from_those_of_others(tmp_path: Path) -> None:
+    """Else Open MPI 5's does not always come up beside another."""
+    found = ask(script(tmp_path, 'test -d "$TMPDIR" && echo "in $TMPDIR"; exit 3'))
+    assert found.problem is not None
+    assert "in /" in found.problem
+    assert "clusterseg-doctor-" in found.problem
 
 
 @embedded
