@@ -16,7 +16,7 @@ from clusterseg.data.dataset import INVALID
 
 def test_nineteen_classes_are_numbered_without_a_gap() -> None:
     assert [one.train_id for one in CLASSES] == list(range(19))
-    assert TRAIN_TO_ID == (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
+    assert (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33) == TRAIN_TO_ID
 
 
 def test_ids_lead_to_their_class_and_back() -> None:
