@@ -65,6 +65,7 @@ def feed(
         size=assembly.size,
         ignore=spec.loss.ignore,
         threads=assembly.threads,
+        normalisation=assembly.normalisation,
         prefetch=1,  # the feeder's thread holds another one
     )
     skip, unreadable = spec.data.on_unreadable == "skip", assembly.unreadable
