@@ -6,8 +6,12 @@ from PIL import Image
 
 from clusterseg.data.cityscapes import LABELS
 from clusterseg.data.synth.city import CityScene, city_scene, coarse
-from clusterseg.data.synth.layouts import camvid
+from clusterseg.data.synth.draws import Draws
+from clusterseg.data.synth.edges import near_changes
+from clusterseg.data.synth.layouts import camvid, coco_stuff, voc2012
 from clusterseg.data.synth.recipe import Recipe, scene_key
+from clusterseg.data.synth.street import VOID, street_scene
+from clusterseg.data.synth.things import class_color, things_scene
 from clusterseg.data.synth.write import layout_names, write_dataset
 from clusterseg.errors import ClustersegError
 from clusterseg.registry import load
@@ -130,3 +134,127 @@ def test_coarse_leaves_out_what_is_within_reach():
         assert row.tolist() == expected
         turned = CityScene(scene.image, scene.label_ids.T, ids.T)
         assert (coarse(turned, reach).label_ids[:, 4] == row).all()
+
+
+def written(tmp_path, layout, **keys):
+    recipe = Recipe(
+        layout, **{"train": 3, "val": 2, "test": 1, "size": (48, 64), "seed": 1, **keys}
+    )
+    return write_dataset(recipe, tmp_path / "set").root, recipe
+
+
+def names_below(folder):
+    return sorted(path.stem for path in folder.iterdir())
+
+
+def test_near_changes_against_the_definition():
+    draws = Draws((9, 9))
+    values = np.array([[draws.whole(0, 2) // 2 for _ in range(11)] for _ in range(7)])
+    for reach in (1, 2, 3):
+        near = near_changes(values, reach)
+        for y, x in np.ndindex(values.shape):
+            row = values[y, max(0, x - reach) : x + reach + 1]
+            column = values[max(0, y - reach) : y + reach + 1, x]
+            assert near[y, x] == (len(set(row)) > 1 or len(set(column)) > 1)
+
+
+def test_voc_has_palette_masks_with_borders_and_the_lists(tmp_path):
+    root, recipe = written(tmp_path, "voc2012", extra=2)
+    lists = root / "ImageSets" / "Segmentation"
+    ids = {path.stem: path.read_text().split() for path in lists.iterdir()}
+    assert {name: len(listed) for name, listed in ids.items()} == {
+        "train": 3, "val": 2, "trainval": 5, "test": 1, "trainaug": 5
+    }  # fmt: skip
+    assert set(ids["train"]) < set(ids["trainaug"])
+    assert not set(ids["val"]) & set(ids["trainaug"])
+    everything = sorted({*ids["trainval"], *ids["trainaug"], *ids["test"]})
+    assert names_below(root / "JPEGImages") == everything
+    assert names_below(root / "SegmentationClass") == sorted(ids["trainval"])
+    assert names_below(root / "SegmentationClassAug") == sorted(
+        {*ids["trainval"], *ids["trainaug"]}
+    )
+    _, labels = things_scene(
+        scene_key(recipe, "train", 0), *recipe.size, stuff=[0], things=range(1, 21)
+    )
+    mask = Image.open(root / "SegmentationClass" / f"{ids['train'][0]}.png")
+    assert mask.mode == "P"
+    values = np.asarray(mask)
+    assert (values[values != 255] == labels[values != 255]).all()
+    assert 0 < (values == 255).mean() < 0.5
+    more = Image.open(root / "SegmentationClassAug" / f"{ids['train'][0]}.png")
+    assert more.mode == "L"
+    assert (np.asarray(more) == labels).all()
+
+
+def test_voc_colors_are_those_of_the_challenge():
+    """From the table in its development kit: aeroplane, person, tv monitor, border."""
+    colors = voc2012.palette()
+    assert colors[1] == (128, 0, 0)
+    assert colors[15] == (192, 128, 128)
+    assert colors[20] == (0, 64, 128)
+    assert colors[255] == (224, 224, 192)
+
+
+def test_voc_without_extra_has_no_second_masks(tmp_path):
+    root, _ = written(tmp_path, "voc2012")
+    assert not (root / "SegmentationClassAug").exists()
+    assert not (root / "ImageSets" / "Segmentation" / "trainaug.txt").exists()
+
+
+def test_coco_stuff_masks_hold_only_numbers_in_use(tmp_path):
+    root, _ = written(tmp_path, "coco_stuff", train=12)
+    seen = set()
+    for part, count in (("train2017", 12), ("val2017", 2)):
+        assert names_below(root / "images" / part) == names_below(root / "annotations" / part)
+        for mask in (root / "annotations" / part).iterdir():
+            seen |= set(np.unique(pixels(mask)).tolist())
+        assert len(names_below(root / "images" / part)) == count
+    assert not (root / "annotations" / "test2017").exists()
+    assert len(names_below(root / "images" / "test2017")) == 1
+    assert seen <= set(range(182)) - set(coco_stuff.UNUSED) | {255}
+    assert len(coco_stuff.THINGS) == 80
+    assert seen & set(coco_stuff.THINGS)
+    assert seen & set(coco_stuff.STUFF)
+    assert 255 in seen
+
+
+def test_ade20k_masks_hold_other_and_150_classes(tmp_path):
+    root, _ = written(tmp_path, "ade20k", train=12)
+    seen = set()
+    for part in ("training", "validation"):
+        assert names_below(root / "images" / part) == names_below(root / "annotations" / part)
+        for mask in (root / "annotations" / part).iterdir():
+            seen |= set(np.unique(pixels(mask)).tolist())
+    assert seen <= set(range(151))
+    assert 0 in seen
+    assert max(seen) > 100
+    assert names_below(root / "release_test" / "testing") == ["ADE_test_00000001"]
+
+
+@pytest.mark.parametrize("labels", ["grey", "palette", "blue"])
+def test_folder_masks_hold_the_classes_where_asked(tmp_path, labels):
+    root, recipe = written(tmp_path, "folder", labels=labels)
+    for prefix, part, count in (("", "train", 3), ("validation_", "val", 2), ("test_", "test", 1)):
+        images, masks = root / f"{prefix}images", root / f"{prefix}masks"
+        assert names_below(images) == names_below(masks)
+        assert len(names_below(masks)) == count
+        mask = Image.open(masks / "synth_000000.png")
+        assert mask.mode == {"grey": "L", "palette": "P", "blue": "RGB"}[labels]
+        values = np.asarray(mask)[..., 2] if labels == "blue" else np.asarray(mask)
+        _, shown = street_scene(scene_key(recipe, part, 0), *recipe.size)
+        assert (values == np.where(shown == VOID, 255, shown)).all()
+
+
+def test_classes_of_things_can_be_told_apart():
+    """No two classes have the same colour and shape; pixels show the colour of their class."""
+    colors = np.array([class_color(number) for number in range(182)])
+    for shape in range(3):
+        same = colors[shape::3]
+        apart = np.abs(same[:, None] - same[None]).max(axis=-1) + 255 * np.eye(len(same))
+        assert apart.min() > 1
+    image, labels = things_scene((5, 1), 64, 64, stuff=[3], things=[7, 8])
+    shown = [
+        image[labels == number].mean(axis=0) for number in (3, 7, 8) if (labels == number).any()
+    ]
+    assert len(shown) > 1
+    assert np.abs(shown[0] - shown[1]).max() > 20

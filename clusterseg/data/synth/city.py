@@ -17,6 +17,7 @@ from clusterseg.data.cityscapes import LABELS
 from clusterseg.data.synth import street
 from clusterseg.data.synth.canvas import Canvas, Rgb
 from clusterseg.data.synth.draws import Draws
+from clusterseg.data.synth.edges import near_changes
 
 Painter = Callable[[Canvas, Draws, float, float, float], None]
 
@@ -78,21 +79,8 @@ def coarse(scene: CityScene, reach: int) -> CityScene:
     """As a quick annotator would leave it: what is within `reach` pixels of another label or
     object, along its row or column, is unlabeled.
     """
-    inside = np.ones(scene.label_ids.shape, bool)
     ids = scene.instance_ids
-    for axis in (0, 1):
-        changes = np.diff(ids, axis=axis) != 0
-        near = np.zeros(ids.shape, bool)
-        count = ids.shape[axis]
-        for shift in range(-reach + 1, reach + 1):
-            # A change between i and i + 1 reaches from i - reach + 1 to i + reach.
-            first, last = max(0, shift), min(count, count - 1 + shift)
-            target, source = slice(first, last), slice(first - shift, last - shift)
-            if axis == 0:
-                near[target] |= changes[source]
-            else:
-                near[:, target] |= changes[:, source]
-        inside &= ~near
+    inside = ~near_changes(ids, reach)
     unlabeled = _ID["unlabeled"]
     return CityScene(
         scene.image,
