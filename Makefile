@@ -35,6 +35,7 @@ test: ## the whole suite, and everything it needs
 	@tools/setup.sh dev
 	@$(build_horovod) || [[ $$? -eq 3 ]] # no compiler: the tests that need it are skipped by name
 	@tools/mpis.sh
+	@tools/cityscapes.sh
 	@tools/run_tests.sh test
 
 test-quick: ## the tests that take seconds
@@ -45,6 +46,7 @@ proof: ## every fault, on a real Slurm: both launchers, the real trainer; and te
 	@tools/system_packages.sh
 	@tools/setup.sh dev
 	@tools/mpis.sh
+	@tools/cityscapes.sh
 	@tools/run_tests.sh proof
 
 lint: ## ruff, mypy, and the rules of who imports whom

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from clusterseg.cli.output import AsJson, RunArgument, RunsDir, note, number, out, out_json, safe
+from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe
 from clusterseg.cli.output import table as aligned
+from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ class Where(StrEnum):
 
 @app.command()
 def evaluate(
-    reference: RunArgument,
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run id, a unique prefix of one, or a run directory.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     checkpoint: Annotated[
         str | None,
@@ -55,13 +63,55 @@ def evaluate(
             "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
         ),
     ] = Where.AUTO,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            metavar="DIR",
+            help="Score the label maps below this folder, instead of a run's checkpoints.",
+            show_default=False,
+        ),
+    ] = None,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(
+            "--ground-truth",
+            metavar="DIR",
+            help="The ground truth of --predictions, such as gtFine/val.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="Of --predictions: cityscapes.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Evaluate checkpoints of a run on its validation data, the best one if none is named.
 
-    Writes evaluation.json into the run directory, and prints a table, best first.
+    Writes evaluation.json into the run directory, and prints a table, best first. With
+    --predictions and --ground-truth it scores files, as the benchmark's own scripts do.
     """
+    if predictions is not None or ground_truth is not None or format is not None:
+        if reference is not None or checkpoint is not None or all_checkpoints:
+            raise ClustersegError(
+                "--predictions scores files: it goes with no run and no checkpoint",
+                code="usage",
+                help="give --predictions and --ground-truth alone, or a run",
+            )
+        from clusterseg.cli.score_view import score_files
+
+        score_files(predictions, ground_truth, format, as_json=as_json)
+        return
+    if reference is None:
+        raise ClustersegError(
+            "evaluate needs a run, or --predictions and --ground-truth",
+            code="usage",
+            help="clusterseg list shows the runs",
+        )
     from clusterseg.cluster.fanout import Task, fan_out
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train import evaluation
@@ -83,13 +133,13 @@ def evaluate(
         )
         for one in chosen
     ]
-    with _Progress() as shown:
+    with ProgressLine() as shown:
         done = fan_out(
             run,
             FUNCTION,
             tasks,
             _executor(executor, plan),
-            progress=shown.show,
+            progress=lambda now: shown.show(_progress(now)),
         )
     found = evaluation.best_first(
         msgspec.convert(value, evaluation.Evaluation) for value in done.values if value is not None
@@ -198,27 +248,8 @@ def _complain(done: FanOut) -> None:
         note(f"jobs may still be there: {safe(done.problem)}")
 
 
-class _Progress:
-    """A line on stderr that counts up on a terminal; into a pipe nothing is written."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def show(self, now: Progress) -> None:
-        if not sys.stderr.isatty():
-            return
-        line = f"evaluated {now.done} of {now.total}"
-        line += f", {now.again} tried again" if now.again else ""
-        line += f", {now.failed} failed" if now.failed else ""
-        line += f"; {safe(now.note)}" if now.note else ""
-        sys.stderr.write(f"\r\x1b[K{line[:120]}")
-        sys.stderr.flush()
-        self._shown = True
-
-    def __exit__(self, *error: object) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+def _progress(now: Progress) -> str:
+    line = f"evaluated {now.done} of {now.total}"
+    line += f", {now.again} tried again" if now.again else ""
+    line += f", {now.failed} failed" if now.failed else ""
+    return line + (f"; {safe(now.note)}" if now.note else "")

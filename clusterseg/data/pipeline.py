@@ -24,7 +24,8 @@ from clusterseg.data.order import PADDING
 from clusterseg.errors import ClustersegError
 
 NO_LABEL = -1
-"""Label of padding where the job ignores no label; losses and metrics never count it."""
+"""Label of padding where the job ignores no label, and around masks of their files' sizes; losses
+and metrics never count it."""
 
 
 def batches(
@@ -40,15 +41,21 @@ def batches(
     normalisation: Normalisation = IMAGENET,
     stand_in: int = 0,
     prefetch: int = 2,
+    file_masks: bool = False,
 ) -> tf.data.Dataset:
     """The batches of `indices` [steps, batch] (`order.rank_slice`), in their order.
 
-    Elements: images float32 [batch, height, width, 3], normalised RGB; labels int32
+    Elements: images float32 [batch, height, width, 3], normalised; labels int32
     [batch, height, width]; valid bool [batch]. Pictures are resized to `size` (height, width),
     bilinearly, masks by the nearest pixel. Where `indices` holds PADDING, valid is False, no
     pixel has a label (`ignore`, or NO_LABEL without it), and the picture is another of the same
     batch, so that batch norm's statistics see pictures rather than a flat colour; where it has
     none, sample `stand_in`.
+
+    With `file_masks` (for which nothing may be augmented) two more: masks int32 [batch, H, W], the
+    labels at their files' sizes, with NO_LABEL right of and below those that are smaller than the
+    largest of the batch; sizes int32 [batch, 2], each one's own (height, width). Where valid is
+    False the mask is one pixel of NO_LABEL.
 
     `threads` decode in parallel, besides the one that takes the batches, `prefetch` batches ahead;
     the order stays. A file that can't be used ends the iteration with a tf.errors.OpError:
@@ -63,7 +70,9 @@ def batches(
     listed = tuple((name, _frozen(value)) for entry in augment for name, value in entry.items())
     if len(listed) != len(augment):
         build_augmentations(augment, Context(size, normalisation.mean, no_label))  # raises
-    read = _reader(part.label_table, listed, size, no_label, normalisation)
+    if file_masks and listed:
+        raise ValueError("the masks of files don't fit augmented pictures")
+    read = _reader(part.label_table, listed, size, no_label, normalisation, file_masks=file_masks)
 
     dataset = tf.data.Dataset.from_tensor_slices(
         (
@@ -74,7 +83,12 @@ def batches(
         )
     )
     dataset = dataset.map(read, num_parallel_calls=max(1, threads), deterministic=True)
-    dataset = dataset.batch(batch, drop_remainder=True).prefetch(prefetch)
+    if file_masks:
+        none = (0.0, tf.constant(no_label), False, tf.constant(NO_LABEL), 0)
+        dataset = dataset.padded_batch(batch, padding_values=none, drop_remainder=True)
+    else:
+        dataset = dataset.batch(batch, drop_remainder=True)
+    dataset = dataset.prefetch(prefetch)
     options = tf.data.Options()
     options.threading.private_threadpool_size = max(1, threads)
     options.threading.max_intra_op_parallelism = 1
@@ -126,6 +140,8 @@ def _reader(
     size: tuple[int, int],
     no_label: int,
     normalisation: Normalisation,
+    *,
+    file_masks: bool,
 ) -> Any:
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
     context = Context(size, normalisation.mean, no_label)
@@ -144,14 +160,21 @@ def _reader(
     )
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image, labels = _decode(image_path, mask_path, classes)
+    ) -> tuple[tf.Tensor, ...]:
+        image, mask = _decode(image_path, mask_path, classes)
+        labels = mask
         if not any(one.resizes for one in augmentations):
             image, labels = _fit(image, labels, size)
         image, labels = _augmented(image, labels, augmentations, key)
         image = per_channel(image, factor=factor, offset=offset)
+        if normalisation.order == "bgr":
+            image = image[..., ::-1]
         labels = tf.cond(valid, lambda: labels, lambda: tf.fill(size, no_label))
-        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size), valid
+        element = tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size), valid
+        if not file_masks:
+            return element
+        mask = tf.cond(valid, lambda: mask, lambda: tf.fill([1, 1], NO_LABEL))
+        return *element, tf.ensure_shape(mask, (None, None)), tf.shape(mask)
 
     return read
 

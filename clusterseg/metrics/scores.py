@@ -44,6 +44,26 @@ def mean_iou(matrix: Matrix) -> float:
     return _mean(class_iou(matrix))
 
 
+def class_f1(matrix: Matrix) -> NDArray[np.float64]:
+    """float64 [classes]: 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+
+    It is also the Dice coefficient. NaN where a class is neither in the truth nor predicted.
+    """
+    return _ratios(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+
+
+def mean_f1(matrix: Matrix) -> float:
+    """Mean of `class_f1` over the classes for which it is defined."""
+    return _mean(class_f1(matrix))
+
+
+def frequency_weighted_iou(matrix: Matrix) -> float:
+    """Mean of `class_iou` weighted by the true pixels of each class (Long 2015, section 5)."""
+    true = matrix.sum(axis=1)
+    occurs = true > 0
+    return _ratio((class_iou(matrix)[occurs] * true[occurs]).sum(), true.sum())
+
+
 def _ratios(part: Matrix, whole: Matrix) -> NDArray[np.float64]:
     defined = whole > 0
     quotient = part / np.where(defined, whole, 1)

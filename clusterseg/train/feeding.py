@@ -24,12 +24,14 @@ from clusterseg.train.sampling import validation_indices
 def validation_batches(
     spec: TrainSpec, assembly: Assembly, *, rank: int, world_size: int
 ) -> Feeder[Any]:
-    """A rank's share of the validation part, the same in every epoch, without augmentation."""
+    """A rank's share of the validation part, the same in every epoch, without augmentation: with
+    the masks at their files' sizes."""
     part = assembly.dataset.validation
     indices = validation_indices(
         count=len(part), batch=assembly.batching.batch, rank=rank, world_size=world_size
     )
-    return Feeder(feed(part, indices, spec, assembly, epoch=0, augment=()), len(indices))
+    elements = feed(part, indices, spec, assembly, epoch=0, augment=(), file_masks=True)
+    return Feeder(elements, len(indices))
 
 
 def next_step(elements: Iterator[Any], shares: int) -> tuple[tf.Tensor, tf.Tensor, list[int]]:
@@ -51,8 +53,10 @@ def feed(
     *,
     epoch: int,
     augment: tuple[Any, ...],
+    file_masks: bool = False,
 ) -> Iterator[Any]:
-    """(images, labels, valid) a row of `indices`; errors name the file.
+    """(images, labels, valid) a row of `indices`, and with `file_masks` (masks, sizes) after them
+    (`clusterseg.data.pipeline.batches`); errors name the file.
 
     With `data.on_unreadable: skip` a sample that can't be used is padding instead.
     """
@@ -65,6 +69,8 @@ def feed(
         size=assembly.size,
         ignore=spec.loss.ignore,
         threads=assembly.threads,
+        normalisation=assembly.normalisation,
+        file_masks=file_masks,
         prefetch=1,  # the feeder's thread holds another one
     )
     skip, unreadable = spec.data.on_unreadable == "skip", assembly.unreadable

@@ -64,7 +64,7 @@ def validate(
             if agree(_WAITS, 0)[0]:
                 return None
             continue
-        images, labels, valid = batch
+        images, labels, valid, _, _ = batch
         counted, loss_sum, weight_sum, predictions = step(images, labels)
         if look:
             look(images, labels, predictions, valid)

@@ -147,6 +147,47 @@ def test_other_sizes_are_resized_masks_by_nearest(dataset):
     np.testing.assert_array_equal(labels[0], raw[1::2, 1::2])
 
 
+def test_masks_come_at_their_files_sizes_too(tmp_path):
+    """Of a batch of several sizes: each one's own, NO_LABEL around it, nothing for padding."""
+    table = label_table(11, ignored_values=(11,), ignore=255)
+    random = np.random.default_rng(3)
+    sizes = [(20, 32), (31, 17), (24, 24)]
+    samples, written = [], []
+    for number, size in enumerate(sizes):
+        mask = random.integers(0, 12, size).astype(np.uint8)
+        image, path = tmp_path / f"{number}.png", tmp_path / f"{number}m.png"
+        write(image, random.integers(0, 256, (*size, 3)))
+        write(path, mask)
+        samples.append(Sample(image, path))
+        written.append(np.where(mask == 11, 255, mask))
+    part = Part("validation", tuple(samples), table)
+    keys = {
+        "seed": 0,
+        "epoch": 0,
+        "augment": (),
+        "size": (16, 16),
+        "ignore": 255,
+        "threads": 1,
+    }
+    rows = np.array([[1, 0], [2, PADDING]])
+    plain = list(batches(part, rows, **keys).as_numpy_iterator())
+    found = list(batches(part, rows, **keys, file_masks=True).as_numpy_iterator())
+    for row, short, element in zip(rows, plain, found, strict=True):
+        for one, other in zip(short, element[:3], strict=True):
+            np.testing.assert_array_equal(one, other)
+        _, _, valid, masks, sizes_found = element
+        assert masks.dtype == sizes_found.dtype == np.int32
+        assert masks.shape[1:] == tuple(sizes_found.max(axis=0))
+        for index, real, mask, (height, width) in zip(row, valid, masks, sizes_found, strict=True):
+            expected = written[index] if real else np.full((1, 1), NO_LABEL)
+            np.testing.assert_array_equal(mask[:height, :width], expected)
+            outside = np.array(mask)
+            outside[:height, :width] = NO_LABEL
+            assert (outside == NO_LABEL).all()
+    with pytest.raises(ValueError, match="augmented"):
+        batches(part, rows, **{**keys, "augment": [{"flip_vertical": 1}]}, file_masks=True)
+
+
 # --- Pictures and labels stay aligned ---------------------------------------------------------
 
 CELL = 16

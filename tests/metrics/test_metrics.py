@@ -98,6 +98,32 @@ def test_scores_are_their_definitions(classes, seed):
     np.testing.assert_allclose(scores.pixel_accuracy(matrix), expected)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_f1_and_frequency_weighted_iou_are_their_definitions(classes, seed):
+    random = np.random.default_rng(seed)
+    matrix = random.integers(0, 9, (classes, classes)) * random.integers(0, 2, (classes, classes))
+    f1 = []
+    for c in range(classes):
+        hit, true, guessed = matrix[c, c], matrix[c].sum(), matrix[:, c].sum()
+        if hit:
+            precision, recall = hit / guessed, hit / true
+            f1.append(2 * precision * recall / (precision + recall))
+        else:
+            f1.append(0.0 if true + guessed else np.nan)
+    np.testing.assert_allclose(scores.class_f1(matrix), f1)
+    defined = [value for value in f1 if not np.isnan(value)]
+    np.testing.assert_allclose(scores.mean_f1(matrix), np.mean(defined) if defined else np.nan)
+    total = matrix.sum()
+    weighted = [
+        matrix[c].sum() / total * slow_iou(matrix.tolist(), c)
+        for c in range(classes)
+        if matrix[c].sum()
+    ]
+    expected = sum(weighted) if total else np.nan
+    np.testing.assert_allclose(scores.frequency_weighted_iou(matrix), expected)
+
+
 def test_absent_classes_are_left_out_of_the_means():
     matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
     np.testing.assert_allclose(scores.class_iou(matrix), [3 / 4, 4 / 5, np.nan])

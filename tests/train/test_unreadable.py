@@ -153,7 +153,7 @@ def test_masks_and_the_validation_part_count_too(assembly: Assembly, copy: Path)
     seen = 0
     with validation_batches(spec(copy), used, rank=0, world_size=1) as parts:
         while parts.left:
-            _, _, valid = parts.current(lambda waited: False)
+            valid = parts.current(lambda waited: False)[2]
             seen += int(valid.numpy().sum())
             parts.done()
     assert seen == 8

@@ -1,0 +1,71 @@
+"""`evaluate --predictions`: scores files against files, and prints the scores of a benchmark."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterseg.cli.output import note, number, out, out_json, table
+from clusterseg.cli.progress import ProgressLine
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    from clusterseg.metrics.cityscapes import Score, Scores
+
+FORMATS = ("cityscapes",)
+_MOST_THREADS = 16
+
+
+def score_files(
+    predictions: Path | None, truth: Path | None, format: str | None, *, as_json: bool
+) -> None:
+    """Prints the scores of the files in `predictions` on those in `truth`.
+
+    Raises ClustersegError for half a request, an unknown format, and what the files are to blame
+    for.
+    """
+    if predictions is None or truth is None:
+        missing = "--ground-truth" if truth is None else "--predictions"
+        raise ClustersegError(
+            f"{missing} is missing: files are scored against files",
+            code="usage",
+            help="clusterseg evaluate --predictions DIR --ground-truth DIR --format cityscapes",
+        )
+    if format not in (None, *FORMATS):
+        raise ClustersegError(
+            f"no scores are known for the format {format!r}",
+            code="unknown-name",
+            help=f"--format is one of {', '.join(FORMATS)}",
+        )
+    from clusterseg.metrics.cityscapes import judge
+    from clusterseg.metrics.files import score_files as count
+    from clusterseg.metrics.pairing import pair
+
+    pairs = pair(predictions, truth)
+    if pairs[0].instances is None:
+        note(f"note: {truth} holds no instanceIds files: there is no nIoU")
+    threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    with ProgressLine() as line:
+        total = count(
+            pairs, threads=threads, done=lambda done: line.count("scored", done, len(pairs))
+        )
+    scores = judge(total)
+    if as_json:
+        out_json({**scores.record(), "pictures": len(pairs)})
+        return
+    for text in lines_of(scores):
+        out(text)
+
+
+def lines_of(scores: Scores) -> list[str]:
+    """Classes, then categories, each with their mean, as aligned lines."""
+    classes = [_row(name, one) for name, one in scores.classes.items()]
+    categories = [_row(name, one) for name, one in scores.categories.items()]
+    means = _row("mean", scores.mean_classes), _row("mean", scores.mean_categories)
+    lines = table(("class", "iou", "niou"), [*classes, means[0]])
+    return [*lines, "", *table(("category", "iou", "niou"), [*categories, means[1]])]
+
+
+def _row(name: str, one: Score) -> list[str]:
+    return [name, number(one.iou), number(one.niou)]

@@ -1,0 +1,55 @@
+"""Stretches over which label maps do not change: a street of two million pixels has some 18,000.
+
+What is counted by pixel is counted by run instead, weighted by its length: ten times less work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.integer[Any]]
+
+_DENSE = 1 << 16  # keys from which on counting cells beats sorting
+
+
+def run_lengths(*maps: Map) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """(starts, lengths) of the runs, row after row, over which none of the `maps` changes.
+
+    The maps have one shape. `starts` are places in the flat maps; lengths add up to all pixels.
+    """
+    size = maps[0].size
+    if not size:
+        return np.zeros(0, np.intp), np.zeros(0, np.int64)
+    changes = np.ones(size, np.bool_)  # the first pixel begins a run
+    later = changes[1:]
+    later[...] = False
+    for one in maps:
+        flat = one.reshape(-1)
+        later |= flat[1:] != flat[:-1]
+    starts = np.flatnonzero(changes)
+    return starts, np.diff(starts, append=size)
+
+
+def counts(
+    keys: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(keys that occur, in ascending order, and the sum of the lengths of each). Keys are >= 0."""
+    if keys.size < _DENSE:
+        occurring, place = np.unique(keys, return_inverse=True)
+        return occurring, _added(place.reshape(-1), lengths, len(occurring))
+    cells = _added(keys, lengths, 0)
+    found = np.flatnonzero(cells)
+    return found, cells[found]
+
+
+def histogram(keys: NDArray[np.int64], lengths: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+    """int64 [cells]: the sum of the lengths of each key from 0 to cells - 1."""
+    return _added(keys, lengths, cells)
+
+
+def _added(keys: NDArray[Any], lengths: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+    # bincount adds in float64, which is exact below 2**53 pixels.
+    return np.bincount(keys, weights=lengths, minlength=cells).astype(np.int64)
