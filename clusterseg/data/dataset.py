@@ -6,19 +6,26 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 INVALID = -1
 """Entry of a label table for a mask value that must not occur."""
 
 Color = tuple[int, int, int]
 
+MaskKind = Literal["values", "blue", "palette", "grey"]
+"""Where a mask holds its classes: `values`, in its only channel, be that grey or palette indices;
+or strictly in the blue channel of a picture of three, in palette indices, in grey values."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its mask (one channel, one value a pixel)."""
+    """One picture and its mask (one value a pixel), and where the layout has one, the map of its
+    instances."""
 
     image: Path
     mask: Path
+    instances: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Part:
     name: str
     samples: tuple[Sample, ...]
     label_table: tuple[int, ...] = field(repr=False)
+    mask_kind: MaskKind = "values"
 
     def __len__(self) -> int:
         return len(self.samples)

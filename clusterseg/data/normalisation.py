@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(RGB in 0 to 255 - mean) / deviation, a channel each."""
+    """(RGB in 0 to 255 - mean) / deviation, a channel each; both are given in the order RGB.
+
+    `order` is that of the channels as the network sees them.
+    """
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+    order: Literal["rgb", "bgr"] = "rgb"
 
 
 # Means and deviations of ImageNet's training pictures, as torchvision gives them, times 255.

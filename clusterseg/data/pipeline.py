@@ -45,7 +45,7 @@ def batches(
 ) -> tf.data.Dataset:
     """The batches of `indices` [steps, batch] (`order.rank_slice`), in their order.
 
-    Elements: images float32 [batch, height, width, 3], normalised RGB; labels int32
+    Elements: images float32 [batch, height, width, 3], normalised; labels int32
     [batch, height, width]; valid bool [batch]. Pictures are resized to `size` (height, width),
     bilinearly, masks by the nearest pixel. Where `indices` holds PADDING, valid is False, no
     pixel has a label (`ignore`, or NO_LABEL without it), and the picture is another of the same
@@ -167,6 +167,8 @@ def _reader(
             image, labels = _fit(image, labels, size)
         image, labels = _augmented(image, labels, augmentations, key)
         image = per_channel(image, factor=factor, offset=offset)
+        if normalisation.order == "bgr":
+            image = image[..., ::-1]
         labels = tf.cond(valid, lambda: labels, lambda: tf.fill(size, no_label))
         element = tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size), valid
         if not file_masks:

@@ -7,7 +7,7 @@ of the sums divided by the sum of the weights, whatever the number of labelled p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from clusterseg import registry
 from clusterseg.errors import ClustersegError
@@ -17,24 +17,60 @@ if TYPE_CHECKING:
 
     from clusterseg.spec.model import LossSpec
 
-Loss = Callable[["tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
-"""(labels int32 [n, h, w], logits [n, h, w, classes]) -> float32 scalars (loss sum, weight sum)."""
+
+class Loss(Protocol):
+    """(labels int32 [n, h, w], logits [n, h, w, classes]) -> (loss sum, weight sum).
+
+    Both are float32 scalars. The weight sum follows from the labels alone. `step` is the number of
+    the optimizer step, a float32 scalar, for losses that change over the training; None: as at its
+    end, which validation asks for.
+    """
+
+    def __call__(
+        self, labels: tf.Tensor, logits: tf.Tensor, step: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]: ...
+
 
 _KINDS = "clusterseg.losses.kinds"
 
 
-def build_loss(spec: LossSpec, classes: int, *, class_counts: Sequence[int] | None = None) -> Loss:
+def build_loss(
+    spec: LossSpec,
+    classes: int,
+    *,
+    class_counts: Sequence[int] | None = None,
+    over_ranks: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> Loss:
     """The loss that `spec` asks for, for labels 0 to classes - 1 and `spec.ignore`.
 
     Ignored pixels count in neither sum; any other label outside 0 to classes - 1 is an error of
     the data, which the input pipeline finds. `class_counts` are the pixels a class has in the
     training part (`clusterseg.data.class_counts`), needed for `class_weights: balanced` only.
+    `over_ranks` sums a float32 vector over all ranks, which then must call the loss together; None
+    where the batch is a rank's own.
 
     Raises ClustersegError: unknown loss, or weights that don't fit the classes.
     """
     module = registry.load(_KINDS, "loss", spec.name)
-    loss: Loss = module.build(classes, _weights(spec, classes, class_counts), spec.ignore)
+    registry.check_options("loss", spec.name, module.build, spec.options)
+    weights = _weights(spec, classes, class_counts)
+    loss: Loss = module.build(classes, weights, spec.ignore, **spec.options)
     return loss
+
+
+def with_auxiliary(loss: Loss, weights: Sequence[float]) -> Loss:
+    """The loss of a list of logits: that of the main ones, which are first, and the others' times
+    their `weights`. Each has the same weight sum, which is the labels'."""
+
+    def summed(
+        labels: tf.Tensor, logits: Sequence[tf.Tensor], step: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        loss_sum, weight_sum = loss(labels, logits[0], step)
+        for weight, auxiliary in zip(weights, logits[1:], strict=True):
+            loss_sum += weight * loss(labels, auxiliary, step)[0]
+        return loss_sum, weight_sum
+
+    return summed
 
 
 def loss_names() -> list[str]:

@@ -1,5 +1,11 @@
 """Segmentation networks: `build_model(name, classes, size, **options)`."""
 
-from clusterseg.models.build import build_model, model_names
+from clusterseg.models.build import (
+    auxiliary_weights,
+    build_model,
+    main_output,
+    model_names,
+    normalisation_of,
+)
 
-__all__ = ["build_model", "model_names"]
+__all__ = ["auxiliary_weights", "build_model", "main_output", "model_names", "normalisation_of"]

@@ -120,7 +120,12 @@ class Dropout(layers.Layer):  # type: ignore[misc]
     drawn from (key, first + i), and the next batch begins behind this one. Whoever sets `first` to
     the place of the batch among those of all ranks gets the same masks however many ranks, and
     however many pieces of a batch, there are. Keras' own draws one mask for the whole batch.
+
+    `always`: it drops outside of training too, in graphs made while that is set (Monte Carlo
+    dropout), and batch norms beside it stay in inference.
     """
+
+    always = False
 
     def __init__(self, rate: float, **keywords: Any) -> None:
         super().__init__(**keywords)
@@ -132,7 +137,7 @@ class Dropout(layers.Layer):  # type: ignore[misc]
         pass  # it has no weights
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if not training:
+        if not (training or self.always):
             return x
         state = self.seed_generator.state
         key, first = tf.unstack(tf.convert_to_tensor(state.value))

@@ -87,6 +87,10 @@ class LossSpec(Spec, frozen=True, kw_only=True):
     ignore: Annotated[
         Annotated[int, Meta(ge=0, le=65535)] | None, about("label that counts nowhere; null: none")
     ] = 255
+    aux_weight: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        about("weight of each auxiliary output's loss (`model.aux`); null: the network's own"),
+    ] = None
     options: Annotated[dict[str, Any], Meta(extra={"options": "losses"})] = {}
 
 

@@ -8,16 +8,19 @@ import tensorflow as tf
 
 from clusterseg.train.state import TrainState
 
-ForwardBackward = Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]
-Accumulated = Callable[
+ForwardBackward = Callable[
     [tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
+]
+Accumulated = Callable[
+    [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]
 ]
 
 
 def accumulated(
     forward_backward: ForwardBackward, state: TrainState, *, shares: int, mean: bool
 ) -> Accumulated:
-    """run(images, labels, real) -> (gradients, loss sum, weight sum) over `shares` micro-batches.
+    """run(images, labels, real, step) -> (gradients, loss sum, weight sum) over `shares`
+    micro-batches.
 
     `images` and `labels` hold the micro-batches one after the other, `real` (float32 [shares])
     counts the pictures of each that are no padding. `forward_backward` must give the gradients of
@@ -28,7 +31,7 @@ def accumulated(
     """
 
     def run(
-        images: tf.Tensor, labels: tf.Tensor, real: tf.Tensor
+        images: tf.Tensor, labels: tf.Tensor, real: tf.Tensor, step: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         pieces = [
             tf.reshape(one, [shares, one.shape[0] // shares, *one.shape[1:]])
@@ -42,7 +45,8 @@ def accumulated(
             number: tf.Tensor, sums: list[tf.Tensor], statistics: list[tf.Tensor]
         ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
             _assign(state, before)
-            parts, loss_sum, weight_sum = forward_backward(*(one[number] for one in pieces))
+            own_images, own_labels = (one[number] for one in pieces)
+            parts, loss_sum, weight_sum = forward_backward(own_images, own_labels, step)
             found = [tf.identity(one.value) for one in state.statistics]
             weight = real[number]
             return (

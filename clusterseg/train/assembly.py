@@ -11,9 +11,10 @@ import numpy as np
 
 from clusterseg.data import Dataset, class_counts, open_dataset
 from clusterseg.data.dataset import names_digest
+from clusterseg.data.normalisation import Normalisation
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.losses import Loss, build_loss
-from clusterseg.models import build_model
+from clusterseg.losses import Loss, build_loss, with_auxiliary
+from clusterseg.models import auxiliary_weights, build_model, normalisation_of
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train import batch_norm, wishes
 from clusterseg.train.batching import Batching, fresh
@@ -47,6 +48,7 @@ class Assembly:
     state: TrainState
     train_step: TrainStep
     evaluation_step: EvaluationStep
+    normalisation: Normalisation
     identity: dict[str, str]
     unreadable: Unreadable = field(default_factory=Unreadable)
 
@@ -109,7 +111,7 @@ def assemble(
         state=state,
         train_step=build_train_step(
             model,
-            loss,
+            _of_all_outputs(loss, model, spec),
             build_update(optimizer, state, spec.optimizer),
             state,
             communicator,
@@ -128,6 +130,7 @@ def assemble(
             ignore=spec.loss.ignore,
             averages=state.averages,
         ),
+        normalisation=normalisation_of(spec.model.name, spec.model.options),
         identity=identity(
             spec,
             classes=classes,
@@ -136,6 +139,16 @@ def assemble(
             listed=names_digest(dataset.train, Path(spec.data.root)),
         ),
     )
+
+
+def _of_all_outputs(loss: Loss, model: keras.Model, spec: TrainSpec) -> Loss:
+    auxiliary = len(model.outputs) - 1
+    if not auxiliary:
+        return loss
+    weights = auxiliary_weights(spec.model.name)
+    if spec.loss.aux_weight is not None:
+        weights = (spec.loss.aux_weight,) * auxiliary
+    return with_auxiliary(loss, weights)
 
 
 def count_classes(

@@ -69,6 +69,7 @@ def feed(
         size=assembly.size,
         ignore=spec.loss.ignore,
         threads=assembly.threads,
+        normalisation=assembly.normalisation,
         file_masks=file_masks,
         prefetch=1,  # the feeder's thread holds another one
     )

@@ -225,6 +225,7 @@ class Loop:
                 len(self._assembly.state.generators),
             ),
             flags=own,
+            step=progress.step,
         )
         self._data_wait.stepped(time.perf_counter() - began - outcome.comm)
         agreed = wishes.unpack(outcome.flags)

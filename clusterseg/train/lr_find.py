@@ -153,6 +153,7 @@ class LrFinder:
                     learning_rate=steps[step],
                     seeds=generator_seeds(spec.seed, step, first, generators),
                     flags=wishes.pack(self._stops.flags(), cut=cut, void=batch is None),
+                    step=step,
                 )
                 spent = time.perf_counter() - waiting - waited
                 self._data_wait.stepped(spent - outcome.comm)

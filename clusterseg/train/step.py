@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from clusterseg.losses import Loss
 from clusterseg.metrics.file_size import confusion_at_file_size
-from clusterseg.train.accumulating import accumulated
+from clusterseg.models import main_output
+from clusterseg.train.accumulating import ForwardBackward, accumulated
 from clusterseg.train.communicator import Communicator
 from clusterseg.train.ema import Averages
 from clusterseg.train.precision import share
@@ -53,7 +54,8 @@ class TrainStep(Protocol):
 
     `images` float32 [shares × batch, height, width, 3], `labels` int32 [shares × batch, height,
     width]; `real`: how many of each micro-batch are no padding; `seeds` int64 [generators, 2];
-    `flags` float32, summed over the ranks.
+    `flags` float32, summed over the ranks; `step`: how many steps there were before, for losses
+    that change with it.
     """
 
     def __call__(
@@ -65,6 +67,7 @@ class TrainStep(Protocol):
         learning_rate: float,
         seeds: NDArray[np.int64],
         flags: NDArray[np.float32],
+        step: int = 0,
     ) -> StepOutcome: ...
 
 
@@ -105,6 +108,7 @@ def build_train_step(
         tf.TensorSpec([], tf.float32),
         tf.TensorSpec([len(generators), 2], tf.int64),
         tf.TensorSpec([flags], tf.float32),
+        tf.TensorSpec([], tf.float32),
     ]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
@@ -115,17 +119,18 @@ def build_train_step(
         learning_rate: tf.Tensor,
         seeds: tf.Tensor,
         own_flags: tf.Tensor,
+        number: tf.Tensor,
     ) -> tf.Tensor:
         drawn = [] if void is None else [tf.identity(one.value) for one in generators]
-        for number, generator in enumerate(generators):
-            generator.assign(seeds[number])
+        for place, generator in enumerate(generators):
+            generator.assign(seeds[place])
         before = _statistics(state)  # the forward pass moves them
         # Before it is changed; 1: without a scale there is nothing to lower.
         scale = tf.constant(1.0) if state.scale is None else tf.identity(state.scale.value.value)
         if shares == 1:
-            gradients, loss_sum, weight_sum = forward_backward(images, labels)
+            gradients, loss_sum, weight_sum = forward_backward(images, labels, number)
         else:
-            gradients, loss_sum, weight_sum = all_shares(images, labels, real)
+            gradients, loss_sum, weight_sum = all_shares(images, labels, real, number)
         real = tf.reduce_sum(real)
         after: list[tf.Tensor] | None = None
         if communicator.size == 1:
@@ -164,7 +169,7 @@ def build_train_step(
             0,
         )
 
-    def step(
+    def train_step(
         images: tf.Tensor,
         labels: tf.Tensor,
         *,
@@ -172,9 +177,12 @@ def build_train_step(
         learning_rate: float,
         seeds: NDArray[np.int64],
         flags: NDArray[np.float32],
+        step: int = 0,
     ) -> StepOutcome:
         counts = np.asarray(real, np.float32).reshape(shares)
-        values: Any = graph(images, labels, counts, np.float32(learning_rate), seeds, flags).numpy()
+        values: Any = graph(
+            images, labels, counts, np.float32(learning_rate), seeds, flags, np.float32(step)
+        ).numpy()
         scalars = (float(one) for one in values[:_SCALARS])
         loss_sum, weight_sum, finite, comm, overflowed, shown, norm = scalars
         if overflowed:
@@ -190,13 +198,13 @@ def build_train_step(
             overflowed=bool(overflowed),
         )
 
-    return step
+    return train_step
 
 
 def _build_forward_backward(
     model: keras.Model, loss: Loss, state: TrainState, *, mean: bool, pixels: int
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
-    """forward_backward(images, labels) -> (gradients, loss sum, weight sum) of one batch.
+) -> ForwardBackward:
+    """forward_backward(images, labels, step) -> (gradients, loss sum, weight sum) of one batch.
 
     The gradients are those of the mean of the pixel losses if `mean`, else of their sum, of
     `pixels` at most. They are computed scaled, if the state has a scale.
@@ -205,10 +213,10 @@ def _build_forward_backward(
     part = 1.0 if mean else share(pixels)
 
     def forward_backward(
-        images: tf.Tensor, labels: tf.Tensor
+        images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            loss_sum, weight_sum = loss(labels, model(images, training=True))
+            loss_sum, weight_sum = loss(labels, model(images, training=True), step)
             target = tf.math.divide_no_nan(loss_sum, weight_sum) if mean else loss_sum
             if state.scale is not None:
                 factor = tf.stop_gradient(state.scale.value.value * part)
@@ -238,12 +246,13 @@ def build_evaluation_step(
 ) -> EvaluationStep:
     """step(images, labels, masks, sizes) -> (confusion int64 [classes, classes], loss sum, weight
     sum, predictions int32 [batch, height, width]); with the `averages` as weights, if there are
-    any.
+    any. Auxiliary outputs of the model are left out.
 
     The confusion is at the size of the files: `masks` int32 [batch, H, W] with `sizes` int32
     [batch, 2], as `clusterseg.data.pipeline.batches` gives them. Losses and predictions are at that
     of the network.
     """
+    model = main_output(model)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[

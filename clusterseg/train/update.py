@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from clusterseg.models.sums import ordered_sum
 from clusterseg.spec.model import OptimizerSpec
 from clusterseg.train.optimizers import is_kernel
 from clusterseg.train.state import TrainState
@@ -62,27 +63,14 @@ def global_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     Summed in float64, where squares of float32 can't overflow, and in an order that does not
     depend on the number of threads: ranks with more cores must not get another one.
     """
-    squares = tf.stack([_sum(tf.square(tf.cast(one, tf.float64))) for one in gradients])
-    return tf.sqrt(_sum(squares))
+    squares = tf.stack([ordered_sum(tf.square(tf.cast(one, tf.float64))) for one in gradients])
+    return tf.sqrt(ordered_sum(squares))
 
 
 def clipped(gradients: Sequence[tf.Tensor], norm: tf.Tensor, most: float) -> list[tf.Tensor]:
     """All of them times `most` / their global `norm`, where that is above `most`."""
     factor = tf.cast(most / tf.maximum(norm, most), tf.float32)
     return [one * factor for one in gradients]
-
-
-_IN_ONE_GO = 4096  # elements: each such row is added up by one thread (Eigen's reductions)
-
-
-def _sum(tensor: tf.Tensor) -> tf.Tensor:
-    """The sum of all elements, in an order that depends on their number alone; a scalar."""
-    vector = tf.reshape(tensor, [-1])
-    while vector.shape[0] > 1:
-        width = min(vector.shape[0], _IN_ONE_GO)
-        vector = tf.pad(vector, [[0, -vector.shape[0] % width]])
-        vector = tf.reduce_sum(tf.reshape(vector, [-1, width]), axis=1)
-    return vector[0]
 
 
 def guarded_update(

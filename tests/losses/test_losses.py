@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
-from clusterseg.losses import balanced_weights, build_loss, loss_names
+from clusterseg.losses import balanced_weights, build_loss, loss_names, with_auxiliary
 from clusterseg.spec.model import LossSpec
 
 
@@ -96,6 +96,16 @@ def test_balanced_uses_the_counts():
 def test_wrong_weights_are_refused(weights):
     with pytest.raises(ClustersegError, match="class_weights"):
         build_loss(LossSpec(class_weights=weights), 2)
+
+
+def test_auxiliary_outputs_add_their_share_of_the_loss_and_no_weight():
+    loss = build_loss(LossSpec(class_weights=(1.0, 3.0)), 2)
+    labels = tf.constant([[[0, 1, 255]]])
+    main, second, third = (tf.random.stateless_normal([1, 1, 3, 2], [7, n]) for n in range(3))
+    total, weight_sum = with_auxiliary(loss, (0.4, 2.0))(labels, [main, second, third])
+    each = [loss(labels, one) for one in (main, second, third)]
+    np.testing.assert_allclose(total, each[0][0] + 0.4 * each[1][0] + 2 * each[2][0], rtol=1e-6)
+    np.testing.assert_array_equal(weight_sum, 4.0)
 
 
 def test_unknown_loss_names_the_nearest():

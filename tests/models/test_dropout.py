@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from clusterseg.models.layers import Dropout
+from clusterseg.models.layers import BatchNormalization, Dropout
+from clusterseg.models.monte_carlo import draw, dropouts, monte_carlo
 
 RATE, SHAPE = 0.3, (5, 7, 6)
 
@@ -86,3 +87,41 @@ def test_a_model_with_it_is_made_again_from_its_configuration() -> None:
     model = keras.Model(inputs, Dropout(RATE, name="drop")(inputs))
     again = keras.Model.from_config(model.get_config())
     assert again.get_layer("drop").rate == RATE
+
+
+def uncertain() -> keras.Model:
+    image = keras.Input((6, 8, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="conv")(image)
+    x = BatchNormalization(name="bn")(x)
+    x = Dropout(0.5, name="drop")(x)
+    return keras.Model(
+        image, keras.layers.Conv2D(4, 1, name="logits")(Dropout(0.2, name="last")(x))
+    )
+
+
+def test_the_same_name_and_sample_drop_the_same_and_others_do_not() -> None:
+    model = uncertain()
+    statistics = [one.numpy() for one in model.get_layer("bn").non_trainable_variables]
+    x = tf.random.stateless_normal([1, 6, 8, 3], [0, 1])
+    sure = model(x, training=False)
+    with monte_carlo(model):
+        graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(x)
+
+    def sample(number: int, picture: str, seed: int = 0) -> np.ndarray:
+        draw(model, seed=seed, sample=number, picture=picture)
+        return graph(x).numpy()
+
+    first = sample(0, "a.png")
+    different = [sample(1, "a.png"), sample(0, "b.png"), sample(0, "a.png", seed=1), sure.numpy()]
+    assert not any(np.array_equal(first, other) for other in different)
+    assert np.array_equal(first, sample(0, "a.png"))
+    # Batch norm did not notice, and the switch is off again.
+    for before, now in zip(statistics, model.get_layer("bn").non_trainable_variables, strict=True):
+        assert np.array_equal(before, now.numpy())
+    assert np.array_equal(model(x, training=False), sure)
+
+
+def test_a_network_that_drops_nothing_has_no_second_opinion() -> None:
+    image = keras.Input(SHAPE)
+    assert dropouts(keras.Model(image, Dropout(0.0, name="drop")(image))) == []
+    assert len(dropouts(uncertain())) == 2

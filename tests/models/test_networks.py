@@ -4,7 +4,13 @@ import pytest
 import tensorflow as tf
 
 from clusterseg.errors import ClustersegError
-from clusterseg.models import build_model, model_names
+from clusterseg.models import (
+    auxiliary_weights,
+    build_model,
+    main_output,
+    model_names,
+    normalisation_of,
+)
 
 
 def count(weights):
@@ -169,3 +175,20 @@ def test_overfits_two_pictures(name, options, steps, rate):
     predictions = np.argmax(model(images, training=False), axis=-1)
     assert first > 0.5
     assert (predictions == labels).mean() > 0.97
+
+
+def test_the_main_output_alone_has_the_same_weights():
+    image = keras.Input((4, 6, 3))
+    main = keras.layers.Conv2D(2, 1, name="main")(image)
+    auxiliary = keras.layers.Conv2D(2, 1, name="auxiliary")(main)
+    both = keras.Model(image, [main, auxiliary])
+    alone = main_output(both)
+    assert [one.path for one in alone.variables] == ["main/kernel", "main/bias"]
+    assert alone.variables[0] is both.variables[0]
+    assert main_output(alone) is alone
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_network_says_how_its_pictures_are_normalised(name):
+    assert len(auxiliary_weights(name)) >= 1
+    assert min(normalisation_of(name, {}).deviation) > 0

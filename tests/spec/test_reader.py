@@ -25,7 +25,7 @@ train:
   data: {format: cityscapes, root: "${CITYSCAPES_DATASET}", size: [1024, 2048],
          coarse: false, validation_split: null, on_unreadable: skip}
   augment: [{flip_horizontal: 0.5}, {scale: [0.5, 2.0]}]
-  loss: {name: cross_entropy, class_weights: balanced, ignore: 255}
+  loss: {name: cross_entropy, class_weights: balanced, ignore: 255, aux_weight: null}
   optimizer: {name: sgd, momentum: 0.9, learning_rate: 0.045, scale_with_ranks: true,
               weight_decay: 0.0, clip_norm: null, bias_multiplier: 1.0}
   schedule: {name: polynomial, power: 0.9, warmup_epochs: 3}

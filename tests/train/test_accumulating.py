@@ -172,7 +172,7 @@ def test_stopped_and_resumed_with_accumulation_it_ends_bit_equal(
     )
     assert whole.attempt() is None
     assert sum(one.images for one in whole.run.windows()) == 2 * 36
-    for look in (2, 1, 5):
+    for look in (2, 1):  # none reaches a validation, which is looked at by the clock
         assert cut.attempt(StopAt(look)) == "SIGUSR1"
     inside = list_checkpoints(cut.run.paths.checkpoints)[-1].header
     assert inside.samples_in_epoch == 9 * inside.step_in_epoch > 0

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image as Pillow
 
+from clusterseg.data.normalisation import Normalisation
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim, Steps
@@ -531,3 +532,14 @@ def test_a_copy_that_a_full_disk_cuts_leaves_no_half(small_disk: Callable[..., P
         trim(path, 3000, {}, copy)
     assert not copy.exists()
     assert path.exists()
+
+
+def test_pictures_are_seen_as_they_were_whatever_the_network_wants() -> None:
+    pixels = np.array([[[10, 20, 250], [90, 130, 0]]], np.float32)
+    caffe = Normalisation((123.68, 116.779, 103.939), (1, 1, 1), order="bgr")
+    shown = (pixels - np.array(caffe.mean, np.float32))[..., ::-1]
+    labels = np.zeros((1, 2), np.int32)
+    look = Look()
+    look.samples.append((shown, labels, labels))
+    pictures = dict(Painter([(200, 0, 0)], 1, 255, caffe).paint(look))
+    np.testing.assert_array_equal(pictures["sample_0/input"], pixels.astype(np.uint8))

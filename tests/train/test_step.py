@@ -211,7 +211,9 @@ class Spoiled:
         def spoil(logits: tf.Tensor, now: tf.Tensor) -> Any:
             return tf.identity(logits), lambda up: (up * tf.where(now, factor, 1.0), None)
 
-        return lambda labels, logits: loss(labels, spoil(logits, self.now.read_value()))
+        return lambda labels, logits, step=None: loss(
+            labels, spoil(logits, self.now.read_value()), step
+        )
 
 
 def spoiled_step(communicator: Communicator) -> tuple[Rank, dict[str, np.ndarray], StepOutcome]:

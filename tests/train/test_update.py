@@ -219,14 +219,15 @@ NORM = """
 import sys
 import numpy as np, tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-from clusterseg.train.update import _sum, clipped, global_norm
+from clusterseg.models.sums import ordered_sum
+from clusterseg.train.update import clipped, global_norm
 draw = np.random.default_rng(0)
 sizes = (3_000_017, 4096, 1, 5000)
 gradients = [tf.constant(draw.normal(size=size).astype(np.float32)) for size in sizes]
 found = clipped(gradients, global_norm(gradients), 1e-3)
 print(b"".join(one.numpy().tobytes() for one in found).__hash__())
 squares = tf.square(tf.cast(gradients[0], tf.float64))
-print(_sum(squares).numpy().hex(), tf.reduce_sum(squares).numpy().hex())
+print(ordered_sum(squares).numpy().hex(), tf.reduce_sum(squares).numpy().hex())
 """
 
 

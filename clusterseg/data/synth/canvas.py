@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,10 +23,17 @@ class Canvas:
     A shape covers the pixels whose centres lie in it. `grain` is the strength of its texture in
     grey levels, over some pixels. `textures` is a stream of its own, since it gives as many numbers
     as the picture has pixels: shapes and colours are the same at any size.
+
+    `labels` is uint8 [height, width]; `objects`, uint16 of that shape, has the number of the object
+    that a pixel shows, from 1 on in the order of `object`, and 0 for what is no object.
+    `object_labels[number - 1]` is the label that it was announced with.
     """
 
     def __init__(self, height: int, width: int, draws: Draws, textures: Draws) -> None:
         self.labels = np.zeros((height, width), np.uint8)
+        self.objects = np.zeros((height, width), np.uint16)
+        self.object_labels: list[int] = []
+        self._object = 0
         self._color = np.zeros((height, width, 3), np.float32)
         self._draws, self._textures = draws, textures
         self._height, self._width = height, width
@@ -39,6 +49,16 @@ class Canvas:
         """The colour, each channel changed by up to `most` grey levels."""
         red, green, blue = (channel + self._draws.number(-most, most) for channel in color)
         return (red, green, blue)
+
+    @contextmanager
+    def object(self, label: int) -> Iterator[None]:
+        """What is painted inside is one object."""
+        self.object_labels.append(label)
+        self._object = len(self.object_labels)
+        try:
+            yield
+        finally:
+            self._object = 0
 
     def fill(self, label: int, color: Rgb, *, grain: float, cloud: float) -> None:
         """The whole picture; `cloud` is the strength of a texture as large as clouds."""
@@ -99,7 +119,9 @@ class Canvas:
         painted = np.array(color, np.float32) + grain * self._texture[window][..., np.newaxis]
         if inside is None:
             self.labels[window] = label
+            self.objects[window] = self._object
             self._color[window] = painted
         else:
             self.labels[window][inside] = label
+            self.objects[window][inside] = self._object
             self._color[window][inside] = painted[inside]

@@ -14,11 +14,11 @@ from clusterseg.data.synth.draws import Draws
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST, VOID = range(12)
 
-_SKIES: tuple[Rgb, ...] = ((150, 185, 225), (190, 205, 220), (205, 205, 205), (170, 180, 215))
+SKIES: tuple[Rgb, ...] = ((150, 185, 225), (190, 205, 220), (205, 205, 205), (170, 180, 215))
 _WALLS: tuple[Rgb, ...] = ((150, 95, 75), (185, 165, 135), (125, 120, 125), (165, 140, 110))
 _LEAVES: tuple[Rgb, ...] = ((60, 100, 50), (75, 110, 45), (50, 80, 45), (95, 110, 60))
 _SIGNS: tuple[Rgb, ...] = ((200, 40, 40), (225, 195, 40), (40, 70, 190))
-_PAINTS: tuple[Rgb, ...] = (
+PAINTS: tuple[Rgb, ...] = (
     (180, 30, 35), (30, 50, 130), (235, 235, 235), (30, 30, 35), (35, 100, 60), (160, 165, 170),
 )  # fmt: skip
 _CLOTHES: tuple[Rgb, ...] = ((130, 40, 60), (40, 60, 110), (200, 170, 60), (45, 45, 45))
@@ -37,12 +37,12 @@ def street_scene(
     horizon = draws.number(0.38, 0.5)
     vanishing = draws.number(0.38, 0.62)  # where the road's edges meet, on the horizon
 
-    canvas.fill(SKY, draws.pick(_SKIES), grain=8, cloud=30)
-    _houses(canvas, draws, horizon)
-    _ground(canvas, draws, horizon, vanishing)
-    _trees(canvas, draws, horizon)
+    canvas.fill(SKY, draws.pick(SKIES), grain=8, cloud=30)
+    houses(canvas, draws, horizon)
+    ground(canvas, draws, horizon, vanishing)
+    trees(canvas, draws, horizon)
     if draws.chance(0.6):
-        _fence(canvas, draws, horizon)
+        fence(canvas, draws, horizon)
     _traffic(canvas, draws, horizon, vanishing)
     if draws.chance(0.5):  # the camera car's bonnet, which CamVid leaves without a class
         middle, height_seen = draws.number(0.4, 0.6), draws.number(0.06, 0.1)
@@ -50,7 +50,7 @@ def street_scene(
     return canvas.image(light=draws.number(0.72, 1.18), noise=14), canvas.labels
 
 
-def _houses(canvas: Canvas, draws: Draws, horizon: float) -> None:
+def houses(canvas: Canvas, draws: Draws, horizon: float) -> None:
     left = -0.05
     while left < 1.0:
         right = left + draws.number(0.08, 0.24)
@@ -78,7 +78,7 @@ def _windows(canvas: Canvas, draws: Draws, house: Box) -> None:
         y += step_y
 
 
-def _ground(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> None:
+def ground(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> None:
     slab = canvas.vary((152, 144, 140), 10)
     canvas.box(PAVEMENT, (0, horizon, 1, 1), slab, grain=16)
     tar = canvas.vary((88, 88, 94), 10)
@@ -96,7 +96,7 @@ def _ground(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> N
         canvas.trapezoid(ROAD, edges[0], edges[1], (215, 215, 205))
 
 
-def _trees(canvas: Canvas, draws: Draws, horizon: float) -> None:
+def trees(canvas: Canvas, draws: Draws, horizon: float) -> None:
     for _ in range(draws.whole(1, 4)):
         x = draws.pick((draws.number(0.0, 0.3), draws.number(0.7, 1.0)))
         size = draws.number(0.08, 0.2)
@@ -114,7 +114,7 @@ def _trees(canvas: Canvas, draws: Draws, horizon: float) -> None:
             canvas.ellipse(TREE, blob, canvas.vary(leaves, 8), grain=34)
 
 
-def _fence(canvas: Canvas, draws: Draws, horizon: float) -> None:
+def fence(canvas: Canvas, draws: Draws, horizon: float) -> None:
     left = draws.pick((-0.02, 0.7))
     right, foot = left + draws.number(0.15, 0.32), horizon + draws.number(0.06, 0.12)
     top = foot - draws.number(0.06, 0.1)
@@ -128,10 +128,10 @@ def _fence(canvas: Canvas, draws: Draws, horizon: float) -> None:
 def _traffic(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> None:
     """Cars, cyclists, people, poles and signs, the far ones first."""
     kinds = (
-        [_car] * draws.whole(1, 4)
+        [car] * draws.whole(1, 4)
         + [_pedestrian] * draws.whole(1, 4)
         + [_cyclist] * draws.whole(0, 2)
-        + [_pole] * draws.whole(1, 4)
+        + [pole] * draws.whole(1, 4)
     )
     placed = sorted((draws.number(0.08, 0.75), i) for i in range(len(kinds)))
     for depth, i in placed:
@@ -139,11 +139,11 @@ def _traffic(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> 
         kinds[i](canvas, draws, vanishing, foot, depth)
 
 
-def _car(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
+def car(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
     x = vanishing + draws.number(-0.55, 0.55) * depth
     long = 0.06 + 0.3 * depth
     tall = long * 0.62
-    paint = canvas.vary(draws.pick(_PAINTS), 12)
+    paint = canvas.vary(draws.pick(PAINTS), 12)
     body = (x - 0.5 * long, foot - 0.6 * tall, x + 0.5 * long, foot - 0.1 * tall)
     canvas.box(CAR, body, paint, grain=6)
     roof = (foot - tall, x - 0.3 * long, x + 0.3 * long)
@@ -162,7 +162,7 @@ def _car(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: flo
 def _pedestrian(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
     side = draws.pick((-1, 1)) * draws.number(0.6, 0.9)
     x = vanishing + side * (0.12 + 0.7 * depth)
-    _person(canvas, draws, PEDESTRIAN, (x, foot, 0.09 + 0.42 * depth))
+    person(canvas, draws, PEDESTRIAN, (x, foot, 0.09 + 0.42 * depth))
 
 
 def _cyclist(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
@@ -172,10 +172,10 @@ def _cyclist(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth:
         canvas.ellipse(BICYCLIST, wheel, (30, 30, 32))
     frame = (x - 0.2 * tall, foot - 0.34 * tall, x + 0.2 * tall, foot - 0.28 * tall)
     canvas.box(BICYCLIST, frame, (120, 30, 30))
-    _person(canvas, draws, BICYCLIST, (x, foot - 0.18 * tall, 0.85 * tall))
+    person(canvas, draws, BICYCLIST, (x, foot - 0.18 * tall, 0.85 * tall))
 
 
-def _person(canvas: Canvas, draws: Draws, label: int, place: tuple[float, float, float]) -> None:
+def person(canvas: Canvas, draws: Draws, label: int, place: tuple[float, float, float]) -> None:
     """`place`: x of the middle, y of the feet, height."""
     x, foot, tall = place
     wide = 0.14 * tall
@@ -188,7 +188,7 @@ def _person(canvas: Canvas, draws: Draws, label: int, place: tuple[float, float,
     canvas.ellipse(label, head, canvas.vary(_SKIN, 12))
 
 
-def _pole(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
+def pole(canvas: Canvas, draws: Draws, vanishing: float, foot: float, depth: float) -> None:
     x = vanishing + draws.pick((-1, 1)) * (0.12 + 0.75 * depth)
     top, thick = foot - 0.25 - 0.6 * depth, 0.004 + 0.012 * depth
     metal = canvas.vary((95, 96, 100), 14)

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from clusterseg import registry
@@ -17,6 +17,7 @@ from clusterseg.data.synth.recipe import Recipe
 from clusterseg.errors import ClustersegError, ExitCode
 
 _LAYOUTS = "clusterseg.data.synth.layouts"
+_OPTIONS = frozenset({"extra", "labels"})  # of a recipe, that only some layouts go by
 _MARKER = "synth.json"  # beside the data: tells our folders from a user's
 
 
@@ -54,7 +55,7 @@ def write_dataset(
     Raises ClustersegError: unknown layout, numbers out of range, a folder in the way, no space.
     """
     layout = registry.load(_LAYOUTS, "layout", recipe.format)
-    if problem := recipe.problem():
+    if problem := recipe.problem() or _unused(recipe, layout.OPTIONS):
         raise ClustersegError(problem, code="usage")
     root = root.expanduser().resolve()
     names = layout.names(recipe)
@@ -86,6 +87,14 @@ def layout_names() -> list[str]:
     return registry.names(_LAYOUTS)
 
 
+def _unused(recipe: Recipe, options: frozenset[str]) -> str | None:
+    """What is asked for that the layout can't give, or None."""
+    for field in fields(Recipe):
+        if field.name in _OPTIONS - options and getattr(recipe, field.name) != field.default:
+            return f"--{field.name} means nothing to the layout {recipe.format!r}"
+    return None
+
+
 def _fill(
     folder: Path,
     recipe: Recipe,
@@ -97,7 +106,7 @@ def _fill(
     digest, size, count = hashlib.sha256(), 0, 0
     for name, content in files:
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         _add(digest, name, content)
         size, count = size + len(content), count + 1

@@ -1,1 +1,1 @@
-"""One file a loss: `build(classes, weights, ignore) -> Loss`."""
+"""One file a loss: `build(classes, weights, ignore, *, options) -> Loss`."""

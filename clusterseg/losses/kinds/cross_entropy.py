@@ -15,7 +15,9 @@ def build(classes: int, weights: tuple[float, ...] | None, ignore: int | None) -
     """
     table = None if weights is None else tf.constant(weights, tf.float32)
 
-    def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def cross_entropy(
+        labels: tf.Tensor, logits: tf.Tensor, step: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         counted = labels >= 0
         if ignore is not None:
             counted &= labels != ignore

@@ -11,6 +11,7 @@ from keras import layers
 
 from clusterseg.errors import ClustersegError
 from clusterseg.models.layers import Dropout, Tensor
+from clusterseg.models.sizes import check_divisible
 
 _LEVELS = 4  # halvings; the input must be divisible by 2 ** _LEVELS
 _DIVISOR = 2**_LEVELS
@@ -62,17 +63,7 @@ def build(
 def _check(
     size: tuple[int, int], base_filters: int, head_filters: int | None, dropout: float
 ) -> None:
-    height, width = size
-    if height % _DIVISOR or width % _DIVISOR:
-        below = [side // _DIVISOR * _DIVISOR for side in size]
-        above = [-(-side // _DIVISOR) * _DIVISOR for side in size]
-        near = [f"[{h}, {w}]" for h, w in (below, above) if h and w]
-        raise ClustersegError(
-            f"unet can't take {height}x{width} pictures: "
-            f"height and width must be divisible by {_DIVISOR}",
-            code="bad-size",
-            help=f"set train.data.size to a size that fits, e.g. {' or '.join(near)}",
-        )
+    check_divisible("unet", size, _DIVISOR)
     if base_filters < 1:
         raise ClustersegError(
             f"unet: base_filters must be at least 1, not {base_filters}", code="bad-option"

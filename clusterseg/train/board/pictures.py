@@ -84,7 +84,8 @@ class Painter:
             yield f"sample_{number}/overlay", mixed.astype(np.uint8)
 
     def _seen(self, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-        pixels = image * self._normalisation.deviation + self._normalisation.mean
+        rgb = image[..., ::-1] if self._normalisation.order == "bgr" else image
+        pixels = rgb * self._normalisation.deviation + self._normalisation.mean
         rounded: NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
         return rounded
 

@@ -165,6 +165,6 @@ def start_scribe(
 ) -> Scribe:
     """For rank 0 of the attempt that `claim` holds, at the beginning of its training."""
     dataset = assembly.dataset
-    painter = Painter(dataset.colors, assembly.classes, spec.loss.ignore)
+    painter = Painter(dataset.colors, assembly.classes, spec.loss.ignore, assembly.normalisation)
     board = Board(Subject(paths=paths, claim=claim, painter=painter))
     return Scribe(board, progress.history, epochs=spec.epochs)
