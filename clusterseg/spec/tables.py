@@ -158,19 +158,51 @@ MODELS: Table = MappingProxyType(
     }
 )
 
+_SMOOTHING = {
+    "label_smoothing": Annotated[
+        Annotated[float, Meta(ge=0, lt=1)],
+        about("part of each label that is spread over all classes"),
+    ]
+}
+
 LOSSES: Table = MappingProxyType(
     {
-        "cross_entropy": Known("cross entropy over the labelled pixels", ready=True),
+        "cross_entropy": Known(
+            "cross entropy over the labelled pixels", ready=True, options=_SMOOTHING
+        ),
         "ohem": Known(
-            "cross entropy of the hardest pixels",
-            options={"top_k": Annotated[Fraction, about("fraction of the pixels that count")]},
+            "cross entropy of the hardest pixels of each picture",
+            ready=True,
+            options={
+                "top_k": Annotated[
+                    Annotated[float, Meta(gt=0, le=1)],
+                    about("fraction of the labelled pixels that count"),
+                ],
+                "mining_steps": Annotated[
+                    Annotated[int, Meta(ge=0)],
+                    about("optimizer steps over which the fraction goes from 1 to top_k"),
+                ],
+                **_SMOOTHING,
+            },
         ),
         "focal": Known(
             "focal loss (Lin 2017)",
-            options={"gamma": Annotated[_AboveZero, about("how much easy pixels are played down")]},
+            ready=True,
+            options={
+                "gamma": Annotated[_AboveZero, about("how much easy pixels are played down")],
+                "alpha": Annotated[_AboveZero, about("factor of the loss")],
+            },
         ),
-        "dice": Known("soft Dice loss"),
-        "lovasz": Known("Lovász-softmax (Berman 2018)"),
+        "dice": Known(
+            "soft Dice loss",
+            ready=True,
+            options={
+                "smooth": Annotated[
+                    Annotated[float, Meta(ge=0)], about("added above and below, in pixels")
+                ]
+            },
+        ),
+        "lovasz": Known("Lovász-softmax (Berman 2018)", ready=True),
     }
 )
 

@@ -1,1 +1,2 @@
-"""Encoders that several networks share, with the layer names of Keras' applications."""
+"""Encoders, by name; networks take their maps. Layers are named as Keras' applications name them,
+so that Keras' own files of weights fit by name."""
