@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clusterseg import registry
+from clusterseg.data.balance import balanced_weights
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -87,20 +88,6 @@ def with_auxiliary(loss: Loss, weights: Sequence[float]) -> Loss:
 def loss_names() -> list[str]:
     """All names that `build_loss` takes, sorted."""
     return registry.names(_KINDS)
-
-
-def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
-    """Median-frequency balancing (Eigen and Fergus, ICCV 2015): median count / count of a class.
-
-    The median is over the classes that occur; a class without a pixel weighs 0, for it has
-    nothing to teach.
-    """
-    present = sorted(count for count in class_counts if count > 0)
-    if not present:
-        return tuple(0.0 for _ in class_counts)
-    middle = len(present) // 2
-    median = present[middle] if len(present) % 2 else (present[middle - 1] + present[middle]) / 2
-    return tuple(median / count if count > 0 else 0.0 for count in class_counts)
 
 
 def _weights(
