@@ -7,6 +7,7 @@ of the sums divided by the sum of the weights, whatever the number of labelled p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clusterseg import registry
@@ -32,6 +33,16 @@ class Loss(Protocol):
     ) -> tuple[tf.Tensor, tf.Tensor]: ...
 
 
+@dataclass(frozen=True)
+class ClassWeights:
+    """One number a class: `table`, or None for those of each batch, 1 - the class's share of its
+    labelled pixels, which `over_ranks` counts on all ranks (None: on this one alone)."""
+
+    classes: int
+    table: tuple[float, ...] | None
+    over_ranks: Callable[[tf.Tensor], tf.Tensor] | None = None
+
+
 _KINDS = "clusterseg.losses.kinds"
 
 
@@ -54,7 +65,7 @@ def build_loss(
     """
     module = registry.load(_KINDS, "loss", spec.name)
     registry.check_options("loss", spec.name, module.build, spec.options)
-    weights = _weights(spec, classes, class_counts)
+    weights = _weights(spec, classes, class_counts, over_ranks)
     loss: Loss = module.build(classes, weights, spec.ignore, **spec.options)
     return loss
 
@@ -80,20 +91,19 @@ def loss_names() -> list[str]:
 
 
 def _weights(
-    spec: LossSpec, classes: int, class_counts: Sequence[int] | None
-) -> tuple[float, ...] | None:
+    spec: LossSpec,
+    classes: int,
+    class_counts: Sequence[int] | None,
+    over_ranks: Callable[[tf.Tensor], tf.Tensor] | None,
+) -> ClassWeights | None:
     if spec.class_weights is None:
         return None
+    if spec.class_weights == "batch":
+        return ClassWeights(classes, None, over_ranks)
     if spec.class_weights == "balanced":
         if class_counts is None:
             raise ValueError("class_weights: balanced needs class_counts")
         weights = balanced_weights(class_counts)
-    elif spec.class_weights == "batch":
-        raise ClustersegError(
-            "loss.class_weights: batch is not there yet",
-            code="not-yet",
-            help="give `balanced`, one number a class, or null",
-        )
     else:
         weights = tuple(spec.class_weights)
     if len(weights) != classes:
@@ -108,4 +118,4 @@ def _weights(
             "loss.class_weights must be finite, not below 0, and not all 0",
             code="bad-class-weights",
         )
-    return weights
+    return ClassWeights(classes, weights)
