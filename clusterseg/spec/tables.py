@@ -304,7 +304,21 @@ DATA_FORMATS: Table = MappingProxyType(
                 ]
             },
         ),
-        "tfrecord": Known("TFRecord shards"),
+        "tfrecord": Known(
+            "TFRecord shards with the keys of research/deeplab",
+            ready=True,
+            options={
+                "train": Annotated[str, about("pattern of the training part's shards")],
+                "validation": Annotated[str, about("pattern of the validation part's shards")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=2, le=256)],
+                    about("number of classes, where label_colors.txt does not tell"),
+                ],
+                "ignore_value": Annotated[
+                    Annotated[int, Meta(ge=0, le=255)], about("value in masks that is no class")
+                ],
+            },
+        ),
     }
 )
 
