@@ -20,7 +20,6 @@ from clusterseg.spec.units import format_size
 # key -> (whether its value can be done today, what is missing)
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train.data.coarse": (lambda on: not on, "coarse annotations"),
-    "train.loss.class_weights": (lambda how: how != "batch", "class weights of each batch"),
 }
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {

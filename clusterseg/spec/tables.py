@@ -51,39 +51,69 @@ _DEEPLAB = {
     "aux": _Auxiliary,
 }
 
+_WIDTH = Annotated[
+    Annotated[float, Meta(ge=0.1, le=8)],
+    about("multiplies every channel count (multiples of 8)"),
+]
+_UNET = {
+    "base_filters": Annotated[Positive, about("filters at full size; doubled below")],
+    "head_filters": Annotated[
+        Positive | None,
+        about("filters of the last convolution before the classes; null: none"),
+    ],
+    "dropout": _Dropout,
+}
+
 MODELS: Table = MappingProxyType(
     {
         "fastscnn": Known(
             "Fast-SCNN (Poudel 2019): small and fast, any size",
             ready=True,
             options={
-                "width": Annotated[
-                    Annotated[float, Meta(ge=0.1, le=8)],
-                    about("multiplies every channel count (multiples of 8)"),
-                ],
+                "width": _WIDTH,
                 "dropout": _Dropout,
+                "pyramid": Annotated[
+                    Literal["paper", "seed"],
+                    about("the paper's network, or that of the ImageSegmentation seed"),
+                ],
             },
         ),
         "unet": Known(
             "U-Net (Ronneberger 2015); height and width divisible by 16",
             ready=True,
-            options={
-                "base_filters": Annotated[Positive, about("filters at full size; doubled below")],
-                "head_filters": Annotated[
-                    Positive | None,
-                    about("filters of the last convolution before the classes; null: none"),
-                ],
-                "dropout": _Dropout,
-            },
+            options=_UNET,
             divides_size=16,
         ),
-        "separable_unet": Known("U-Net of separable convolutions"),
-        "segnet": Known("SegNet (Badrinarayanan 2015), VGG16 encoder"),
-        "bayes_segnet": Known(
-            "Bayesian SegNet (Kendall 2015), Monte Carlo dropout",
-            options={"dropout": _Dropout},
+        "separable_unet": Known(
+            "U-Net of separable convolutions; height and width divisible by 16",
+            ready=True,
+            options=_UNET,
+            divides_size=16,
         ),
-        "vgg_segnet": Known("VGG-SegNet at full output size"),
+        "segnet": Known(
+            "SegNet (Badrinarayanan 2015): VGG16 encoder, any size",
+            ready=True,
+            options={"width": _WIDTH},
+        ),
+        "bayes_segnet": Known(
+            "Bayesian SegNet (Kendall 2015): SegNet with Monte Carlo dropout",
+            ready=True,
+            options={"width": _WIDTH, "dropout": _Dropout},
+        ),
+        "vgg_segnet": Known(
+            "VGG-SegNet of Habana's recipe at full output size, any size",
+            ready=True,
+            options={
+                "width": _WIDTH,
+                "encoder_level": Annotated[
+                    Literal[1, 2, 3, 4], about("VGG16's block, from 0, that ends the encoder")
+                ],
+                "upsampling": Annotated[
+                    Literal["transpose", "nearest"],
+                    about("doubling by frozen transposed convolutions, or without weights"),
+                ],
+            },
+        ),
         "deeplabv3": Known(
             "DeepLabV3 (Chen 2017)",
             options={
@@ -115,28 +145,64 @@ MODELS: Table = MappingProxyType(
         ),
         "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
         "lmsegnet": Known(
-            "LmSegNet: small, quantisable",
+            "LmSegNet of Blueoil: quantised for FPGAs; height and width divisible by 8",
+            ready=True,
             options={
                 "quantize": Annotated[bool, about("1-bit weights, 2-bit activations")],
+                "quantize_first": Annotated[bool, about("quantise the first layer's weights too")],
                 "quantize_last": Annotated[bool, about("quantise the last layer too")],
+                "max_value": Annotated[_AboveZero, about("largest activation")],
             },
+            divides_size=8,
         ),
     }
 )
 
+_SMOOTHING = {
+    "label_smoothing": Annotated[
+        Annotated[float, Meta(ge=0, lt=1)],
+        about("part of each label that is spread over all classes"),
+    ]
+}
+
 LOSSES: Table = MappingProxyType(
     {
-        "cross_entropy": Known("cross entropy over the labelled pixels", ready=True),
+        "cross_entropy": Known(
+            "cross entropy over the labelled pixels", ready=True, options=_SMOOTHING
+        ),
         "ohem": Known(
-            "cross entropy of the hardest pixels",
-            options={"top_k": Annotated[Fraction, about("fraction of the pixels that count")]},
+            "cross entropy of the hardest pixels of each picture",
+            ready=True,
+            options={
+                "top_k": Annotated[
+                    Annotated[float, Meta(gt=0, le=1)],
+                    about("fraction of the labelled pixels that count"),
+                ],
+                "mining_steps": Annotated[
+                    Annotated[int, Meta(ge=0)],
+                    about("optimizer steps over which the fraction goes from 1 to top_k"),
+                ],
+                **_SMOOTHING,
+            },
         ),
         "focal": Known(
             "focal loss (Lin 2017)",
-            options={"gamma": Annotated[_AboveZero, about("how much easy pixels are played down")]},
+            ready=True,
+            options={
+                "gamma": Annotated[_AboveZero, about("how much easy pixels are played down")],
+                "alpha": Annotated[_AboveZero, about("factor of the loss")],
+            },
         ),
-        "dice": Known("soft Dice loss"),
-        "lovasz": Known("Lovász-softmax (Berman 2018)"),
+        "dice": Known(
+            "soft Dice loss",
+            ready=True,
+            options={
+                "smooth": Annotated[
+                    Annotated[float, Meta(ge=0)], about("added above and below, in pixels")
+                ]
+            },
+        ),
+        "lovasz": Known("Lovász-softmax (Berman 2018)", ready=True),
     }
 )
 
