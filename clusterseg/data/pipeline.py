@@ -22,6 +22,8 @@ from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.data.order import PADDING
+from clusterseg.data.sources import located
+from clusterseg.data.tfrecords.graph import read_pair as read_record
 from clusterseg.errors import ClustersegError
 
 NO_LABEL = -1
@@ -64,15 +66,24 @@ def batches(
     """
     steps, batch = indices.shape
     flat, valid = _without_padding(indices, stand_in)
-    images = np.array([str(sample.image) for sample in part.samples], dtype=object)
-    masks = np.array([str(sample.mask) for sample in part.samples], dtype=object)
+    places = np.array([located(sample) for sample in part.samples], dtype=object).reshape(-1, 2)
+    images, masks = places[:, 0], places[:, 1]
+    records = any(sample.record is not None for sample in part.samples)
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
     no_label = NO_LABEL if ignore is None else ignore
     # As text, which can be the key of a cache.
     listed = json.dumps([dict(entry) for entry in augment])
     if file_masks and augment:
         raise ValueError("the masks of files don't fit augmented pictures")
-    read = _reader(part.label_table, listed, size, no_label, normalisation, file_masks=file_masks)
+    read = _reader(
+        part.label_table,
+        listed,
+        size,
+        no_label,
+        normalisation,
+        file_masks=file_masks,
+        records=records,
+    )
 
     dataset = tf.data.Dataset.from_tensor_slices(
         (
@@ -137,8 +148,10 @@ def _reader(
     normalisation: Normalisation,
     *,
     file_masks: bool,
+    records: bool,
 ) -> Any:
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
+    read_pair = read_record if records else _read_files
     context = Context(size, normalisation.mean, no_label)
     augmentations = build_augmentations(json.loads(listed), context)
     classes = tf.constant(table, tf.int32)
@@ -156,7 +169,7 @@ def _reader(
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        image, mask = _decode(image_path, mask_path, classes)
+        image, mask = _decode(*read_pair(image_path, mask_path), classes)
         labels = mask
         sized = any(one.resizes or one.reshapes for one in augmentations)
         if not sized:
@@ -177,13 +190,17 @@ def _reader(
     return read
 
 
+def _read_files(image_path: tf.Tensor, mask_path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.io.read_file(image_path), tf.io.read_file(mask_path)
+
+
 def _decode(
-    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor
+    image_data: tf.Tensor, mask_data: tf.Tensor, classes: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
-    image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
+    image = tf.io.decode_image(image_data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
-    labels = tf.gather(classes, decode_mask(tf.io.read_file(mask_path)))
+    labels = tf.gather(classes, decode_mask(mask_data))
     tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == tf.shape(labels)), ["sizes differ"])
     tf.debugging.Assert(tf.reduce_min(labels) > INVALID, ["class id out of range"])
     return tf.cast(image, tf.float32), labels

@@ -25,6 +25,10 @@ _KNOWN: dict[str, tuple[Severity, str, str]] = {
         "repair them, or leave them out: train.data.on_unreadable: skip"),
     "unreadable-mask": ("error", "masks that can't be read",
         "repair them, or leave them out: train.data.on_unreadable: skip"),
+    "damaged-record": ("error", "records that don't match their checksums",
+        "copy or write the shards anew; or leave such samples out: "
+        "train.data.on_unreadable: skip"),
+    "unreadable-shard": ("error", "shards that can't be read", "make them readable"),
     "bad-picture": ("error", "pictures of more than 8 bits a channel", "convert them to 8 bits"),
     "bad-mask": ("error", "masks that hold no classes where they should",
         "masks hold one value a pixel, the number of the class; colours must be converted first"),

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import Color, Part, Sample
+from clusterseg.data.sources import image_data, mask_data
+from clusterseg.errors import ClustersegError
 
 # What Pillow raises for files that are none of its pictures, or broken ones.
 _FAILED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -81,8 +83,12 @@ class _Mask:
 
 def _facts(part: Part, sample: Sample, pictures: bool) -> Facts:
     found: list[Problem] = []
-    picture = _picture(sample.image, found) if pictures else None
-    mask = _mask(sample.mask, part, found)
+    try:
+        picture = _picture(sample, found) if pictures else None
+        mask = _mask(sample, part, found)
+    except ClustersegError as error:  # of a record, which has both
+        found.append(Problem(error.code, sample.image, error.message))
+        return Facts(part.name, sample, problems=tuple(found))
     if picture is not None and mask is not None and picture.size != mask.size:
         found.append(_differ(sample.mask, mask.size, picture.size))
     if pictures and sample.instances is not None:
@@ -101,9 +107,10 @@ def _facts(part: Part, sample: Sample, pictures: bool) -> Facts:
     )
 
 
-def _picture(path: Path, found: list[Problem]) -> _Picture | None:
+def _picture(sample: Sample, found: list[Problem]) -> _Picture | None:
+    path = sample.image
     try:
-        data = path.read_bytes()
+        data = image_data(sample)
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             upright = picture.getexif().get(_ORIENTATION, 1) in (0, 1)
@@ -117,9 +124,10 @@ def _picture(path: Path, found: list[Problem]) -> _Picture | None:
         return None
 
 
-def _mask(path: Path, part: Part, found: list[Problem]) -> _Mask | None:
+def _mask(sample: Sample, part: Part, found: list[Problem]) -> _Mask | None:
+    path = sample.mask
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        with Image.open(io.BytesIO(mask_data(sample))) as picture:
             picture.load()
             if picture.format == "JPEG":
                 text = "a JPEG: what is written is not what is read, labels come out changed"
