@@ -20,6 +20,7 @@ from clusterseg.spec.model import OptimizerSpec
 from clusterseg.train.initial_weights.load import load_initial_weights
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
+from tests.models.overfitting import remembered
 from tests.models.small import SMALL
 
 OWN = ("separable_unet", "segnet", "bayes_segnet", "vgg_segnet", "lmsegnet", "fastscnn-seed")
@@ -288,29 +289,5 @@ _LEARN = {
 @pytest.mark.proof
 @pytest.mark.parametrize("name", OWN)
 def test_overfits_two_pictures(name: str) -> None:
-    """A network that can learn remembers two noisy pictures in its own moving statistics too."""
     options, steps, rate = _LEARN[name]
-    keras.utils.set_random_seed(1)
-    random = np.random.default_rng(3)
-    labels = np.zeros((2, 48, 64), np.int32)
-    labels[0, 16:32], labels[0, 32:] = 1, 2
-    labels[1, :, 32:] = 3
-    colors = random.normal(size=(4, 3))
-    images = (colors[labels] + 0.3 * random.normal(size=(2, 48, 64, 3))).astype(np.float32)
-    model = build_model(name.removesuffix("-seed"), 4, (48, 64), **options)
-    optimizer = keras.optimizers.Adam(rate)
-    optimizer.build(model.trainable_variables)
-
-    @tf.function
-    def step() -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
-
-    for _ in range(steps):
-        step()
-    predictions = np.argmax(model(images, training=False), axis=-1)
-    assert (predictions == labels).mean() > 0.97
+    assert remembered(name.removesuffix("-seed"), options, steps=steps, rate=rate) > 0.97
