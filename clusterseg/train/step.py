@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.losses import Loss
-from clusterseg.metrics.confusion import confusion_matrix
+from clusterseg.metrics.file_size import confusion_at_file_size
 from clusterseg.models import main_output
 from clusterseg.train.accumulating import ForwardBackward, accumulated
 from clusterseg.train.communicator import Communicator
@@ -71,7 +71,10 @@ class TrainStep(Protocol):
     ) -> StepOutcome: ...
 
 
-EvaluationStep = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]
+EvaluationStep = Callable[
+    [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+    tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+]
 
 
 def build_train_step(
@@ -241,27 +244,33 @@ def build_evaluation_step(
     ignore: int | None,
     averages: Averages | None = None,
 ) -> EvaluationStep:
-    """step(images, labels) -> (confusion int64 [classes, classes], loss sum, weight sum,
-    predictions int32 [batch, height, width]); with the `averages` as weights, if there are any.
+    """step(images, labels, masks, sizes) -> (confusion int64 [classes, classes], loss sum, weight
+    sum, predictions int32 [batch, height, width]); with the `averages` as weights, if there are
+    any. Auxiliary outputs of the model are left out.
 
-    Auxiliary outputs of the model are left out."""
+    The confusion is at the size of the files: `masks` int32 [batch, H, W] with `sizes` int32
+    [batch, 2], as `clusterseg.data.pipeline.batches` gives them. Losses and predictions are at that
+    of the network.
+    """
     model = main_output(model)
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
             tf.TensorSpec([batch, *size, 3], tf.float32),
             tf.TensorSpec([batch, *size], tf.int32),
+            tf.TensorSpec([batch, None, None], tf.int32),
+            tf.TensorSpec([batch, 2], tf.int32),
         ],
         autograph=False,
     )
     def graph(
-        images: tf.Tensor, labels: tf.Tensor
+        images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor, sizes: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         with averages.in_place() if averages is not None else nullcontext():
             logits = model(images, training=False)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
         loss_sum, weight_sum = loss(labels, logits)
-        confusion = confusion_matrix(labels, predictions, classes, ignore)
+        confusion = confusion_at_file_size(logits, masks, sizes, classes, ignore)
         return confusion, loss_sum, weight_sum, predictions
 
     step: EvaluationStep = graph

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clusterseg.metrics.scores import class_iou, mean_iou, pixel_accuracy
 from clusterseg.train.communicator import Communicator
@@ -17,12 +18,17 @@ from clusterseg.train.waiting import Cadence
 
 @dataclass(frozen=True)
 class Validation:
-    """Over the labelled pixels of all samples; NaN where there is none."""
+    """Over the labelled pixels of all samples; NaN where there is none.
+
+    The loss is at the size of the network, all other scores are at that of the files. `matrix` is
+    the confusion matrix, int64 [classes, classes].
+    """
 
     loss: float
     accuracy: float
     mean_iou: float
     iou: tuple[float, ...]
+    matrix: NDArray[np.int64] = field(repr=False, compare=False)
 
 
 class Agreement(Protocol):
@@ -64,8 +70,8 @@ def validate(
             if agree(_WAITS, 0)[0]:
                 return None
             continue
-        images, labels, valid, _, _ = batch
-        counted, loss_sum, weight_sum, predictions = step(images, labels)
+        images, labels, valid, masks, sizes = batch
+        counted, loss_sum, weight_sum, predictions = step(images, labels, masks, sizes)
         if look:
             look(images, labels, predictions, valid)
         matrix += counted.numpy()
@@ -83,6 +89,7 @@ def validate(
         accuracy=pixel_accuracy(matrix),
         mean_iou=mean_iou(matrix),
         iou=tuple(float(one) for one in class_iou(matrix)),
+        matrix=matrix,
     )
 
 

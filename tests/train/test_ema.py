@@ -98,7 +98,8 @@ def test_the_averages_are_evaluated_and_nothing_is_changed_by_it() -> None:
         )
         for averages in (None, state.averages)
     )
-    batch = [tf.constant(one) for one in pictures(2, 9)]
+    images, labels = (tf.constant(one) for one in pictures(2, 9))
+    batch = [images, labels, labels, tf.constant([SIZE, SIZE])]
     before = values(state, "")
     found = float(averaged(*batch)[1])
     assert found != float(own(*batch)[1])
