@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
-from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.dataset import INVALID, MaskKind, Part
 from clusterseg.data.files import check_sample
 from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
@@ -72,7 +72,15 @@ def batches(
     listed = json.dumps([dict(entry) for entry in augment])
     if file_masks and augment:
         raise ValueError("the masks of files don't fit augmented pictures")
-    read = _reader(part.label_table, listed, size, no_label, normalisation, file_masks=file_masks)
+    read = _reader(
+        part.label_table,
+        listed,
+        size,
+        no_label,
+        normalisation,
+        kind=part.mask_kind,
+        file_masks=file_masks,
+    )
 
     dataset = tf.data.Dataset.from_tensor_slices(
         (
@@ -136,6 +144,7 @@ def _reader(
     no_label: int,
     normalisation: Normalisation,
     *,
+    kind: MaskKind,
     file_masks: bool,
 ) -> Any:
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
@@ -156,7 +165,7 @@ def _reader(
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        image, mask = _decode(image_path, mask_path, classes)
+        image, mask = _decode(image_path, mask_path, classes, kind)
         labels = mask
         sized = any(one.resizes or one.reshapes for one in augmentations)
         if not sized:
@@ -178,12 +187,15 @@ def _reader(
 
 
 def _decode(
-    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor
+    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor, kind: MaskKind
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
     image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
-    labels = tf.gather(classes, decode_mask(tf.io.read_file(mask_path)))
+    values = decode_mask(tf.io.read_file(mask_path), kind)
+    # A GPU's gather would give 0 for what is beyond the table.
+    tf.debugging.Assert(tf.reduce_max(values) < tf.size(classes), ["class id out of range"])
+    labels = tf.gather(classes, values)
     tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == tf.shape(labels)), ["sizes differ"])
     tf.debugging.Assert(tf.reduce_min(labels) > INVALID, ["class id out of range"])
     return tf.cast(image, tf.float32), labels
