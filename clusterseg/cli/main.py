@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("run_commands", "Stop a run resumably, or at once with --now."),
     "collect": ("collect_commands", "Merge the ranks' logs into accuracy and throughput."),
     "evaluate": ("evaluate_commands", "Score checkpoints on the validation data."),
+    "predict": ("predict_commands", "Predict pictures and videos."),
     "data": ("data_commands", "Make data sets."),
     "doctor": ("doctor_command", "Show the launchers of this machine, and whether they work."),
     "train": ("rank_commands", "Run one rank; started by the launcher."),
