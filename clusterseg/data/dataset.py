@@ -19,13 +19,25 @@ or strictly in the blue channel of a picture of three, in palette indices, in gr
 
 
 @dataclass(frozen=True)
+class Record:
+    """Where in a TFRecord file a sample is: the first byte of its record, and the bytes of data in
+    it."""
+
+    shard: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """One picture and its mask (one value a pixel), and where the layout has one, the map of its
-    instances."""
+    instances. With `record` both are there, and `image` and `mask` are names for people, below
+    that of the shard: `clusterseg.data.sources` reads either."""
 
     image: Path
     mask: Path
     instances: Path | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.sources import image_data, mask_data
 from clusterseg.errors import ClustersegError
 
 # Pillow's own errors are OSErrors without a number.
@@ -31,7 +34,7 @@ def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype
     that is no class.
     """
     path = part.samples[number].mask
-    values = _pixels(path)
+    values = _pixels(path, lambda: mask_data(part.samples[number]))
     if values.ndim != 2:
         raise ClustersegError(
             f"{path}: the mask has {values.shape[2]} channels",
@@ -55,7 +58,7 @@ def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype
 def check_sample(part: Part, number: int) -> None:
     """Reads sample `number` whole; raises ClustersegError that names the file that is wrong."""
     sample = part.samples[number]
-    image = _pixels(sample.image)
+    image = _pixels(sample.image, lambda: image_data(sample))
     labels = read_labels(part, number)
     if image.shape[:2] != labels.shape:
         raise ClustersegError(
@@ -75,9 +78,11 @@ def is_of_the_file(error: ClustersegError) -> bool:
     return not isinstance(cause, OSError) or cause.errno in _OF_THE_FILE
 
 
-def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _pixels(
+    path: Path, read: Callable[[], bytes]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(read())) as picture:
             pixels = np.asarray(picture)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error

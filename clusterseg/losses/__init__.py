@@ -1,8 +1,8 @@
 """Losses: `build_loss(spec, classes)`."""
 
+from clusterseg.data.balance import balanced_weights
 from clusterseg.losses.build import (
     Loss,
-    balanced_weights,
     build_loss,
     loss_names,
     with_auxiliary,

@@ -7,9 +7,11 @@ of the sums divided by the sum of the weights, whatever the number of labelled p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clusterseg import registry
+from clusterseg.data.balance import balanced_weights
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -29,6 +31,16 @@ class Loss(Protocol):
     def __call__(
         self, labels: tf.Tensor, logits: tf.Tensor, step: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]: ...
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """One number a class: `table`, or None for those of each batch, 1 - the class's share of its
+    labelled pixels, which `over_ranks` counts on all ranks (None: on this one alone)."""
+
+    classes: int
+    table: tuple[float, ...] | None
+    over_ranks: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
 _KINDS = "clusterseg.losses.kinds"
@@ -53,7 +65,7 @@ def build_loss(
     """
     module = registry.load(_KINDS, "loss", spec.name)
     registry.check_options("loss", spec.name, module.build, spec.options)
-    weights = _weights(spec, classes, class_counts)
+    weights = _weights(spec, classes, class_counts, over_ranks)
     loss: Loss = module.build(classes, weights, spec.ignore, **spec.options)
     return loss
 
@@ -78,35 +90,20 @@ def loss_names() -> list[str]:
     return registry.names(_KINDS)
 
 
-def balanced_weights(class_counts: Sequence[int]) -> tuple[float, ...]:
-    """Median-frequency balancing (Eigen and Fergus, ICCV 2015): median count / count of a class.
-
-    The median is over the classes that occur; a class without a pixel weighs 0, for it has
-    nothing to teach.
-    """
-    present = sorted(count for count in class_counts if count > 0)
-    if not present:
-        return tuple(0.0 for _ in class_counts)
-    middle = len(present) // 2
-    median = present[middle] if len(present) % 2 else (present[middle - 1] + present[middle]) / 2
-    return tuple(median / count if count > 0 else 0.0 for count in class_counts)
-
-
 def _weights(
-    spec: LossSpec, classes: int, class_counts: Sequence[int] | None
-) -> tuple[float, ...] | None:
+    spec: LossSpec,
+    classes: int,
+    class_counts: Sequence[int] | None,
+    over_ranks: Callable[[tf.Tensor], tf.Tensor] | None,
+) -> ClassWeights | None:
     if spec.class_weights is None:
         return None
+    if spec.class_weights == "batch":
+        return ClassWeights(classes, None, over_ranks)
     if spec.class_weights == "balanced":
         if class_counts is None:
             raise ValueError("class_weights: balanced needs class_counts")
         weights = balanced_weights(class_counts)
-    elif spec.class_weights == "batch":
-        raise ClustersegError(
-            "loss.class_weights: batch is not there yet",
-            code="not-yet",
-            help="give `balanced`, one number a class, or null",
-        )
     else:
         weights = tuple(spec.class_weights)
     if len(weights) != classes:
@@ -121,4 +118,4 @@ def _weights(
             "loss.class_weights must be finite, not below 0, and not all 0",
             code="bad-class-weights",
         )
-    return weights
+    return ClassWeights(classes, weights)

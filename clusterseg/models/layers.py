@@ -17,12 +17,15 @@ from keras import layers
 Tensor = Any  # a Keras symbolic tensor; Keras exports no useful type
 
 
-def conv_bn_relu(x: Tensor, filters: int, kernel: int, *, stride: int = 1, name: str) -> Tensor:
+def conv_bn_relu(
+    x: Tensor, filters: int, kernel: int, *, stride: int = 1, dilation: int = 1, name: str
+) -> Tensor:
     """Convolution without bias, batch norm, ReLU; `same` padding."""
     x = layers.Conv2D(
         filters,
         kernel,
         strides=stride,
+        dilation_rate=dilation,
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
@@ -48,12 +51,12 @@ def _bn_relu(x: Tensor, name: str) -> Tensor:
     return layers.ReLU(name=f"{name}_relu")(batch_norm(x, name=f"{name}_bn"))
 
 
-def batch_norm(x: Tensor, *, name: str, momentum: float = 0.9) -> Tensor:
+def batch_norm(x: Tensor, *, name: str, momentum: float = 0.9, epsilon: float = 1e-5) -> Tensor:
     """Batch norm with torch's defaults (momentum .9 in Keras' sense, epsilon 1e-5).
 
     Keras' own .99 needs some hundred steps before its moving statistics are fit to validate with.
     """
-    return BatchNormalization(momentum=momentum, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=momentum, epsilon=epsilon, name=name)(x)
 
 
 @keras.saving.register_keras_serializable("clusterseg")

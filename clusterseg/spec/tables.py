@@ -39,7 +39,17 @@ Table = Mapping[str, Known]
 _AboveZero = Annotated[float, Meta(gt=0)]
 _Factor = Annotated[float, Meta(ge=0.05, le=20)]
 _Factors = Annotated[tuple[_Factor, _Factor], Meta(extra={"ordered": True})]
-_Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
+_Gain = Annotated[float, Meta(ge=0, le=10)]
+_Gains = Annotated[tuple[_Gain, _Gain], Meta(extra={"ordered": True})]
+_Area = Annotated[float, Meta(ge=0.0001, le=1)]
+_Areas = Annotated[tuple[_Area, _Area], Meta(extra={"ordered": True})]
+_Ratio = Annotated[float, Meta(ge=0.01, le=100)]
+_Ratios = Annotated[
+    Annotated[tuple[_Ratio, _Ratio], Meta(extra={"ordered": True})],
+    about("[min, max] of width divided by height"),
+]
+_Pixels = Annotated[int, Meta(ge=1, le=16384)]
+_Sides = Annotated[tuple[_Pixels, _Pixels], about("[height, width] in pixels")]
 _Dropout = Annotated[Annotated[float, Meta(ge=0, lt=1)], about("fraction dropped while training")]
 _Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
 _Probability = Annotated[Fraction, about("probability of a flip")]
@@ -47,8 +57,25 @@ _Change = Annotated[Fraction, about("largest change, as a fraction")]
 _OUTPUT_STRIDE = "size of the input divided by that of the encoder's output"
 
 _DEEPLAB = {
-    "atrous_rates": Annotated[tuple[Positive, ...], about("rates of the pyramid's branches")],
+    "atrous_rates": Annotated[
+        tuple[Positive, ...],
+        about("rates of the pyramid's branches; by default those of the output stride"),
+    ],
+    "dropout": _Dropout,
     "aux": _Auxiliary,
+}
+
+_WIDTH = Annotated[
+    Annotated[float, Meta(ge=0.1, le=8)],
+    about("multiplies every channel count (multiples of 8)"),
+]
+_UNET = {
+    "base_filters": Annotated[Positive, about("filters at full size; doubled below")],
+    "head_filters": Annotated[
+        Positive | None,
+        about("filters of the last convolution before the classes; null: none"),
+    ],
+    "dropout": _Dropout,
 }
 
 MODELS: Table = MappingProxyType(
@@ -57,35 +84,53 @@ MODELS: Table = MappingProxyType(
             "Fast-SCNN (Poudel 2019): small and fast, any size",
             ready=True,
             options={
-                "width": Annotated[
-                    Annotated[float, Meta(ge=0.1, le=8)],
-                    about("multiplies every channel count (multiples of 8)"),
-                ],
+                "width": _WIDTH,
                 "dropout": _Dropout,
+                "pyramid": Annotated[
+                    Literal["paper", "seed"],
+                    about("the paper's network, or that of the ImageSegmentation seed"),
+                ],
             },
         ),
         "unet": Known(
             "U-Net (Ronneberger 2015); height and width divisible by 16",
             ready=True,
-            options={
-                "base_filters": Annotated[Positive, about("filters at full size; doubled below")],
-                "head_filters": Annotated[
-                    Positive | None,
-                    about("filters of the last convolution before the classes; null: none"),
-                ],
-                "dropout": _Dropout,
-            },
+            options=_UNET,
             divides_size=16,
         ),
-        "separable_unet": Known("U-Net of separable convolutions"),
-        "segnet": Known("SegNet (Badrinarayanan 2015), VGG16 encoder"),
-        "bayes_segnet": Known(
-            "Bayesian SegNet (Kendall 2015), Monte Carlo dropout",
-            options={"dropout": _Dropout},
+        "separable_unet": Known(
+            "U-Net of separable convolutions; height and width divisible by 16",
+            ready=True,
+            options=_UNET,
+            divides_size=16,
         ),
-        "vgg_segnet": Known("VGG-SegNet at full output size"),
+        "segnet": Known(
+            "SegNet (Badrinarayanan 2015): VGG16 encoder, any size",
+            ready=True,
+            options={"width": _WIDTH},
+        ),
+        "bayes_segnet": Known(
+            "Bayesian SegNet (Kendall 2015): SegNet with Monte Carlo dropout",
+            ready=True,
+            options={"width": _WIDTH, "dropout": _Dropout},
+        ),
+        "vgg_segnet": Known(
+            "VGG-SegNet of Habana's recipe at full output size, any size",
+            ready=True,
+            options={
+                "width": _WIDTH,
+                "encoder_level": Annotated[
+                    Literal[1, 2, 3, 4], about("VGG16's block, from 0, that ends the encoder")
+                ],
+                "upsampling": Annotated[
+                    Literal["transpose", "nearest"],
+                    about("doubling by frozen transposed convolutions, or without weights"),
+                ],
+            },
+        ),
         "deeplabv3": Known(
-            "DeepLabV3 (Chen 2017)",
+            "DeepLabV3 (Chen 2017), TF-slim's ResNet-101; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet101", "resnet101_beta"], about("encoder")],
                 "output_stride": Annotated[Literal[8, 16], about(_OUTPUT_STRIDE)],
@@ -96,47 +141,97 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3+": Known(
-            "DeepLabV3+ (Chen 2018)",
+            "DeepLabV3+ (Chen 2018), any size",
+            ready=True,
             options={
                 "backbone": Annotated[
                     Literal["mobilenetv2", "xception", "resnet50", "resnet101"], about("encoder")
                 ],
                 "output_stride": Annotated[Literal[8, 16, 32], about(_OUTPUT_STRIDE)],
+                "separable": Annotated[bool, about("separable convolutions behind the encoder")],
+                "decoder": Annotated[bool, about("refine with the encoder's map of stride 4")],
                 **_DEEPLAB,
             },
         ),
         "fastfcn": Known(
-            "FastFCN (Wu 2019): joint pyramid upsampling",
+            "FastFCN (Wu 2019): joint pyramid upsampling; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
                 "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
+                "dropout": _Dropout,
                 "aux": _Auxiliary,
             },
         ),
-        "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
+        "hrnetv2_ocr": Known(
+            "HRNetV2 with object-contextual representations (Yuan 2020), any size",
+            ready=True,
+            options={
+                "width": Annotated[Positive, about("channels of the finest map: 18, 32, 40 or 48")],
+                "ocr": Annotated[bool, about("with the context of objects")],
+                "dropout": _Dropout,
+                "aux": _Auxiliary,
+            },
+        ),
         "lmsegnet": Known(
-            "LmSegNet: small, quantisable",
+            "LmSegNet of Blueoil: quantised for FPGAs; height and width divisible by 8",
+            ready=True,
             options={
                 "quantize": Annotated[bool, about("1-bit weights, 2-bit activations")],
+                "quantize_first": Annotated[bool, about("quantise the first layer's weights too")],
                 "quantize_last": Annotated[bool, about("quantise the last layer too")],
+                "max_value": Annotated[_AboveZero, about("largest activation")],
             },
+            divides_size=8,
         ),
     }
 )
 
+_SMOOTHING = {
+    "label_smoothing": Annotated[
+        Annotated[float, Meta(ge=0, lt=1)],
+        about("part of each label that is spread over all classes"),
+    ]
+}
+
 LOSSES: Table = MappingProxyType(
     {
-        "cross_entropy": Known("cross entropy over the labelled pixels", ready=True),
+        "cross_entropy": Known(
+            "cross entropy over the labelled pixels", ready=True, options=_SMOOTHING
+        ),
         "ohem": Known(
-            "cross entropy of the hardest pixels",
-            options={"top_k": Annotated[Fraction, about("fraction of the pixels that count")]},
+            "cross entropy of the hardest pixels of each picture",
+            ready=True,
+            options={
+                "top_k": Annotated[
+                    Annotated[float, Meta(gt=0, le=1)],
+                    about("fraction of the labelled pixels that count"),
+                ],
+                "mining_steps": Annotated[
+                    Annotated[int, Meta(ge=0)],
+                    about("optimizer steps over which the fraction goes from 1 to top_k"),
+                ],
+                **_SMOOTHING,
+            },
         ),
         "focal": Known(
             "focal loss (Lin 2017)",
-            options={"gamma": Annotated[_AboveZero, about("how much easy pixels are played down")]},
+            ready=True,
+            options={
+                "gamma": Annotated[_AboveZero, about("how much easy pixels are played down")],
+                "alpha": Annotated[_AboveZero, about("factor of the loss")],
+            },
         ),
-        "dice": Known("soft Dice loss"),
-        "lovasz": Known("Lovász-softmax (Berman 2018)"),
+        "dice": Known(
+            "soft Dice loss",
+            ready=True,
+            options={
+                "smooth": Annotated[
+                    Annotated[float, Meta(ge=0)], about("added above and below, in pixels")
+                ]
+            },
+        ),
+        "lovasz": Known("Lovász-softmax (Berman 2018)", ready=True),
     }
 )
 
@@ -209,7 +304,21 @@ DATA_FORMATS: Table = MappingProxyType(
                 ]
             },
         ),
-        "tfrecord": Known("TFRecord shards"),
+        "tfrecord": Known(
+            "TFRecord shards with the keys of research/deeplab",
+            ready=True,
+            options={
+                "train": Annotated[str, about("pattern of the training part's shards")],
+                "validation": Annotated[str, about("pattern of the validation part's shards")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=2, le=256)],
+                    about("number of classes, where label_colors.txt does not tell"),
+                ],
+                "ignore_value": Annotated[
+                    Annotated[int, Meta(ge=0, le=255)], about("value in masks that is no class")
+                ],
+            },
+        ),
     }
 )
 
@@ -228,30 +337,93 @@ AUGMENTATIONS: Table = MappingProxyType(
             True,
             value=Annotated[Fraction, about("largest change, as a fraction of full brightness")],
         ),
-        "contrast": Known("change the contrast", value=_Change),
-        "color": Known("change the saturation", value=_Change),
-        "hue": Known("turn the hue", value=_Change),
+        "brightness_factor": Known(
+            "multiply all channels by a number drawn from [min, max]",
+            True,
+            value=Annotated[_Gains, about("[min, max] of the factor")],
+        ),
+        "contrast": Known("change the contrast", True, value=_Change),
+        "color": Known("change the saturation", True, value=_Change),
+        "sharpness": Known("sharpen or soften", True, value=_Change),
+        "hue": Known(
+            "turn the hue",
+            True,
+            value=Annotated[Fraction, about("largest turn, as a fraction of the circle")],
+        ),
         "rotate": Known(
             "rotate",
+            True,
             value=Annotated[Annotated[float, Meta(gt=0, le=180)], about("largest angle, degrees")],
         ),
         "blur": Known(
-            "Gaussian blur", value=Annotated[_AboveZero, about("largest sigma, in pixels")]
+            "Gaussian blur",
+            True,
+            value=Annotated[Annotated[float, Meta(gt=0, le=50)], about("largest sigma, in pixels")],
         ),
         "cutout": Known(
-            "blank out a square", value=Annotated[Fraction, about("side, as a fraction of height")]
+            "blank out a square",
+            True,
+            value=Annotated[Fraction, about("side, as a fraction of height")],
         ),
-        "center_crop": Known(
-            "crop the middle",
-            value=Annotated[tuple[Positive, Positive], about("[height, width] in pixels")],
+        "erase": Known(
+            "fill a rectangle with one colour",
+            True,
+            options={
+                "probability": Annotated[Fraction, about("how often")],
+                "area": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
+            },
+        ),
+        "pad": Known(
+            "pixels without a label on each side, before what comes next",
+            True,
+            value=Annotated[_Pixels, about("pixels on each side")],
+        ),
+        "resize": Known("resize, before what comes next", True, value=_Sides),
+        "center_crop": Known("crop the middle, before what comes next", True, value=_Sides),
+        "random_crop": Known("crop anywhere, before what comes next", True, value=_Sides),
+        "crop": Known(
+            "crop both sides by a fraction drawn from [min, max], and resize to the size",
+            True,
+            value=Annotated[
+                Annotated[
+                    tuple[
+                        Annotated[float, Meta(ge=0.01, le=1)], Annotated[float, Meta(ge=0.01, le=1)]
+                    ],
+                    Meta(extra={"ordered": True}),
+                ],
+                about("[min, max] of the fraction"),
+            ],
             resizes=True,
         ),
         "random_resized_crop": Known(
-            "crop an area drawn from [min, max] and resize it",
+            "crop an area drawn from [min, max] and resize it to the size",
+            True,
             options={
-                "scale": Annotated[_Range, about("[min, max] of the area, as a fraction")],
-                "ratio": Annotated[_Range, about("[min, max] of width divided by height")],
+                "scale": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
             },
+            resizes=True,
+        ),
+        "scale_file": Known(
+            "resize by a factor of the file's size, then crop or pad to the size",
+            True,
+            options={
+                "factor": Annotated[_Factors, about("[min, max] of the factor")],
+                "step": Annotated[
+                    Annotated[float, Meta(ge=0, le=20)],
+                    about("distance between the factors; 0: any between"),
+                ],
+            },
+            resizes=True,
+        ),
+        "resize_range": Known(
+            "resize by the sides, then crop or pad to the size",
+            True,
+            value=Annotated[
+                Annotated[tuple[_Pixels, _Pixels], Meta(extra={"ordered": True})],
+                about("[shorter side, longest that the longer one may be] in pixels"),
+            ],
             resizes=True,
         ),
     }

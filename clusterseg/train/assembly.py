@@ -89,7 +89,7 @@ def assemble(
         )
     size = dataset.size
     batching = batching or fresh(spec, communicator.size)
-    loss = _loss(spec, dataset, classes, communicator, alive)
+    loss, validation_loss = _losses(spec, dataset, classes, communicator, alive)
     lap("data")
     with policy(spec.precision):
         model = build_model(spec.model.name, classes, size, **spec.model.options)
@@ -123,7 +123,7 @@ def assemble(
         ),
         evaluation_step=build_evaluation_step(
             model,
-            loss,
+            validation_loss,
             batch=batching.batch,
             size=size,
             classes=classes,
@@ -168,14 +168,18 @@ def count_classes(
     return [int(count) for count in communicator.sum(np.asarray(own, np.int64))]
 
 
-def _loss(
+def _losses(
     spec: TrainSpec,
     dataset: Dataset,
     classes: int,
     communicator: Communicator,
     alive: Callable[[], None],
-) -> Loss:
-    if spec.loss.class_weights != "balanced":
-        return build_loss(spec.loss, classes)
-    counts = count_classes(spec, dataset, classes, communicator, alive)
-    return build_loss(spec.loss, classes, class_counts=counts)
+) -> tuple[Loss, Loss]:
+    """That of training and that of validation, in which ranks don't wait for each other."""
+    counts = None
+    if spec.loss.class_weights == "balanced":
+        counts = count_classes(spec, dataset, classes, communicator, alive)
+    loss = build_loss(spec.loss, classes, class_counts=counts)
+    if spec.loss.class_weights != "batch" or communicator.size == 1:
+        return loss, loss
+    return build_loss(spec.loss, classes, over_ranks=communicator.sum_with_gradient), loss

@@ -27,7 +27,7 @@ from clusterseg.train.inference.how import How
 from clusterseg.train.inference.source import Source, read_plan, training_of
 
 if TYPE_CHECKING:
-    from clusterseg.data import Dataset, Part
+    from clusterseg.data import Dataset, Part, Sample
     from clusterseg.metrics.cityscapes import Tally
     from clusterseg.metrics.scores import Matrix
     from clusterseg.train.assembly import Assembly
@@ -155,7 +155,6 @@ def _predicted(
     source = Source(train=spec, directory=plan.directory, weights=path, sha256=sha256)
     from clusterseg.data import open_dataset
     from clusterseg.data.files import is_of_the_file, read_labels
-    from clusterseg.train.inference.frames import read_picture
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
@@ -170,7 +169,7 @@ def _predicted(
     for number, sample in enumerate(samples.samples):
         try:
             labels = read_labels(samples, number)
-            picture = read_picture(sample.image)
+            picture = _picture(sample)
         except ClustersegError as error:
             if spec.data.on_unreadable == "skip" and is_of_the_file(error):
                 continue
@@ -182,6 +181,18 @@ def _predicted(
         if counting:
             counting.add(number, found)
     return dataset, float("nan"), matrix, counting.total if counting else None
+
+
+def _picture(sample: Sample) -> Any:
+    from clusterseg.data.sources import image_data
+    from clusterseg.train.inference.frames import decoded
+
+    try:
+        return decoded(image_data(sample), sample.image)
+    except OSError as error:
+        raise ClustersegError(
+            f"{sample.image}: not readable ({error.strerror or error})", code="unreadable-picture"
+        ) from error
 
 
 class _Counting:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import msgspec
 
 from clusterseg.data import open_dataset
-from clusterseg.losses.build import balanced_weights
+from clusterseg.data.balance import balanced_weights
 from clusterseg.runs.claims import is_superseded
 from clusterseg.runs.eventlog import EventWriter
 from clusterseg.runs.files import replace as replace_file

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterseg import registry
-from clusterseg.spec.tables import MODELS, TABLES
+from clusterseg.spec.tables import TABLES
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -30,17 +30,21 @@ def test_what_is_ready_can_be_built(table: str, package: str) -> None:
     assert ready(table) == set(registry.names(package))
 
 
-@pytest.mark.parametrize("name", sorted(ready("models")))
-def test_the_options_of_a_model_are_those_it_takes(name: str) -> None:
-    """Read from the source: importing a network imports TensorFlow."""
+@pytest.mark.parametrize(
+    ("folder", "table", "name"),
+    [("models/networks", "models", name) for name in sorted(ready("models"))]
+    + [("losses/kinds", "losses", name) for name in sorted(ready("losses"))],
+)
+def test_the_options_of_a_name_are_those_it_takes(folder: str, table: str, name: str) -> None:
+    """Read from the source: importing one imports TensorFlow."""
     module = name.replace("+", "_plus")
-    source = TOP / "clusterseg" / "models" / "networks" / f"{module}.py"
+    source = TOP / "clusterseg" / folder / f"{module}.py"
     (build,) = (
         node
         for node in ast.parse(source.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "build"
     )
-    assert {argument.arg for argument in build.args.kwonlyargs} == set(MODELS[name].options)
+    assert {argument.arg for argument in build.args.kwonlyargs} == set(TABLES[table][name].options)
 
 
 def test_launchers_that_are_ready_have_a_definition() -> None:

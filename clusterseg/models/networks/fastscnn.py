@@ -8,10 +8,14 @@ classes, without the batch norms' moving statistics, which torch does not count 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import keras
 from keras import layers
 
 from clusterseg.errors import ClustersegError
+from clusterseg.models.checks import check_dropout, check_width
+from clusterseg.models.fastscnn_seed import build_seed_variant
 from clusterseg.models.layers import (
     Dropout,
     PyramidPool,
@@ -28,23 +32,32 @@ _PYRAMID_BINS = (1, 2, 3, 6)
 
 
 def build(
-    classes: int, size: tuple[int, int], *, width: float = 1.0, dropout: float = 0.1
+    classes: int,
+    size: tuple[int, int],
+    *,
+    width: float = 1.0,
+    dropout: float = 0.1,
+    pyramid: Literal["paper", "seed"] = "paper",
 ) -> keras.Model:
     """Fast-SCNN for `size` (height, width); see `clusterseg.models.build_model`.
 
     `width` multiplies every channel count (multiples of 8), for small pictures and tests;
-    `dropout` is the share of channels dropped before the classifier's last convolution.
+    `dropout` is the share of channels dropped before the classifier's last convolution. `pyramid`:
+    that of the paper, or with `seed` that of the ImageSegmentation seed, with all its other layers
+    (`clusterseg.models.fastscnn_seed`), so that the seed's files of weights fit.
     """
-    if not 0.1 <= width <= 8:
-        raise ClustersegError(f"fastscnn: width must be 0.1 to 8, not {width}", code="bad-option")
-    if not 0 <= dropout < 1:
-        raise ClustersegError(
-            f"fastscnn: dropout must be at least 0 and below 1, not {dropout}", code="bad-option"
-        )
+    check_width("fastscnn", width)
+    check_dropout("fastscnn", dropout)
 
     def channels(full: int) -> int:
         return max(8, round(full * width / 8) * 8)
 
+    if pyramid == "seed":
+        return build_seed_variant(classes, size, channels, dropout)
+    if pyramid != "paper":
+        raise ClustersegError(
+            f"fastscnn: pyramid must be paper or seed, not {pyramid}", code="bad-option"
+        )
     image = keras.Input((*size, 3), name="image")
 
     x = conv_bn_relu(image, channels(32), 3, stride=2, name="downsample_0")

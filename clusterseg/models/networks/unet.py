@@ -9,9 +9,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from clusterseg.errors import ClustersegError
+from clusterseg.models.checks import check_divisible, check_dropout, check_filters
 from clusterseg.models.layers import Dropout, Tensor
-from clusterseg.models.sizes import check_divisible
 
 _LEVELS = 4  # halvings; the input must be divisible by 2 ** _LEVELS
 _DIVISOR = 2**_LEVELS
@@ -32,7 +31,10 @@ def build(
     two features to tell all classes by, so `head_filters: null` (no such layer) learns better
     with many classes. `dropout` at the two deepest levels.
     """
-    _check(size, base_filters, head_filters, dropout)
+    check_divisible("unet", size, _DIVISOR)
+    check_filters("unet", "base_filters", base_filters)
+    check_filters("unet", "head_filters", head_filters)
+    check_dropout("unet", dropout)
     image = keras.Input((*size, 3), name="image")
     x = image
     skips: list[Tensor] = []
@@ -58,24 +60,6 @@ def build(
         x = _conv(x, head_filters, 3, "head")
     logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="unet")
-
-
-def _check(
-    size: tuple[int, int], base_filters: int, head_filters: int | None, dropout: float
-) -> None:
-    check_divisible("unet", size, _DIVISOR)
-    if base_filters < 1:
-        raise ClustersegError(
-            f"unet: base_filters must be at least 1, not {base_filters}", code="bad-option"
-        )
-    if head_filters is not None and head_filters < 1:
-        raise ClustersegError(
-            f"unet: head_filters must be at least 1 or null, not {head_filters}", code="bad-option"
-        )
-    if not 0 <= dropout < 1:
-        raise ClustersegError(
-            f"unet: dropout must be at least 0 and below 1, not {dropout}", code="bad-option"
-        )
 
 
 def _double_conv(x: Tensor, filters: int, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,12 +31,19 @@ def read_picture(path: Path) -> Picture:
     Raises ClustersegError that names the file.
     """
     try:
+        return decoded(path.read_bytes(), path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def decoded(data: bytes, path: Path) -> Picture:
+    """As `read_picture`, of the bytes of the file `path`, or what is called so."""
+    try:
         if path.suffix.lower() in _TENSORFLOW:
-            data = tf.io.read_file(str(path))
-            decoded = tf.io.decode_image(data, channels=3, expand_animations=False)
-            pixels: Picture = decoded.numpy()
+            image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            pixels: Picture = image.numpy()
             return pixels
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(data)) as picture:
             return _rgb(picture)
     except (*_OF_PILLOW, tf.errors.OpError) as error:
         raise _unreadable(path, error) from None
