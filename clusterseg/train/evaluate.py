@@ -60,12 +60,12 @@ def evaluate_checkpoint(
         from clusterseg.runs.fit import LIST
         from clusterseg.train.identity import check_fits
 
-        _checked(run_dir, assembly.dataset, part)
+        samples = part_of(spec, assembly.dataset, part)
         # Which samples were trained on matters to nobody who validates.
         check_fits(file.name, header, {k: v for k, v in assembly.identity.items() if k != LIST})
         assembly.state.load(file.name, layout, data)
         dataset = assembly.dataset
-        loss, matrix, tally = _validated(spec, assembly, part_of(dataset, part))
+        loss, matrix, tally = _validated(spec, assembly, samples)
     else:
         dataset, loss, matrix, tally = _predicted(
             run_dir, submission, path, sha256=sha256, part=part, how=asked
@@ -91,10 +91,22 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def part_of(dataset: Dataset, name: str) -> Part:
-    """The part called `train`, `validation` or `test`; with no samples if there is none."""
-    found: Part = getattr(dataset, name, None) or replace(dataset.validation, samples=())
-    return found
+def part_of(spec: TrainSpec, dataset: Dataset, name: str) -> Part:
+    """The part called `train`, `validation` or `test`. Raises ClustersegError if there is none."""
+    from clusterseg.data import open_test_part
+
+    known = {"train": dataset.train, "validation": dataset.validation}
+    part = known.get(name) or open_test_part(spec.data, spec.loss.ignore)
+    if part:
+        return part
+    raise ClustersegError(
+        f"the data in {spec.data.root} have no {name} part with labels",
+        code="no-validation",
+        help="train.data.validation_split takes one from the training part"
+        if name == "validation"
+        else "--part validation is there in every run that validates",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def _scores(matrix: Matrix, names: list[str]) -> dict[str, Any]:
@@ -160,8 +172,7 @@ def _predicted(
 
     network = opened(msgspec.json.encode(source).decode())
     dataset = open_dataset(spec.data, spec.loss.ignore)
-    _checked(run_dir, dataset, part)
-    samples = part_of(dataset, part)
+    samples = part_of(spec, dataset, part)
     predictor = Predictor(network, how)
     counting = _counting(dataset, samples)
     classes = len(network.classes)
@@ -241,19 +252,6 @@ def _benchmark(tally: Tally | None) -> dict[str, Any] | None:
     from clusterseg.metrics.cityscapes import judge
 
     return judge(tally).record()
-
-
-def _checked(run_dir: str, dataset: Dataset, part: str) -> None:
-    if len(part_of(dataset, part)):
-        return
-    raise ClustersegError(
-        f"the data of {RunPaths(Path(run_dir)).run_id} have no {part} part",
-        code="no-validation",
-        help="train.data.validation_split takes one from the training part"
-        if part == "validation"
-        else "--part validation is there in every run that validates",
-        exit_code=ExitCode.FAILED,
-    )
 
 
 @lru_cache(maxsize=1)  # a process evaluates many checkpoints of one run
