@@ -6,6 +6,7 @@ rank, with any number of ranks, and after a resume inside the epoch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -70,10 +71,9 @@ def batches(
     records = any(sample.record is not None for sample in part.samples)
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
     no_label = NO_LABEL if ignore is None else ignore
-    listed = tuple((name, _frozen(value)) for entry in augment for name, value in entry.items())
-    if len(listed) != len(augment):
-        build_augmentations(augment, Context(size, normalisation.mean, no_label))  # raises
-    if file_masks and listed:
+    # As text, which can be the key of a cache.
+    listed = json.dumps([dict(entry) for entry in augment])
+    if file_masks and augment:
         raise ValueError("the masks of files don't fit augmented pictures")
     read = _reader(
         part.label_table,
@@ -139,15 +139,10 @@ def _without_padding(
     return np.where(valid, indices, first[:, np.newaxis]).reshape(-1), valid.reshape(-1)
 
 
-def _frozen(value: Any) -> Any:
-    """A value of job.yaml as one that can be a key of a cache."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 @lru_cache(maxsize=16)
 def _reader(
     table: tuple[int, ...],
-    listed: tuple[tuple[str, Any], ...],
+    listed: str,
     size: tuple[int, int],
     no_label: int,
     normalisation: Normalisation,
@@ -158,7 +153,7 @@ def _reader(
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
     read_pair = read_record if records else _read_files
     context = Context(size, normalisation.mean, no_label)
-    augmentations = build_augmentations([{name: value} for name, value in listed], context)
+    augmentations = build_augmentations(json.loads(listed), context)
     classes = tf.constant(table, tf.int32)
     factor = [1 / deviation for deviation in normalisation.deviation]
     offset = [-mean * one for mean, one in zip(normalisation.mean, factor, strict=True)]
@@ -176,9 +171,12 @@ def _reader(
     ) -> tuple[tf.Tensor, ...]:
         image, mask = _decode(*read_pair(image_path, mask_path), classes)
         labels = mask
-        if not any(one.resizes for one in augmentations):
+        sized = any(one.resizes or one.reshapes for one in augmentations)
+        if not sized:
             image, labels = _fit(image, labels, size)
         image, labels = _augmented(image, labels, augmentations, key)
+        if sized:
+            image, labels = _fit(image, labels, size)
         image = per_channel(image, factor=factor, offset=offset)
         if normalisation.order == "bgr":
             image = image[..., ::-1]
@@ -222,11 +220,10 @@ def _augmented(
     image: tf.Tensor, labels: tf.Tensor, augmentations: Sequence[Augmentation], key: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     total = sum(one.count for one in augmentations)
-    if total:
-        # The generator is named: the default may differ from device to device.
-        draws = tf.random.stateless_uniform([total], key, alg="philox")
-        start = 0
-        for one in augmentations:
-            image, labels = one.change(image, labels, draws[start : start + one.count])
-            start += one.count
+    # The generator is named: the default may differ from device to device.
+    draws = tf.random.stateless_uniform([total], key, alg="philox")
+    start = 0
+    for one in augmentations:
+        image, labels = one.change(image, labels, draws[start : start + one.count])
+        start += one.count
     return image, labels

@@ -39,7 +39,17 @@ Table = Mapping[str, Known]
 _AboveZero = Annotated[float, Meta(gt=0)]
 _Factor = Annotated[float, Meta(ge=0.05, le=20)]
 _Factors = Annotated[tuple[_Factor, _Factor], Meta(extra={"ordered": True})]
-_Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
+_Gain = Annotated[float, Meta(ge=0, le=10)]
+_Gains = Annotated[tuple[_Gain, _Gain], Meta(extra={"ordered": True})]
+_Area = Annotated[float, Meta(ge=0.0001, le=1)]
+_Areas = Annotated[tuple[_Area, _Area], Meta(extra={"ordered": True})]
+_Ratio = Annotated[float, Meta(ge=0.01, le=100)]
+_Ratios = Annotated[
+    Annotated[tuple[_Ratio, _Ratio], Meta(extra={"ordered": True})],
+    about("[min, max] of width divided by height"),
+]
+_Pixels = Annotated[int, Meta(ge=1, le=16384)]
+_Sides = Annotated[tuple[_Pixels, _Pixels], about("[height, width] in pixels")]
 _Dropout = Annotated[Annotated[float, Meta(ge=0, lt=1)], about("fraction dropped while training")]
 _Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
 _Probability = Annotated[Fraction, about("probability of a flip")]
@@ -47,7 +57,11 @@ _Change = Annotated[Fraction, about("largest change, as a fraction")]
 _OUTPUT_STRIDE = "size of the input divided by that of the encoder's output"
 
 _DEEPLAB = {
-    "atrous_rates": Annotated[tuple[Positive, ...], about("rates of the pyramid's branches")],
+    "atrous_rates": Annotated[
+        tuple[Positive, ...],
+        about("rates of the pyramid's branches; by default those of the output stride"),
+    ],
+    "dropout": _Dropout,
     "aux": _Auxiliary,
 }
 
@@ -115,7 +129,8 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3": Known(
-            "DeepLabV3 (Chen 2017)",
+            "DeepLabV3 (Chen 2017), TF-slim's ResNet-101; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet101", "resnet101_beta"], about("encoder")],
                 "output_stride": Annotated[Literal[8, 16], about(_OUTPUT_STRIDE)],
@@ -126,24 +141,38 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3+": Known(
-            "DeepLabV3+ (Chen 2018)",
+            "DeepLabV3+ (Chen 2018), any size",
+            ready=True,
             options={
                 "backbone": Annotated[
                     Literal["mobilenetv2", "xception", "resnet50", "resnet101"], about("encoder")
                 ],
                 "output_stride": Annotated[Literal[8, 16, 32], about(_OUTPUT_STRIDE)],
+                "separable": Annotated[bool, about("separable convolutions behind the encoder")],
+                "decoder": Annotated[bool, about("refine with the encoder's map of stride 4")],
                 **_DEEPLAB,
             },
         ),
         "fastfcn": Known(
-            "FastFCN (Wu 2019): joint pyramid upsampling",
+            "FastFCN (Wu 2019): joint pyramid upsampling; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
                 "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
+                "dropout": _Dropout,
                 "aux": _Auxiliary,
             },
         ),
-        "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
+        "hrnetv2_ocr": Known(
+            "HRNetV2 with object-contextual representations (Yuan 2020), any size",
+            ready=True,
+            options={
+                "width": Annotated[Positive, about("channels of the finest map: 18, 32, 40 or 48")],
+                "ocr": Annotated[bool, about("with the context of objects")],
+                "dropout": _Dropout,
+                "aux": _Auxiliary,
+            },
+        ),
         "lmsegnet": Known(
             "LmSegNet of Blueoil: quantised for FPGAs; height and width divisible by 8",
             ready=True,
@@ -308,30 +337,93 @@ AUGMENTATIONS: Table = MappingProxyType(
             True,
             value=Annotated[Fraction, about("largest change, as a fraction of full brightness")],
         ),
-        "contrast": Known("change the contrast", value=_Change),
-        "color": Known("change the saturation", value=_Change),
-        "hue": Known("turn the hue", value=_Change),
+        "brightness_factor": Known(
+            "multiply all channels by a number drawn from [min, max]",
+            True,
+            value=Annotated[_Gains, about("[min, max] of the factor")],
+        ),
+        "contrast": Known("change the contrast", True, value=_Change),
+        "color": Known("change the saturation", True, value=_Change),
+        "sharpness": Known("sharpen or soften", True, value=_Change),
+        "hue": Known(
+            "turn the hue",
+            True,
+            value=Annotated[Fraction, about("largest turn, as a fraction of the circle")],
+        ),
         "rotate": Known(
             "rotate",
+            True,
             value=Annotated[Annotated[float, Meta(gt=0, le=180)], about("largest angle, degrees")],
         ),
         "blur": Known(
-            "Gaussian blur", value=Annotated[_AboveZero, about("largest sigma, in pixels")]
+            "Gaussian blur",
+            True,
+            value=Annotated[Annotated[float, Meta(gt=0, le=50)], about("largest sigma, in pixels")],
         ),
         "cutout": Known(
-            "blank out a square", value=Annotated[Fraction, about("side, as a fraction of height")]
+            "blank out a square",
+            True,
+            value=Annotated[Fraction, about("side, as a fraction of height")],
         ),
-        "center_crop": Known(
-            "crop the middle",
-            value=Annotated[tuple[Positive, Positive], about("[height, width] in pixels")],
+        "erase": Known(
+            "fill a rectangle with one colour",
+            True,
+            options={
+                "probability": Annotated[Fraction, about("how often")],
+                "area": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
+            },
+        ),
+        "pad": Known(
+            "pixels without a label on each side, before what comes next",
+            True,
+            value=Annotated[_Pixels, about("pixels on each side")],
+        ),
+        "resize": Known("resize, before what comes next", True, value=_Sides),
+        "center_crop": Known("crop the middle, before what comes next", True, value=_Sides),
+        "random_crop": Known("crop anywhere, before what comes next", True, value=_Sides),
+        "crop": Known(
+            "crop both sides by a fraction drawn from [min, max], and resize to the size",
+            True,
+            value=Annotated[
+                Annotated[
+                    tuple[
+                        Annotated[float, Meta(ge=0.01, le=1)], Annotated[float, Meta(ge=0.01, le=1)]
+                    ],
+                    Meta(extra={"ordered": True}),
+                ],
+                about("[min, max] of the fraction"),
+            ],
             resizes=True,
         ),
         "random_resized_crop": Known(
-            "crop an area drawn from [min, max] and resize it",
+            "crop an area drawn from [min, max] and resize it to the size",
+            True,
             options={
-                "scale": Annotated[_Range, about("[min, max] of the area, as a fraction")],
-                "ratio": Annotated[_Range, about("[min, max] of width divided by height")],
+                "scale": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
             },
+            resizes=True,
+        ),
+        "scale_file": Known(
+            "resize by a factor of the file's size, then crop or pad to the size",
+            True,
+            options={
+                "factor": Annotated[_Factors, about("[min, max] of the factor")],
+                "step": Annotated[
+                    Annotated[float, Meta(ge=0, le=20)],
+                    about("distance between the factors; 0: any between"),
+                ],
+            },
+            resizes=True,
+        ),
+        "resize_range": Known(
+            "resize by the sides, then crop or pad to the size",
+            True,
+            value=Annotated[
+                Annotated[tuple[_Pixels, _Pixels], Meta(extra={"ordered": True})],
+                about("[shorter side, longest that the longer one may be] in pixels"),
+            ],
             resizes=True,
         ),
     }
