@@ -295,7 +295,11 @@ def test_instances_of_another_label_or_size_are_errors(city, tmp_path):
         ids[:4, :4] = 26900
         return ids
 
-    for change, text in ((one_more_car, "cover other pixels"), (lambda ids: ids[1:], "63x128")):
+    for change, text in (
+        (one_more_car, "cover other pixels"),
+        (lambda ids: ids[1:], "63x128"),
+        (lambda ids: ids.astype(np.int32) + 70_000, "more than 16 bits"),
+    ):
         bad = with_first(dataset, instances=copied(path, tmp_path, change))
         one = found(bad)
         code = "bad-mask-size" if text == "63x128" else "bad-instances"

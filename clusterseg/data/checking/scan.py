@@ -172,11 +172,15 @@ def _instances(path: Path, mask: _Mask | None, found: list[Problem]) -> None:
     if ids.shape != mask.size:
         found.append(_differ(path, (ids.shape[0], ids.shape[1]), mask.size))
         return
-    numbers, counts = np.unique(ids.astype(np.int64), return_counts=True)
+    if ids.size and (ids.min() < 0 or ids.max() >= 1 << 16):
+        found.append(Problem("bad-instances", path, "ids of more than 16 bits"))
+        return
+    counts = np.bincount(ids.reshape(-1))
+    numbers = np.flatnonzero(counts)
     labels = np.where(numbers >= 1000, numbers // 1000, numbers)
     known = dict(mask.values)
     for label in sorted(set(labels.tolist())):
-        if known.get(label, 0) != int(counts[labels == label].sum()):
+        if known.get(label, 0) != int(counts[numbers[labels == label]].sum()):
             text = f"its instances of label {label} cover other pixels than the mask's"
             found.append(Problem("bad-instances", path, text))
             return
