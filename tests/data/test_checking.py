@@ -1,8 +1,6 @@
 """`data check` names what is wrong, and nothing where nothing is: each finding has its twin."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,7 +270,8 @@ def copied(path, tmp_path, change):
     """A copy of a file with other pixels."""
     pixels = np.array(Image.open(path))
     target = tmp_path / path.name
-    Image.fromarray(change(pixels)).save(target)
+    changed = Image.fromarray(change(pixels))
+    changed.save(target, format="TIFF" if changed.mode == "I" else "PNG")
     return target
 
 
@@ -340,14 +339,7 @@ def test_stats_leave_out_and_name_what_can_not_be_used(tree):
     assert part.classes[0].pixels == 16
 
 
-def run(*arguments, cwd):
-    command = [str(Path(sys.executable).with_name("clusterseg")), "data", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def test_the_command_says_by_its_exit_code_what_it_found(tree):
+def test_the_command_says_by_its_exit_code_what_it_found(tree, run):
     good = run("check", "set", "--format", "camvid", cwd=tree.parent)
     assert (good.returncode, good.stderr) == (0, "")
     assert "nothing is wrong" in good.stdout
@@ -368,7 +360,7 @@ def test_the_command_says_by_its_exit_code_what_it_found(tree):
     assert "trainannot/1.png: 8x13, but its picture is 8x12" in bad.stdout
 
 
-def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree):
+def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree, run):
     (tree / "train" / "1.png").unlink()
     bad = run("check", "set", "--format", "camvid", "--json", cwd=tree.parent)
     assert bad.returncode == 1
@@ -394,7 +386,7 @@ train:
 """
 
 
-def test_the_data_of_a_job_are_checked_with_its_keys(tree):
+def test_the_data_of_a_job_are_checked_with_its_keys(tree, run):
     (tree.parent / "job.yaml").write_text(JOB)
     (tree / "val.txt").unlink()
     missing = run("check", "job.yaml", "--json", cwd=tree.parent)
@@ -406,7 +398,7 @@ def test_the_data_of_a_job_are_checked_with_its_keys(tree):
     assert [part["samples"] for part in json.loads(done.stdout)["parts"]] == [2, 1]
 
 
-def test_the_weights_that_stats_prints_are_read_by_job_yaml(tree, tmp_path):
+def test_the_weights_that_stats_prints_are_read_by_job_yaml(tree, tmp_path, run):
     from clusterseg.spec.reader import read_job
 
     done = run("stats", "set", "--format", "camvid", cwd=tree.parent)
