@@ -19,13 +19,25 @@ or strictly in the blue channel of a picture of three, in palette indices, in gr
 
 
 @dataclass(frozen=True)
+class Record:
+    """Where in a TFRecord file a sample is: the first byte of its record, and the bytes of data in
+    it."""
+
+    shard: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """One picture and its mask (one value a pixel), and where the layout has one, the map of its
-    instances."""
+    instances. With `record` both are there, and `image` and `mask` are names for people, below
+    that of the shard: `clusterseg.data.sources` reads either."""
 
     image: Path
     mask: Path
     instances: Path | None = None
+    record: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -83,18 +95,6 @@ def names_digest(part: Part, root: Path) -> str:
 def _below(prefix: str, name: str) -> str:
     inside = name.startswith(prefix) if prefix else not name.startswith("/")
     return name.removeprefix(prefix) if inside else "/".join(name.split("/")[-2:])
-
-
-def class_colors(count: int) -> tuple[Color, ...]:
-    """As many colours that are unlike each other, the first black: Pascal VOC's colour map, in
-    which the bits of a class's number are spread over the high bits of the three channels."""
-    return tuple(
-        tuple(  # type: ignore[misc]
-            sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
-            for channel in range(3)
-        )
-        for number in range(count)
-    )
 
 
 def value_table(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import INVALID, MaskKind, Part
+from clusterseg.data.sources import image_data, mask_data
 from clusterseg.errors import ClustersegError
 
 _UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
@@ -48,7 +51,7 @@ def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype
     value that is no class.
     """
     path = part.samples[number].mask
-    values = _mask(path, part.mask_kind)
+    values = _mask(path, lambda: mask_data(part.samples[number]), part.mask_kind)
     table = np.array([*part.label_table, INVALID], np.int32)
     beyond = len(part.label_table)
     labels = table[np.where((values >= 0) & (values < beyond), values, beyond)]
@@ -68,7 +71,7 @@ def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype
 def check_sample(part: Part, number: int) -> None:
     """Reads sample `number` whole; raises ClustersegError that names the file that is wrong."""
     sample = part.samples[number]
-    image = _pixels(sample.image)
+    image = _pixels(sample.image, lambda: image_data(sample))
     labels = read_labels(part, number)
     if image.shape[:2] != labels.shape:
         raise ClustersegError(
@@ -104,9 +107,9 @@ def mask_values(picture: Image.Image, kind: MaskKind) -> NDArray[np.int32]:
     return (values[..., 2] if kind == "blue" else values).astype(np.int32)
 
 
-def _mask(path: Path, kind: MaskKind) -> NDArray[np.int32]:
+def _mask(path: Path, read: Callable[[], bytes], kind: MaskKind) -> NDArray[np.int32]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(read())) as picture:
             picture.load()
             try:
                 return mask_values(picture, kind)
@@ -118,9 +121,11 @@ def _mask(path: Path, kind: MaskKind) -> NDArray[np.int32]:
         raise _unreadable(path, error) from error
 
 
-def _pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _pixels(
+    path: Path, read: Callable[[], bytes]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(read())) as picture:
             pixels = np.asarray(picture)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error

@@ -22,6 +22,8 @@ from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.data.order import PADDING
+from clusterseg.data.sources import located
+from clusterseg.data.tfrecords.graph import read_pair as read_record
 from clusterseg.errors import ClustersegError
 
 NO_LABEL = -1
@@ -64,8 +66,9 @@ def batches(
     """
     steps, batch = indices.shape
     flat, valid = _without_padding(indices, stand_in)
-    images = np.array([str(sample.image) for sample in part.samples], dtype=object)
-    masks = np.array([str(sample.mask) for sample in part.samples], dtype=object)
+    places = np.array([located(sample) for sample in part.samples], dtype=object).reshape(-1, 2)
+    images, masks = places[:, 0], places[:, 1]
+    records = any(sample.record is not None for sample in part.samples)
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
     no_label = NO_LABEL if ignore is None else ignore
     # As text, which can be the key of a cache.
@@ -80,6 +83,7 @@ def batches(
         normalisation,
         kind=part.mask_kind,
         file_masks=file_masks,
+        records=records,
     )
 
     dataset = tf.data.Dataset.from_tensor_slices(
@@ -146,8 +150,10 @@ def _reader(
     *,
     kind: MaskKind,
     file_masks: bool,
+    records: bool,
 ) -> Any:
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
+    read_pair = read_record if records else _read_files
     context = Context(size, normalisation.mean, no_label)
     augmentations = build_augmentations(json.loads(listed), context)
     classes = tf.constant(table, tf.int32)
@@ -165,7 +171,7 @@ def _reader(
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        image, mask = _decode(image_path, mask_path, classes, kind)
+        image, mask = _decode(*read_pair(image_path, mask_path), classes, kind)
         labels = mask
         sized = any(one.resizes or one.reshapes for one in augmentations)
         if not sized:
@@ -186,13 +192,17 @@ def _reader(
     return read
 
 
+def _read_files(image_path: tf.Tensor, mask_path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.io.read_file(image_path), tf.io.read_file(mask_path)
+
+
 def _decode(
-    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor, kind: MaskKind
+    image_data: tf.Tensor, mask_data: tf.Tensor, classes: tf.Tensor, kind: MaskKind
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
-    image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
+    image = tf.io.decode_image(image_data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
-    values = decode_mask(tf.io.read_file(mask_path), kind)
+    values = decode_mask(mask_data, kind)
     # A GPU's gather would give 0 for what is beyond the table.
     tf.debugging.Assert(tf.reduce_max(values) < tf.size(classes), ["class id out of range"])
     labels = tf.gather(classes, values)

@@ -12,7 +12,7 @@ from clusterseg.errors import ClustersegError
 if TYPE_CHECKING:
     import keras
 
-_NETWORKS = "clusterseg.models.networks"
+NETWORKS = "clusterseg.models.networks"
 
 
 def build_model(name: str, classes: int, size: tuple[int, int], **options: Any) -> keras.Model:
@@ -29,7 +29,7 @@ def build_model(name: str, classes: int, size: tuple[int, int], **options: Any) 
     Raises ClustersegError: unknown model or option, an option's value out of range, or a size
     that the network can't take.
     """
-    module = registry.load(_NETWORKS, "model", name)
+    module = registry.load(NETWORKS, "model", name)
     registry.check_options("model", name, module.build, options)
     if classes < 2:
         raise ClustersegError(
@@ -58,7 +58,7 @@ def main_output(model: keras.Model) -> keras.Model:
 def auxiliary_weights(name: str) -> tuple[float, ...]:
     """What the losses of the auxiliary outputs of the network `name` count beside the main one's,
     in their order, where the job says nothing: its module's `AUX_WEIGHTS`."""
-    module = registry.load(_NETWORKS, "model", name)
+    module = registry.load(NETWORKS, "model", name)
     weights: tuple[float, ...] = getattr(module, "AUX_WEIGHTS", (0.4,))
     return weights
 
@@ -69,7 +69,7 @@ def normalisation_of(name: str, options: Mapping[str, Any]) -> Normalisation:
     It follows from the weights that its encoder is usually started from; networks whose module has
     no `normalisation(**options)` take ImageNet's.
     """
-    module = registry.load(_NETWORKS, "model", name)
+    module = registry.load(NETWORKS, "model", name)
     if not hasattr(module, "normalisation"):
         return IMAGENET
     found: Normalisation = module.normalisation(**options)
@@ -78,4 +78,4 @@ def normalisation_of(name: str, options: Mapping[str, Any]) -> Normalisation:
 
 def model_names() -> list[str]:
     """All names that `build_model` takes, sorted."""
-    return registry.names(_NETWORKS)
+    return registry.names(NETWORKS)

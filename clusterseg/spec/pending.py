@@ -26,8 +26,10 @@ _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 # The same, of what a `command` may ask for, and a job that trains may not yet.
 _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "resources.accelerator": (lambda kind: kind == "none", "training on accelerators"),
-    "resources.accelerators_per_rank": (lambda count: not count, "training on accelerators"),
+    "resources.accelerators_per_rank": (
+        lambda count: count in (None, 0, 1),
+        "a rank trains on one: ask for more ranks",
+    ),
 }
 
 # key of a name -> its table in clusterseg.spec.tables

@@ -59,7 +59,11 @@ _Change = Annotated[Fraction, about("largest change, as a fraction")]
 _OUTPUT_STRIDE = "size of the input divided by that of the encoder's output"
 
 _DEEPLAB = {
-    "atrous_rates": Annotated[tuple[Positive, ...], about("rates of the pyramid's branches")],
+    "atrous_rates": Annotated[
+        tuple[Positive, ...],
+        about("rates of the pyramid's branches; by default those of the output stride"),
+    ],
+    "dropout": _Dropout,
     "aux": _Auxiliary,
 }
 
@@ -127,7 +131,8 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3": Known(
-            "DeepLabV3 (Chen 2017)",
+            "DeepLabV3 (Chen 2017), TF-slim's ResNet-101; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet101", "resnet101_beta"], about("encoder")],
                 "output_stride": Annotated[Literal[8, 16], about(_OUTPUT_STRIDE)],
@@ -138,24 +143,38 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3+": Known(
-            "DeepLabV3+ (Chen 2018)",
+            "DeepLabV3+ (Chen 2018), any size",
+            ready=True,
             options={
                 "backbone": Annotated[
                     Literal["mobilenetv2", "xception", "resnet50", "resnet101"], about("encoder")
                 ],
                 "output_stride": Annotated[Literal[8, 16, 32], about(_OUTPUT_STRIDE)],
+                "separable": Annotated[bool, about("separable convolutions behind the encoder")],
+                "decoder": Annotated[bool, about("refine with the encoder's map of stride 4")],
                 **_DEEPLAB,
             },
         ),
         "fastfcn": Known(
-            "FastFCN (Wu 2019): joint pyramid upsampling",
+            "FastFCN (Wu 2019): joint pyramid upsampling; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
                 "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
+                "dropout": _Dropout,
                 "aux": _Auxiliary,
             },
         ),
-        "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
+        "hrnetv2_ocr": Known(
+            "HRNetV2 with object-contextual representations (Yuan 2020), any size",
+            ready=True,
+            options={
+                "width": Annotated[Positive, about("channels of the finest map: 18, 32, 40 or 48")],
+                "ocr": Annotated[bool, about("with the context of objects")],
+                "dropout": _Dropout,
+                "aux": _Auxiliary,
+            },
+        ),
         "lmsegnet": Known(
             "LmSegNet of Blueoil: quantised for FPGAs; height and width divisible by 8",
             ready=True,
@@ -309,7 +328,21 @@ DATA_FORMATS: Table = MappingProxyType(
                 ],
             },
         ),
-        "tfrecord": Known("TFRecord shards"),
+        "tfrecord": Known(
+            "TFRecord shards with the keys of research/deeplab",
+            ready=True,
+            options={
+                "train": Annotated[str, about("pattern of the training part's shards")],
+                "validation": Annotated[str, about("pattern of the validation part's shards")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=2, le=256)],
+                    about("number of classes, where label_colors.txt does not tell"),
+                ],
+                "ignore_value": Annotated[
+                    Annotated[int, Meta(ge=0, le=255)], about("value in masks that is no class")
+                ],
+            },
+        ),
     }
 )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FUNCTION = f"{__name__}:evaluate_checkpoint"
 
 
-class _PlanPart(msgspec.Struct):
+class PlanPart(msgspec.Struct):
     """What is needed of plan.json (`clusterseg.plan.model.Plan`)."""
 
     spec: JobSpec
@@ -92,7 +92,7 @@ def evaluate_checkpoint(
 @lru_cache(maxsize=1)  # a process evaluates many checkpoints of one run
 def _assembled(run_dir: str, submission: int, batch: int) -> tuple[TrainSpec, Assembly]:
     """With the batches that the training had: sums of others differ in their last bits."""
-    plan = _plan(RunPaths(Path(run_dir)).submission(submission).plan)
+    plan = plan_part(RunPaths(Path(run_dir)).submission(submission).plan)
     spec = plan.spec.train
     if spec is None:
         raise ClustersegError("the job has `command:`, not `train:`", code="no-training")
@@ -121,9 +121,10 @@ def _prepared() -> int:
     return threads
 
 
-def _plan(path: Path) -> _PlanPart:
+def plan_part(path: Path) -> PlanPart:
+    """Reads plan.json; raises ClustersegError if it can't be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_PlanPart)
+        return msgspec.json.decode(path.read_bytes(), type=PlanPart)
     except OSError as error:
         why = error.strerror or str(error)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import Color, Part, Sample
+from clusterseg.data.sources import image_data, mask_data
+from clusterseg.errors import ClustersegError
 
 # What Pillow raises for files that are none of its pictures, or broken ones.
 _FAILED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _CHANNELS = {"blue": 3}  # of a mask, by its kind; one where it is not named
-_MODES = {"palette": ("P",), "grey": ("L", "1")}
+_DEEP = ("I;16", "I;16B", "I")
+_MODES = {"palette": ("P",), "grey": ("L", "1", *_DEEP)}
 _ORIENTATION = 0x0112  # of EXIF: 1, or nothing, is upright
 
 
@@ -81,8 +84,12 @@ class _Mask:
 
 def _facts(part: Part, sample: Sample, pictures: bool) -> Facts:
     found: list[Problem] = []
-    picture = _picture(sample.image, found) if pictures else None
-    mask = _mask(sample.mask, part, found)
+    try:
+        picture = _picture(sample, found) if pictures else None
+        mask = _mask(sample, part, found)
+    except ClustersegError as error:  # of a record, which has both
+        found.append(Problem(error.code, sample.image, error.message))
+        return Facts(part.name, sample, problems=tuple(found))
     if picture is not None and mask is not None and picture.size != mask.size:
         found.append(_differ(sample.mask, mask.size, picture.size))
     if pictures and sample.instances is not None:
@@ -101,9 +108,10 @@ def _facts(part: Part, sample: Sample, pictures: bool) -> Facts:
     )
 
 
-def _picture(path: Path, found: list[Problem]) -> _Picture | None:
+def _picture(sample: Sample, found: list[Problem]) -> _Picture | None:
+    path = sample.image
     try:
-        data = path.read_bytes()
+        data = image_data(sample)
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
             upright = picture.getexif().get(_ORIENTATION, 1) in (0, 1)
@@ -117,9 +125,10 @@ def _picture(path: Path, found: list[Problem]) -> _Picture | None:
         return None
 
 
-def _mask(path: Path, part: Part, found: list[Problem]) -> _Mask | None:
+def _mask(sample: Sample, part: Part, found: list[Problem]) -> _Mask | None:
+    path = sample.mask
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        with Image.open(io.BytesIO(mask_data(sample))) as picture:
             picture.load()
             if picture.format == "JPEG":
                 text = "a JPEG: what is written is not what is read, labels come out changed"
@@ -188,13 +197,14 @@ def _unreadable(code: str, path: Path, error: Exception) -> Problem:
     return Problem(code, path, said.partition("\n")[0][:200] or type(error).__name__)
 
 
-def _values(picture: Image.Image, kind: str) -> NDArray[np.uint8] | str:
-    """uint8 [height, width]: where a mask of this kind holds its classes; or why it does not."""
+def _values(picture: Image.Image, kind: str) -> NDArray[np.integer] | str:
+    """[height, width]: where a mask of this kind holds its classes; or why it does not."""
     pixels = np.asarray(picture)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        return "more than 8 bits a pixel"
+    # What newer versions of Pillow read as uint16 was int32 to older ones.
+    if pixels.dtype != np.uint8 and (pixels.ndim != 2 or picture.mode not in _DEEP):
+        return f"no whole numbers of up to 16 bits (it is {picture.mode})"
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels != _CHANNELS.get(kind, 1):
         return f"{channels} channels instead of {_CHANNELS.get(kind, 1)}" + _shown(pixels)

@@ -47,7 +47,7 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     empty one), `validation_split` of the training samples are taken for validation, by a fixed
     permutation that does not depend on the training's seed.
     """
-    table = _read_colors(root / "label_colors.txt")
+    table = read_colors(root / "label_colors.txt")
     void = len(table) - 1 if table[-1][0].lower() in _VOID_NAMES else None
     has_void = void is not None and ignore is not None
     classes = table[:-1] if has_void else table
@@ -138,7 +138,7 @@ def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]], where: s
     )
 
 
-def _read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
+def read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
     """(name, colour) of each class; CamVid's own twelve if the file does not exist."""
     if not path.exists():
         return CLASSES

@@ -1,0 +1,333 @@
+"""`export`: a trained network as files for other programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clusterseg.cli.output import AsJson, RunsDir, note, out, out_json, safe
+from clusterseg.cli.output import table as aligned
+from clusterseg.cli.sizes import size_of
+from clusterseg.errors import ClustersegError
+from clusterseg.export.folder import refuse_existing
+from clusterseg.export.formats import FORMATS, check_wishes
+
+if TYPE_CHECKING:
+    from clusterseg.export.bench import Latency
+    from clusterseg.export.write import Export, Exported
+    from clusterseg.train.exporting import Source, Trained
+
+app = typer.Typer(rich_markup_mode=None)
+
+_COLUMNS = ("file", "MB", "largest difference", "equal labels", "accuracy", "mean IoU")
+_MEASURED = ("p50 ms", "p90 ms", "FPS")
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|WEIGHTS",
+            help="A run, or with --job a file of weights.",
+            show_default=False,
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to make.")],
+    to: Annotated[
+        list[str], typer.Option("--to", metavar="FORMAT", help=f"{', '.join(FORMATS)}; repeatable.")
+    ] = ["onnx"],  # noqa: B006 (Typer copies it)
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="This one of the run: a name in its checkpoints/, or a path; else the best.",
+            show_default=False,
+        ),
+    ] = None,
+    job: Annotated[
+        Path | None,
+        typer.Option(
+            "--job", metavar="FILE", help="The job.yaml of the weights.", show_default=False
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of --job; repeatable."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="HEIGHTxWIDTH; else that of the job.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="N", help="Pictures at a time, or dynamic.")
+    ] = "1",
+    argmax: Annotated[
+        bool, typer.Option("--argmax", help="Give int32 labels instead of logits.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Take uint8 RGB, and normalise in the graph.")
+    ] = False,
+    integer_io: Annotated[
+        bool, typer.Option("--integer-io", help="tflite-int8: int8 input and output, too.")
+    ] = False,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples", min=1, metavar="N", help="Pictures to calibrate and to compare with."
+        ),
+    ] = 100,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Measure latency and pictures a second here.")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Of the runtimes; else every core at hand."),
+    ] = None,
+    as_json: AsJson = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Write a trained network as files for other programs, each checked by running it.
+
+    A meta.yaml (classes, colours, size, preprocessing) and a run.py that segments pictures with it
+    go with every export.
+    """
+    count = _batch(batch)
+    check_wishes(to, batch=count, raw=raw, argmax=argmax, integer_io=integer_io)
+    wanted = size_of(size, "--size") if size else None
+    output = output.expanduser().absolute()
+    refuse_existing(output)
+    chosen = (
+        _of_weights(source, job, overrides or [], checkpoint)
+        if job
+        else _of_run(source, checkpoint, overrides or [], runs_dir)
+    )
+    cores = threads or len(os.sched_getaffinity(0))
+    with _quiet(), _Progress() as progress:
+        from clusterseg.train import exporting
+
+        trained = exporting.load(chosen, size=wanted, threads=cores)
+        if trained.missing:
+            note(f"note: the data set can't be opened ({safe(trained.missing)})")
+        done = _exported(
+            chosen,
+            trained,
+            output,
+            formats=tuple(to),
+            form={"batch": count, "raw": raw, "argmax": argmax},
+            more={"integer_io": integer_io, "benchmark": benchmark, "threads": cores},
+            samples=samples,
+            progress=progress,
+        )
+    _print(done, as_json=as_json)
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 4096:
+        return int(text)
+    raise ClustersegError(
+        f"--batch {text!r} is no batch", code="usage", help="a number from 1 to 4096, or dynamic"
+    )
+
+
+def _of_weights(weights: str, job: Path, overrides: list[str], checkpoint: str | None) -> Source:
+    from clusterseg.spec.reader import open_job
+    from clusterseg.train.exporting import Source
+
+    if checkpoint is not None:
+        raise ClustersegError(
+            "--checkpoint names one of a run; with --job the file of weights is the argument",
+            code="usage",
+            help="clusterseg export WEIGHTS --job job.yaml",
+        )
+    spec = open_job(job, overrides=overrides, environ=os.environ).spec
+    if spec.train is None:
+        raise _no_training(str(job))
+    path = Path(weights).expanduser().absolute()
+    return Source(path, spec.train, Path.cwd(), {"weights": path.name, "job": spec.name})
+
+
+def _of_run(
+    reference: str, checkpoint: str | None, overrides: list[str], runs_dir: Path | None
+) -> Source:
+    from clusterseg.runs.store import resolve_run, runs_root
+    from clusterseg.train.evaluate import plan_part
+    from clusterseg.train.evaluation import choose
+    from clusterseg.train.exporting import Source
+
+    if overrides:
+        raise ClustersegError(
+            "--set is about the job.yaml that --job names; a run's own stays as it is",
+            code="usage",
+            help="clusterseg export WEIGHTS --job RUN_DIR/submissions/000/job.yaml --set ...",
+        )
+    if Path(reference).is_file():
+        raise ClustersegError(
+            f"{reference} is a file: weights alone do not tell what they are of",
+            code="usage",
+            help=f"clusterseg export {reference} --job job.yaml",
+        )
+    run = resolve_run(reference, runs_root(runs_dir))
+    (chosen,), messages = choose(run, file=checkpoint)
+    for message in messages:
+        note(f"note: {safe(message)}")
+    plan = plan_part(run.submission(chosen.submission).plan)
+    if plan.spec.train is None:
+        raise _no_training(run.run_id)
+    path = Path(chosen.path)
+    origin = {"run": run.run_id, "weights": path.name, "sha256": chosen.sha256}
+    return Source(path, plan.spec.train, Path(plan.directory), origin)
+
+
+def _no_training(what: str) -> ClustersegError:
+    return ClustersegError(
+        f"{what} has `command:`, not `train:`: there is no network of ours to export",
+        code="no-training",
+    )
+
+
+def _exported(
+    source: Source,
+    trained: Trained,
+    output: Path,
+    *,
+    formats: tuple[str, ...],
+    form: dict[str, Any],
+    more: dict[str, Any],
+    samples: int,
+    progress: _Progress,
+) -> Export:
+    from clusterseg.export.graph import Form
+    from clusterseg.export.network import Network
+    from clusterseg.export.samples import drawn, of_part
+    from clusterseg.export.write import Wishes, export
+    from clusterseg.models import normalisation_of
+
+    model, data, ignore = source.spec.model, trained.dataset, source.spec.loss.ignore
+    network = Network(
+        name=model.name,
+        model=trained.model,
+        normalisation=normalisation_of(model.name, model.options),
+        class_names=trained.class_names,
+        colors=trained.colors,
+        size=trained.size,
+        options=model.options,
+        origin=source.origin,
+    )
+    seen = calibration = None
+    if data is not None:
+        seen = of_part(data.validation or data.train, samples, size=trained.size, ignore=ignore)
+        calibration = of_part(data.train, samples, size=trained.size, ignore=ignore)
+    return export(
+        network,
+        Wishes(formats, Form(**form), **more),
+        output,
+        samples=seen or drawn(4, size=trained.size),
+        calibration=calibration,
+        ignore=ignore,
+        say=progress.show,
+    )
+
+
+def _print(done: Export, *, as_json: bool) -> None:
+    if as_json:
+        out_json(
+            {
+                "folder": str(done.folder),
+                "files": [asdict(one) for one in done.files],
+                "latency": asdict(done.latency) if done.latency else None,
+            }
+        )
+        return
+    measured = done.latency is not None
+    rows = [_row(one) for one in done.files]
+    if done.latency:
+        rows.append(["(TensorFlow)", "", "", "", "", "", *_latency(done.latency)])
+    for line in aligned((*_COLUMNS, *(_MEASURED if measured else ())), rows):
+        out(line)
+    first = done.files[0].comparison
+    note(f"compared with the network on {first.pictures} pictures of the {first.of}")
+    for one in done.files:
+        if one.float_operators:
+            note(f"note: {one.file} computes in float32: {', '.join(one.float_operators)}")
+    note(f"written: {safe(str(done.folder))}")
+
+
+def _row(one: Exported) -> list[str]:
+    seen = one.comparison
+    difference = "-" if seen.largest_difference is None else f"{seen.largest_difference:.2g}"
+    row = [one.file, f"{one.bytes / 1e6:.2f}", difference, f"{100 * seen.equal_labels:.3f} %"]
+    if seen.network is None or seen.file is None:
+        row += ["-", "-"]
+    else:
+        row.append(_change(seen.network.pixel_accuracy, seen.file.pixel_accuracy))
+        row.append(_change(seen.network.mean_iou, seen.file.mean_iou))
+    return row + (_latency(one.latency) if one.latency else [])
+
+
+def _change(before: float, after: float) -> str:
+    """A score of the file, and by how much it differs from the network's."""
+    return f"{after:.4f} ({after - before:+.4f})"
+
+
+def _latency(one: Latency) -> list[str]:
+    return [f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.fps:.1f}"]
+
+
+class _Progress:
+    """A line on a terminal that says what is done; into a pipe nothing is written."""
+
+    def __enter__(self) -> _Progress:
+        self._shown = False
+        return self
+
+    def show(self, what: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{safe(what)}")
+            sys.stderr.flush()
+            self._shown = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what converters and runtimes print, from C++ too, for the traceback of an error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    before, terminal = sys.stderr, os.dup(2)
+    with (
+        tempfile.TemporaryFile() as said,
+        os.fdopen(terminal, "w", errors="backslashreplace") as own,
+    ):
+        os.dup2(said.fileno(), 2)
+        sys.stderr = own
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except Exception as error:
+            if not isinstance(error, ClustersegError):
+                said.seek(0)
+                own.write(said.read().decode(errors="backslashreplace")[-10_000:])
+            raise
+        finally:
+            own.flush()
+            os.dup2(terminal, 2)
+            sys.stderr = before

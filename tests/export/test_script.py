@@ -1,0 +1,140 @@
+"""run.py, which goes with every export: it gives what the network gives."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from clusterseg.export.graph import Form, normalised
+from clusterseg.export.network import Network
+from clusterseg.export.samples import drawn
+from clusterseg.export.write import SCRIPT, Export, Wishes, export
+from tests.export.networks import COLORS, SIZE
+
+# Starts run.py where nothing but numpy, Pillow and one runtime can be imported.
+ALONE = """
+import importlib.abc, runpy, sys
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("clusterseg", "tensorflow", "keras", "yaml", "onnx"):
+            raise ImportError(f"{name} is not to be had here")
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", params=[SIZE, (51, 75), (130, 190)], ids=str)
+def picture(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the network's size, a smaller and a larger one."""
+    (pixels, _) = next(iter(drawn(1, size=request.param)))
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def prediction(network: Network, path: Path) -> NDArray[Any]:
+    """Labels at the file's size, by TensorFlow."""
+    pixels = np.asarray(Image.open(path), np.float32)
+    fitted = tf.image.resize(pixels, SIZE, method="bilinear").numpy()
+    logits = network.model(normalised(fitted, network.normalisation)[np.newaxis], training=False)
+    whole = tf.image.resize(logits, pixels.shape[:2], method="bilinear")
+    return np.asarray(tf.argmax(whole[0], axis=-1))
+
+
+def alone(folder: Path, *arguments: object, cwd: Path) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, str(folder / "run.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("file", [None, "model.tflite"])
+def test_it_gives_the_very_labels_with_numpy_pillow_and_a_runtime_alone(
+    exported: Export, network: Network, picture: Path, file: str | None, tmp_path: Path
+) -> None:
+    chosen = ["--file", file] if file else []
+    (said,) = alone(exported.folder, "--overlay", *chosen, picture, cwd=tmp_path)
+    with Image.open(tmp_path / said["labels"]) as written:
+        assert written.mode == "P"
+        labels = np.asarray(written)
+        assert written.getpalette()[: 3 * len(COLORS)] == [n for one in COLORS for n in one]
+    wanted = prediction(network, picture)
+    assert (labels == wanted).all()
+    assert len(np.unique(wanted)) > 2
+    with Image.open(tmp_path / "picture_overlay.png") as overlay, Image.open(picture) as original:
+        assert overlay.size == original.size
+    assert sum(said["shares"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_raw_pictures_and_labels(network: Network, tmp_path: Path) -> None:
+    """uint8 in, labels out, two at a time: the other branches of the script."""
+    folder = tmp_path / "labels"
+    form = Form(batch=2, raw=True, argmax=True)
+    export(network, Wishes(("tflite",), form), folder, samples=drawn(2, size=SIZE))
+    (pixels, _) = next(iter(drawn(1, size=SIZE)))
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    (said,) = alone(folder, tmp_path / "a.png", cwd=tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == before
+    labels = np.asarray(Image.open(tmp_path / said["labels"]))
+    assert (labels == prediction(network, tmp_path / "a.png")).mean() > 0.999
+
+
+@given(
+    old=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    new=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_it_resizes_as_tensorflow_does_bit_by_bit(
+    script: ModuleType, old: tuple[int, int], new: tuple[int, int], seed: int
+) -> None:
+    values = np.random.default_rng(seed).normal(size=(*old, 5)).astype(np.float32)
+    wanted = tf.image.resize(values, new, method="bilinear").numpy()
+    assert (script.resize(values, new) == wanted).all()
+    half = slice(new[0] // 2, new[0])
+    assert (script.resize(values, new, half) == wanted[half]).all()
+
+
+def test_it_reads_meta_as_yaml_does(script: ModuleType, exported: Export) -> None:
+    path = exported.folder / "meta.yaml"
+    assert script.read_meta(path) == yaml.safe_load(path.read_text())
+    assert [one["color"] for one in script.read_meta(path)["classes"]] == list(map(list, COLORS))
+
+
+def test_it_normalises_as_the_input_pipeline(script: ModuleType, exported: Export) -> None:
+    pixels, _ = next(iter(drawn(1, size=SIZE)))
+    how = script.read_meta(exported.folder / "meta.yaml")["preprocessing"]
+    from clusterseg.data.normalisation import IMAGENET
+
+    assert (script.normalise(pixels, how) == normalised(pixels, IMAGENET)).all()
