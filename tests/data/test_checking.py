@@ -10,6 +10,7 @@ from PIL import Image
 
 from clusterseg.data import open_dataset
 from clusterseg.data.checking.report import check, stats
+from clusterseg.data.convert.write import convert
 from clusterseg.data.dataset import Sample
 from clusterseg.data.synth.recipe import Recipe
 from clusterseg.data.synth.write import write_dataset
@@ -155,7 +156,7 @@ def test_each_fault_is_named_with_its_file_and_alone(tree, harm, code, severity,
     assert (one.severity, one.count) == (severity, 1)
     assert one.files == (str(tree / file),)
     assert one.help
-    # A 16-bit picture is no RGB either, and what is no mask is another kind of mask.
+    # A 16-bit picture is no RGB either, and a 16-bit mask is unlike the others.
     assert set(findings) <= {"picture-kind", "mixed-masks"}
 
 
@@ -236,42 +237,13 @@ def test_two_classes_of_one_colour(tree):
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    """Cityscapes' masks, opened by the record of what was written."""
     root = tmp_path_factory.mktemp("city") / "set"
     write_dataset(Recipe("cityscapes", 4, 2, 0, (64, 128), 5), root)
     return root
 
 
-def city_dataset(root, tmp_path):
-    """Pairs and classes of Cityscapes, by files that the tests may change."""
-    from clusterseg.data.cityscapes import CLASSES, ID_TO_TRAIN
-    from clusterseg.data.dataset import Dataset, Part
-
-    parts = []
-    for name in ("train", "val"):
-        samples = tuple(
-            Sample(
-                picture,
-                *(
-                    root
-                    / "gtFine"
-                    / name
-                    / picture.parent.name
-                    / picture.name.replace("leftImg8bit", f"gtFine_{kind}")
-                    for kind in ("labelIds", "instanceIds")
-                ),
-            )
-            for picture in sorted((root / "leftImg8bit" / name).rglob("*.png"))
-        )
-        parts.append(Part(name, samples, ID_TO_TRAIN))
-    return Dataset(
-        name="cityscapes",
-        class_names=tuple(one.name for one in CLASSES),
-        colors=tuple(one.color for one in CLASSES),
-        size=(64, 128),
-        train=parts[0],
-        validation=parts[1],
-    )
+def city_dataset(root):
+    return open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
 
 
 def copied(path, tmp_path, change):
@@ -289,13 +261,45 @@ def with_first(dataset, **paths):
     return replace(dataset, train=replace(dataset.train, samples=samples))
 
 
-def test_instances_that_fit_their_masks_are_fine(city, tmp_path):
-    findings = found(city_dataset(city, tmp_path))
+@pytest.mark.parametrize(
+    ("layout", "options", "written"),
+    [
+        ("cityscapes", {}, {"extra": 2}),
+        ("voc2012", {"augmented": True}, {"extra": 2}),
+        ("coco_stuff", {}, {}),
+        ("ade20k", {}, {}),
+        ("folder", {"classes": 11, "labels": "blue"}, {"labels": "blue"}),
+        ("folder", {"classes": 11, "labels": "palette"}, {"labels": "palette"}),
+        ("tfrecord", {}, {}),
+    ],
+)
+def test_every_layout_is_looked_into_and_converted(tmp_path, layout, options, written):
+    """What `data synth` writes has no errors, and is the same set as shards."""
+    root = tmp_path / "set"
+    write_dataset(Recipe(layout, 6, 3, 0, (48, 64), 5, **written), root)
+    spec = DataSpec(format=layout, root=str(root), coarse=layout == "cityscapes", options=options)
+    dataset = open_dataset(spec, 255)
+    checked = check(dataset, 255, workers=2)
+    assert [one for one in checked.findings if one.severity == "error"] == []
+    assert [part.samples for part in checked.parts] == [
+        len(dataset.train),
+        len(dataset.validation),
+    ]
+    convert(dataset, root, tmp_path / "shards", 255, workers=2)
+    shards = open_dataset(DataSpec(format="tfrecord", root=str(tmp_path / "shards")), 255)
+    again = check(shards, 255, workers=2)
+    for one, other in zip(checked.parts, again.parts, strict=True):
+        assert one.class_pixels == other.class_pixels
+        assert one.ignored == other.ignored
+
+
+def test_instances_that_fit_their_masks_are_fine(city):
+    findings = found(city_dataset(city))
     assert not any(one.severity == "error" for one in findings.values())
 
 
 def test_instances_of_another_label_or_size_are_errors(city, tmp_path):
-    dataset = city_dataset(city, tmp_path)
+    dataset = city_dataset(city)
     path = dataset.train.samples[0].instances
 
     def one_more_car(ids):
@@ -314,7 +318,7 @@ def test_instances_of_another_label_or_size_are_errors(city, tmp_path):
 
 
 def test_train_ids_instead_of_ids_are_told(city, tmp_path):
-    dataset = city_dataset(city, tmp_path)
+    dataset = city_dataset(city)
     table = np.array([n if n >= 0 else 255 for n in dataset.train.label_table], np.uint8)
     samples = []
     for sample in dataset.train.samples:
