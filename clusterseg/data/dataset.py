@@ -97,18 +97,6 @@ def _below(prefix: str, name: str) -> str:
     return name.removeprefix(prefix) if inside else "/".join(name.split("/")[-2:])
 
 
-def class_colors(count: int) -> tuple[Color, ...]:
-    """As many colours that are unlike each other, the first black: Pascal VOC's colour map, in
-    which the bits of a class's number are spread over the high bits of the three channels."""
-    return tuple(
-        tuple(  # type: ignore[misc]
-            sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
-            for channel in range(3)
-        )
-        for number in range(count)
-    )
-
-
 def value_table(
     values: Sequence[int], *, void: Sequence[int], ignore: int | None
 ) -> tuple[int, ...]:

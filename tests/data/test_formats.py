@@ -11,7 +11,8 @@ from PIL import Image
 
 from clusterseg.data import open_dataset
 from clusterseg.data.cityscapes import ID_TO_TRAIN
-from clusterseg.data.dataset import INVALID, Part, Sample, class_colors, label_table
+from clusterseg.data.colormap import default_colors
+from clusterseg.data.dataset import INVALID, Part, Sample, label_table
 from clusterseg.data.files import read_labels
 from clusterseg.data.formats import ade20k, coco_stuff, voc2012
 from clusterseg.data.pipeline import batches, explain
@@ -358,7 +359,7 @@ def test_names_colours_and_other_folders(sets, tmp_path):
     assert (len(found.train), len(found.validation)) == (3, 2)
     assert found.test is None
     plain = opened(source, "folder", classes=11)
-    assert plain.class_names[2] == "class 2" and plain.colors == class_colors(11)
+    assert plain.class_names[2] == "class 2" and plain.colors == default_colors(11)
     for keys, expected in (
         ({}, "how many classes"),
         ({"classes": 3, "names": ["a"]}, "1 names"),
@@ -433,14 +434,14 @@ def test_a_tiff_of_16_bits_is_read_by_pillow(tmp_path):
 
 @given(st.integers(1, 256))
 def test_class_colours_are_all_different(count):
-    colors = class_colors(count)
+    colors = default_colors(count)
     assert len(set(colors)) == count
-    assert colors == class_colors(256)[:count]
+    assert colors == default_colors(256)[:count]
 
 
 def test_class_colours_are_vocs():
     assert voc2012.CLASSES[15] == "person"
-    colors = class_colors(256)
+    colors = default_colors(256)
     assert (colors[15], colors[20], colors[255]) == ((192, 128, 128), (0, 64, 128), (224, 224, 192))
 
 

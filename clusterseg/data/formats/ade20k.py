@@ -12,7 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterseg.data.dataset import Dataset, Part, Sample, class_colors, value_table
+from clusterseg.data.colormap import default_colors
+from clusterseg.data.dataset import Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     MASKS,
     PICTURES,
@@ -47,7 +48,7 @@ CLASSES = names_of(
     """
 )
 _OTHER = 0
-_COLORS = class_colors(1 + len(CLASSES))
+_COLORS = default_colors(1 + len(CLASSES))
 
 
 def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterseg.data.dataset import Dataset, Part, Sample, class_colors, value_table
+from clusterseg.data.colormap import default_colors
+from clusterseg.data.dataset import Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     MASKS,
     PICTURES,
@@ -64,7 +65,7 @@ VALUES = (
 CLASSES = (*_THINGS, *_STUFF)
 
 _NOTHING = 255
-_COLORS = class_colors(256)
+_COLORS = default_colors(256)
 
 
 def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:

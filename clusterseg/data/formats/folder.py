@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import (
     Color,
     Dataset,
     MaskKind,
     Part,
     Sample,
-    class_colors,
     label_table,
 )
 from clusterseg.data.listing import (
@@ -128,6 +128,6 @@ def _classes(options: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Color, 
             code="classes",
             help="give one [red, green, blue] a class",
         )
-    return names or tuple(f"class {number}" for number in range(count)), colors or class_colors(
+    return names or tuple(f"class {number}" for number in range(count)), colors or default_colors(
         count
     )

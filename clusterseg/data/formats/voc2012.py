@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterseg.data.dataset import Dataset, Part, Sample, class_colors, value_table
+from clusterseg.data.colormap import default_colors
+from clusterseg.data.dataset import Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     file_names,
     first_size,
@@ -36,7 +37,7 @@ CLASSES = names_of(
 )
 
 _BORDER = 255
-_COLORS = class_colors(256)
+_COLORS = default_colors(256)
 _PICTURES, _MASKS, _AUGMENTED = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
 _LISTS = "ImageSets/Segmentation"
 _HELP = "each line is the id of a picture: 2007_000032"
