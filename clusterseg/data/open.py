@@ -49,7 +49,7 @@ def open_test_part(spec: DataSpec, ignore: int | None) -> Part | None:
 def _root(spec: DataSpec) -> Path:
     root = Path(spec.root).expanduser()
     if not root.is_dir():
-        made = f"clusterseg data synth --format camvid {spec.root}"
+        made = f"clusterseg data synth --format {spec.format} {spec.root}"
         raise ClustersegError(
             f"the data set's folder {spec.root!r} does not exist",
             code="no-data",

@@ -82,8 +82,9 @@ def harm_id(tree):
     write(tree / "trainannot" / "1.png", np.full((8, 12), 77))
 
 
-def harm_16_bit_mask(tree):
-    Image.fromarray(np.zeros((8, 12), np.uint16)).save(tree / "trainannot" / "1.png")
+def harm_float_mask(tree):
+    picture = Image.fromarray(np.zeros((8, 12), np.float32))
+    picture.save(tree / "trainannot" / "1.png", format="TIFF")
 
 
 def harm_16_bit_picture(tree):
@@ -136,7 +137,7 @@ def harm_palette(tree, shift=0):
         (harm_truncate, "unreadable-picture", "error", "train/1.png"),
         (harm_mask_bytes, "unreadable-mask", "error", "trainannot/1.png"),
         (harm_rgb, "bad-mask", "error", "trainannot/1.png"),
-        (harm_16_bit_mask, "bad-mask", "error", "trainannot/1.png"),
+        (harm_float_mask, "bad-mask", "error", "trainannot/1.png"),
         (harm_16_bit_picture, "bad-picture", "error", "train/1.png"),
         (harm_jpeg, "lossy-mask", "error", "trainannot/1.png"),
         (harm_size, "bad-mask-size", "error", "trainannot/1.png"),
@@ -158,6 +159,13 @@ def test_each_fault_is_named_with_its_file_and_alone(tree, harm, code, severity,
     assert one.help
     # A 16-bit picture is no RGB either, and what is no mask is another kind of mask.
     assert set(findings) <= {"picture-kind", "mixed-masks"}
+
+
+def test_a_mask_of_16_bits_is_one_but_another_kind(tree):
+    Image.fromarray(np.zeros((8, 12), np.uint16)).save(tree / "trainannot" / "1.png")
+    findings = found(tree)
+    assert set(findings) == {"mixed-masks"}
+    assert str(tree / "trainannot" / "1.png") in findings["mixed-masks"].files
 
 
 def test_a_file_that_went_away_after_the_set_was_opened(tree):

@@ -31,8 +31,8 @@ def _agree_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "options", "precision"),
     [
         ("lmsegnet", {}, "float32"),
-        ("lmsegnet", {"quantize_first": True}, "bfloat16"),
-        ("bayes_segnet", {"width": 0.1}, "float32"),
+        pytest.param("lmsegnet", {"quantize_first": True}, "bfloat16", marks=pytest.mark.proof),
+        pytest.param("bayes_segnet", {"width": 0.1}, "float32", marks=pytest.mark.proof),
     ],
 )
 def test_a_run_that_was_stopped_twice_ends_like_one_that_was_not(

@@ -20,7 +20,8 @@ from clusterseg.errors import ClustersegError
 # What Pillow raises for files that are none of its pictures, or broken ones.
 _FAILED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _CHANNELS = {"blue": 3}  # of a mask, by its kind; one where it is not named
-_MODES = {"palette": ("P",), "grey": ("L", "1")}
+_DEEP = ("I;16", "I;16B", "I")
+_MODES = {"palette": ("P",), "grey": ("L", "1", *_DEEP)}
 _ORIENTATION = 0x0112  # of EXIF: 1, or nothing, is upright
 
 
@@ -196,13 +197,14 @@ def _unreadable(code: str, path: Path, error: Exception) -> Problem:
     return Problem(code, path, said.partition("\n")[0][:200] or type(error).__name__)
 
 
-def _values(picture: Image.Image, kind: str) -> NDArray[np.uint8] | str:
-    """uint8 [height, width]: where a mask of this kind holds its classes; or why it does not."""
+def _values(picture: Image.Image, kind: str) -> NDArray[np.integer] | str:
+    """[height, width]: where a mask of this kind holds its classes; or why it does not."""
     pixels = np.asarray(picture)
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        return "more than 8 bits a pixel"
+    # What newer versions of Pillow read as uint16 was int32 to older ones.
+    if pixels.dtype != np.uint8 and (pixels.ndim != 2 or picture.mode not in _DEEP):
+        return f"no whole numbers of up to 16 bits (it is {picture.mode})"
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels != _CHANNELS.get(kind, 1):
         return f"{channels} channels instead of {_CHANNELS.get(kind, 1)}" + _shown(pixels)
