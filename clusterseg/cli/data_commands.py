@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -18,7 +19,7 @@ from clusterseg.cli.data_source import (
     data_of,
     workers_or_cores,
 )
-from clusterseg.cli.output import AsJson, out_json
+from clusterseg.cli.output import AsJson, note, out_json, safe
 from clusterseg.errors import ClustersegError, ExitCode
 
 app = typer.Typer(
@@ -167,6 +168,49 @@ def stats(
         show_stats(found)
     if found.findings:
         raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def convert(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    *,
+    layout: Layout = None,
+    shards: Annotated[
+        int | None,
+        typer.Option("--shards", min=1, max=99999, help="Shards a part; else one for 250 samples."),
+    ] = None,
+    overrides: Overrides = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a data set as TFRecord shards, with the keys of research/deeplab's.
+
+    The files are the same with any number of workers. OUT appears whole or not at all.
+    """
+    from clusterseg.data.convert.write import convert as write_shards
+    from clusterseg.data.open import open_dataset
+
+    data, ignore = data_of(source, layout, overrides)
+    dataset = open_dataset(data, ignore)
+    with _Progress("converting", "samples") as progress:
+        written = write_shards(
+            dataset,
+            Path(data.root),
+            out,
+            ignore,
+            shards=shards,
+            workers=workers_or_cores(workers),
+            skip=data.on_unreadable == "skip",
+            progress=progress.show,
+        )
+    for left_out in written.skipped:
+        note(f"left out: {safe(left_out)}")
+    if as_json:
+        out_json({**asdict(written), "root": str(written.root)})
+        return
+    samples = f"{written.train} + {written.validation} samples"
+    typer.echo(f"{out}: {samples} in {written.shards} shards, {written.bytes / 1e6:.1f} MB")
 
 
 def _size(text: str) -> tuple[int, int]:

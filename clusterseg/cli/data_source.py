@@ -31,7 +31,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key, as of job.yaml: train.data.options.labels=blue. May be repeated.",
+        help="Override a key, as of job.yaml: train.data.labels=blue. May be repeated.",
         show_default=False,
     ),
 ]

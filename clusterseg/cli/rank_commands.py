@@ -137,9 +137,10 @@ def train(
         from clusterseg.supervise.rank_exec import exec_rank
 
         exec_rank(run_dir, command, os.environ, watched=watched)
+    from clusterseg.supervise.rank_devices import rank_devices
     from clusterseg.train.rank import run
 
-    sys.exit(run(run_dir))
+    sys.exit(run(run_dir, rank_devices))
 
 
 @app.command(hidden=True)

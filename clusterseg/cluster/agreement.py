@@ -125,9 +125,9 @@ def ask_two_ranks(
         argv = line([python, str(source), name, longest], folder)
         # By this variable what is left is known; the launch line passes it on to the ranks.
         mark = {"CLUSTERSEG_RUN_DIR": name}
-        # mpiruns of Open MPI 5.0.11 that keep their sockets in one folder disturb each other: of
-        # 1,200, eight at a time, 5 did not come up ("listener thread failed to start"); all of
-        # 2,400 did with a folder each.
+        # An mpirun of Open MPI 5.0.11 does not come up where one with its process id was killed
+        # before ("listener thread failed to start"): of 1,200 in /tmp 5, of 2,400 with a folder
+        # each none.
         environ = {**environ, "TMPDIR": name}
         start = time.monotonic()
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Change = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
 
 _AUGMENTATIONS = "clusterseg.data.augmentations"
+_MOST_PIXELS = 16384
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Augmentation:
     """`change(image, labels, draws)` with image float32 [h, w, 3] in 0 to 255, labels int32 [h, w].
 
     `draws` are `count` float32 numbers, uniform in [0, 1). `resizes`: the result has the
-    context's size whatever came in; all others keep the size.
+    context's size whatever came in. `reshapes`: it may have another size than what came in.
+    All others keep the size.
     """
 
     change: Change
     count: int
     resizes: bool = False
+    reshapes: bool = False
 
 
 def build_augmentations(
@@ -59,7 +62,7 @@ def build_augmentations(
         module = registry.load(_AUGMENTATIONS, "augmentation", name)
         built.append(module.build(value, context))
     if sum(one.resizes for one in built) > 1:
-        raise bad_value("only one augmentation may change the size")
+        raise bad_value("only one augmentation may bring pictures to the size")
     return tuple(built)
 
 
@@ -73,6 +76,43 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise bad_value(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
     return float(value)
+
+
+def interval(name: str, value: Any, low: float, high: float) -> tuple[float, float]:
+    """`value` as [min, max], both from low to high; ClustersegError that names the augmentation."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise bad_value(f"{name} must be [min, max], not {value!r}")
+    least, most = (number(name, one, low, high) for one in value)
+    if least > most:
+        raise bad_value(f"{name} must be [min, max] with min at most max, not {value!r}")
+    return least, most
+
+
+def pixels(name: str, value: Any, least: int = 1) -> int:
+    """`value` as a whole number of pixels from `least` to 16384."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_PIXELS:
+        raise bad_value(
+            f"{name} must be a whole number of pixels from {least} to {_MOST_PIXELS}, not {value!r}"
+        )
+    return value
+
+
+def side_pair(name: str, value: Any) -> tuple[int, int]:
+    """`value` as [height, width] in pixels."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise bad_value(f"{name} must be [height, width], not {value!r}")
+    height, width = (pixels(name, one) for one in value)
+    return height, width
+
+
+def options(name: str, value: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`defaults` with what the mapping `value` changes; ClustersegError for any other key."""
+    if not isinstance(value, Mapping):
+        raise bad_value(f"{name} must be a mapping of {', '.join(defaults)}, not {value!r}")
+    for key in value:
+        if key not in defaults:
+            raise bad_value(f"{name} has no option {key!r}; it has {', '.join(defaults)}")
+    return {**defaults, **value}
 
 
 def bad_value(message: str) -> ClustersegError:

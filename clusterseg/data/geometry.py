@@ -37,6 +37,87 @@ def resize_labels(
     return labels
 
 
+def resize(
+    image: tf.Tensor, labels: tf.Tensor, size: tf.Tensor | tuple[int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both, to `size` (height, width)."""
+    return resize_image(image, size), resize_labels(labels, size)
+
+
+def crop(
+    image: tf.Tensor, labels: tf.Tensor, rows: Window, columns: Window
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The window of both."""
+    (top, height), (left, width) = rows, columns
+    place = (slice(top, top + height), slice(left, left + width))
+    return image[place], labels[place]
+
+
+def random_window(length: tf.Tensor, wanted: tf.Tensor, draw: tf.Tensor) -> Window:
+    """(first, count): `wanted` pixels of a side of `length`, at random; all where it has fewer."""
+    _, first = placed(length, wanted, draw)
+    return first, tf.minimum(length, wanted)
+
+
+def placed(
+    length: tf.Tensor, wanted: tf.Tensor | int, draw: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """(pixels to put before, pixels to cut off before) to come from `length` to `wanted`: one of
+    them is 0. `draw` in [0, 1) chooses the place; None: the middle, rounded down."""
+    free = wanted - length
+    if draw is None:
+        offset = tf.abs(free) // 2
+    else:
+        slots = tf.cast(tf.abs(free) + 1, tf.float32)
+        # A draw just below 1 times many slots can round up to one too many.
+        offset = tf.minimum(tf.cast(draw * slots, tf.int32), tf.abs(free))
+    return tf.where(free > 0, offset, 0), tf.where(free > 0, 0, offset)
+
+
+def crop_or_pad(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    size: tuple[int, int],
+    draws: tf.Tensor | None,
+    *,
+    scaled: tf.Tensor | None = None,
+    fill: Sequence[float],
+    no_label: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Both resized to `scaled` (height, width; None: left as they are), then cut down or filled up
+    to `size`: each side at the place that one of the two `draws` says, or in the middle."""
+    height, width = size
+    if scaled is None:
+        scaled = tf.shape(labels)
+    else:
+        image = resize_image(image, scaled)
+    down, right = (None, None) if draws is None else (draws[0], draws[1])
+    top, cut_top = placed(scaled[0], height, down)
+    left, cut_left = placed(scaled[1], width, right)
+    shown = tf.minimum(scaled, [height, width])
+    labels = resize_labels(labels, scaled, (cut_top, shown[0]), (cut_left, shown[1]))
+    image = image[cut_top : cut_top + height, cut_left : cut_left + width]
+    around = tf.stack([[top, height - shown[0] - top], [left, width - shown[1] - left]])
+    image, labels = tf.cond(
+        tf.reduce_any(around > 0),
+        lambda: pad(image, labels, around, fill=fill, no_label=no_label),
+        lambda: (image, labels),
+    )
+    return tf.ensure_shape(image, (height, width, 3)), tf.ensure_shape(labels, (height, width))
+
+
+def pad(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    around: tf.Tensor,
+    *,
+    fill: Sequence[float],
+    no_label: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`around` [[top, bottom], [left, right]] pixels of `fill` and without a label."""
+    return pad_image(image, around, fill), tf.pad(labels, around, constant_values=no_label)
+
+
 def pad_image(image: tf.Tensor, around: tf.Tensor, fill: Sequence[float]) -> tf.Tensor:
     """Puts `around` [[top, bottom], [left, right]] pixels of the colour `fill` around it."""
     above_fill = per_channel(image, offset=[-channel for channel in fill])

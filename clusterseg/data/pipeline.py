@@ -6,6 +6,7 @@ rank, with any number of ranks, and after a resume inside the epoch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,12 +16,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
-from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.dataset import INVALID, MaskKind, Part
 from clusterseg.data.files import check_sample
 from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.data.order import PADDING
+from clusterseg.data.sources import located
+from clusterseg.data.tfrecords.graph import read_pair as read_record
 from clusterseg.errors import ClustersegError
 
 NO_LABEL = -1
@@ -63,16 +66,25 @@ def batches(
     """
     steps, batch = indices.shape
     flat, valid = _without_padding(indices, stand_in)
-    images = np.array([str(sample.image) for sample in part.samples], dtype=object)
-    masks = np.array([str(sample.mask) for sample in part.samples], dtype=object)
+    places = np.array([located(sample) for sample in part.samples], dtype=object).reshape(-1, 2)
+    images, masks = places[:, 0], places[:, 1]
+    records = any(sample.record is not None for sample in part.samples)
     key = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64).view(np.int64)[0]
     no_label = NO_LABEL if ignore is None else ignore
-    listed = tuple((name, _frozen(value)) for entry in augment for name, value in entry.items())
-    if len(listed) != len(augment):
-        build_augmentations(augment, Context(size, normalisation.mean, no_label))  # raises
-    if file_masks and listed:
+    # As text, which can be the key of a cache.
+    listed = json.dumps([dict(entry) for entry in augment])
+    if file_masks and augment:
         raise ValueError("the masks of files don't fit augmented pictures")
-    read = _reader(part.label_table, listed, size, no_label, normalisation, file_masks=file_masks)
+    read = _reader(
+        part.label_table,
+        listed,
+        size,
+        no_label,
+        normalisation,
+        kind=part.mask_kind,
+        file_masks=file_masks,
+        records=records,
+    )
 
     dataset = tf.data.Dataset.from_tensor_slices(
         (
@@ -128,24 +140,22 @@ def _without_padding(
     return np.where(valid, indices, first[:, np.newaxis]).reshape(-1), valid.reshape(-1)
 
 
-def _frozen(value: Any) -> Any:
-    """A value of job.yaml as one that can be a key of a cache."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 @lru_cache(maxsize=16)
 def _reader(
     table: tuple[int, ...],
-    listed: tuple[tuple[str, Any], ...],
+    listed: str,
     size: tuple[int, int],
     no_label: int,
     normalisation: Normalisation,
     *,
+    kind: MaskKind,
     file_masks: bool,
+    records: bool,
 ) -> Any:
     """The graph that reads one sample; kept, so that an epoch does not trace it again."""
+    read_pair = read_record if records else _read_files
     context = Context(size, normalisation.mean, no_label)
-    augmentations = build_augmentations([{name: value} for name, value in listed], context)
+    augmentations = build_augmentations(json.loads(listed), context)
     classes = tf.constant(table, tf.int32)
     factor = [1 / deviation for deviation in normalisation.deviation]
     offset = [-mean * one for mean, one in zip(normalisation.mean, factor, strict=True)]
@@ -161,11 +171,14 @@ def _reader(
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        image, mask = _decode(image_path, mask_path, classes)
+        image, mask = _decode(*read_pair(image_path, mask_path), classes, kind)
         labels = mask
-        if not any(one.resizes for one in augmentations):
+        sized = any(one.resizes or one.reshapes for one in augmentations)
+        if not sized:
             image, labels = _fit(image, labels, size)
         image, labels = _augmented(image, labels, augmentations, key)
+        if sized:
+            image, labels = _fit(image, labels, size)
         image = per_channel(image, factor=factor, offset=offset)
         if normalisation.order == "bgr":
             image = image[..., ::-1]
@@ -179,13 +192,20 @@ def _reader(
     return read
 
 
+def _read_files(image_path: tf.Tensor, mask_path: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.io.read_file(image_path), tf.io.read_file(mask_path)
+
+
 def _decode(
-    image_path: tf.Tensor, mask_path: tf.Tensor, classes: tf.Tensor
+    image_data: tf.Tensor, mask_data: tf.Tensor, classes: tf.Tensor, kind: MaskKind
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
-    image = tf.io.decode_image(tf.io.read_file(image_path), channels=3, expand_animations=False)
+    image = tf.io.decode_image(image_data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
-    labels = tf.gather(classes, decode_mask(tf.io.read_file(mask_path)))
+    values = decode_mask(mask_data, kind)
+    # A GPU's gather would give 0 for what is beyond the table.
+    tf.debugging.Assert(tf.reduce_max(values) < tf.size(classes), ["class id out of range"])
+    labels = tf.gather(classes, values)
     tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == tf.shape(labels)), ["sizes differ"])
     tf.debugging.Assert(tf.reduce_min(labels) > INVALID, ["class id out of range"])
     return tf.cast(image, tf.float32), labels
@@ -205,11 +225,10 @@ def _augmented(
     image: tf.Tensor, labels: tf.Tensor, augmentations: Sequence[Augmentation], key: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     total = sum(one.count for one in augmentations)
-    if total:
-        # The generator is named: the default may differ from device to device.
-        draws = tf.random.stateless_uniform([total], key, alg="philox")
-        start = 0
-        for one in augmentations:
-            image, labels = one.change(image, labels, draws[start : start + one.count])
-            start += one.count
+    # The generator is named: the default may differ from device to device.
+    draws = tf.random.stateless_uniform([total], key, alg="philox")
+    start = 0
+    for one in augmentations:
+        image, labels = one.change(image, labels, draws[start : start + one.count])
+        start += one.count
     return image, labels

@@ -97,7 +97,9 @@ class Definition(Struct, frozen=True, kw_only=True):
     planned only where a host (by socket: a socket) has one of it, `equal_only` the ways of mapping
     that want the same number of ranks on every host, `numa_first` those in which no rank gets
     cores of a NUMA node that another one has begun, if they do not suffice for it.
-    `prefix_variable` names the variable by which a moved installation finds its files. `unset` are
+    `prefix_variable` names the variable by which a moved installation finds its files,
+    `session_variable` the one that says where on this host its mpirun keeps files of its own while
+    it runs, for a launcher that needs a fresh folder for them. `unset` are
     names of variables (`*` stands for any characters)
     that an outer job leaves and that must not reach the ranks, `not_passed` of those that it keeps
     from other hosts whatever it is told. `srun_mpi` is what srun's `--mpi`
@@ -114,6 +116,7 @@ class Definition(Struct, frozen=True, kw_only=True):
     detect: Detect | None = None
     libmpi: tuple[str, ...] = ()
     prefix_variable: str | None = None
+    session_variable: str | None = None
     report: str = ""
     map: dict[str, str] = {}
     order: dict[str, tuple[str, ...]] = {}
@@ -214,7 +217,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     `lr_find` set. `code` is set for `code: snapshot`; `directory` then lies in the run directory's
     copy. `force`: go on from a checkpoint that differs from the job where that makes sense to who
     asked for it (`clusterseg.runs.fit`). `first_on_path` is the folder where the launcher has to
-    find its mpirun, if it looks for one.
+    find its mpirun, if it looks for one. By `session_variable`, if there is one, the launcher is
+    told of a folder that it has to itself for an attempt.
     """
 
     name: str
@@ -246,5 +250,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     force: bool = False
     why: str = ""
     first_on_path: str | None = None
+    session_variable: str | None = None
     task: Task = "train"
     lr_find: LrRange | None = None

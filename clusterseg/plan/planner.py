@@ -141,6 +141,7 @@ def make_plan(
         rank_words=line.rank_words,
         slurm=slurm,
         code=code,
+        session_variable=dialect.session_variable,
         first_on_path=inner.folder if inner is not None and dialect.wraps else None,
     )
     return replace(plan, script=batch_script(plan))

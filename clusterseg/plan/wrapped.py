@@ -79,6 +79,7 @@ def _joined(outer: Dialect, inner: Dialect, spec: JobSpec) -> Dialect:
         not_passed=tuple(dict.fromkeys((*outer.not_passed, *inner.not_passed))),
         ends_together=inner.ends_together,
         prefix_variable=inner.prefix_variable,
+        session_variable=inner.session_variable,
         unset=tuple(dict.fromkeys((*outer.unset, *inner.unset))),
     )
 

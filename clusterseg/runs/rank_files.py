@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import Struct
@@ -33,6 +34,15 @@ class RankPlace(Struct, frozen=True, kw_only=True):
     rank: int
     world_size: int
     local_rank: int
+
+
+@dataclass(frozen=True)
+class RankDevices:
+    """The accelerators of a rank: their kind, what they are called, what it has to be told."""
+
+    kind: str | None = None
+    device: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def rank_from_environment(environ: Mapping[str, str]) -> RankPlace:

@@ -18,9 +18,7 @@ from clusterseg.spec.tables import AUGMENTATIONS, TABLES, Table
 from clusterseg.spec.units import format_size
 
 # key -> (whether its value can be done today, what is missing)
-LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "train.data.coarse": (lambda on: not on, "coarse annotations"),
-}
+LATER: dict[str, tuple[Callable[[Any], bool], str]] = {}
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),
@@ -28,8 +26,10 @@ _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 # The same, of what a `command` may ask for, and a job that trains may not yet.
 _TRAINING: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "resources.accelerator": (lambda kind: kind == "none", "training on accelerators"),
-    "resources.accelerators_per_rank": (lambda count: not count, "training on accelerators"),
+    "resources.accelerators_per_rank": (
+        lambda count: count in (None, 0, 1),
+        "a rank trains on one: ask for more ranks",
+    ),
 }
 
 # key of a name -> its table in clusterseg.spec.tables

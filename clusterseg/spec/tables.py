@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from clusterseg.spec.fields import Fraction, Positive, about
+from clusterseg.spec.fields import Fraction, Line, Positive, about
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Known:
 
     `value` is the type of an augmentation's setting; None: a mapping of its options. `resizes`:
     it gives pictures another size, as only one augmentation of a list may. `divides_size`: what
-    a model needs height and width to be divisible by.
+    a model needs height and width to be divisible by. `variables`: required key of the section ->
+    the environment variable that stands for it where it is left out.
     """
 
     summary: str
@@ -32,6 +33,7 @@ class Known:
     value: Any = None
     resizes: bool = False
     divides_size: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 Table = Mapping[str, Known]
@@ -39,7 +41,17 @@ Table = Mapping[str, Known]
 _AboveZero = Annotated[float, Meta(gt=0)]
 _Factor = Annotated[float, Meta(ge=0.05, le=20)]
 _Factors = Annotated[tuple[_Factor, _Factor], Meta(extra={"ordered": True})]
-_Range = Annotated[tuple[_AboveZero, _AboveZero], Meta(extra={"ordered": True})]
+_Gain = Annotated[float, Meta(ge=0, le=10)]
+_Gains = Annotated[tuple[_Gain, _Gain], Meta(extra={"ordered": True})]
+_Area = Annotated[float, Meta(ge=0.0001, le=1)]
+_Areas = Annotated[tuple[_Area, _Area], Meta(extra={"ordered": True})]
+_Ratio = Annotated[float, Meta(ge=0.01, le=100)]
+_Ratios = Annotated[
+    Annotated[tuple[_Ratio, _Ratio], Meta(extra={"ordered": True})],
+    about("[min, max] of width divided by height"),
+]
+_Pixels = Annotated[int, Meta(ge=1, le=16384)]
+_Sides = Annotated[tuple[_Pixels, _Pixels], about("[height, width] in pixels")]
 _Dropout = Annotated[Annotated[float, Meta(ge=0, lt=1)], about("fraction dropped while training")]
 _Auxiliary = Annotated[bool, about("add auxiliary outputs, and their loss, while training")]
 _Probability = Annotated[Fraction, about("probability of a flip")]
@@ -47,7 +59,11 @@ _Change = Annotated[Fraction, about("largest change, as a fraction")]
 _OUTPUT_STRIDE = "size of the input divided by that of the encoder's output"
 
 _DEEPLAB = {
-    "atrous_rates": Annotated[tuple[Positive, ...], about("rates of the pyramid's branches")],
+    "atrous_rates": Annotated[
+        tuple[Positive, ...],
+        about("rates of the pyramid's branches; by default those of the output stride"),
+    ],
+    "dropout": _Dropout,
     "aux": _Auxiliary,
 }
 
@@ -115,7 +131,8 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3": Known(
-            "DeepLabV3 (Chen 2017)",
+            "DeepLabV3 (Chen 2017), TF-slim's ResNet-101; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet101", "resnet101_beta"], about("encoder")],
                 "output_stride": Annotated[Literal[8, 16], about(_OUTPUT_STRIDE)],
@@ -126,24 +143,38 @@ MODELS: Table = MappingProxyType(
             },
         ),
         "deeplabv3+": Known(
-            "DeepLabV3+ (Chen 2018)",
+            "DeepLabV3+ (Chen 2018), any size",
+            ready=True,
             options={
                 "backbone": Annotated[
                     Literal["mobilenetv2", "xception", "resnet50", "resnet101"], about("encoder")
                 ],
                 "output_stride": Annotated[Literal[8, 16, 32], about(_OUTPUT_STRIDE)],
+                "separable": Annotated[bool, about("separable convolutions behind the encoder")],
+                "decoder": Annotated[bool, about("refine with the encoder's map of stride 4")],
                 **_DEEPLAB,
             },
         ),
         "fastfcn": Known(
-            "FastFCN (Wu 2019): joint pyramid upsampling",
+            "FastFCN (Wu 2019): joint pyramid upsampling; any size",
+            ready=True,
             options={
                 "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
                 "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
+                "dropout": _Dropout,
                 "aux": _Auxiliary,
             },
         ),
-        "hrnetv2_ocr": Known("HRNetV2-W48 with object-contextual representations (Yuan 2020)"),
+        "hrnetv2_ocr": Known(
+            "HRNetV2 with object-contextual representations (Yuan 2020), any size",
+            ready=True,
+            options={
+                "width": Annotated[Positive, about("channels of the finest map: 18, 32, 40 or 48")],
+                "ocr": Annotated[bool, about("with the context of objects")],
+                "dropout": _Dropout,
+                "aux": _Auxiliary,
+            },
+        ),
         "lmsegnet": Known(
             "LmSegNet of Blueoil: quantised for FPGAs; height and width divisible by 8",
             ready=True,
@@ -257,25 +288,61 @@ SCHEDULES: Table = MappingProxyType(
     }
 )
 
+_Names = Annotated[tuple[Line, ...], about("names of the classes, class 0 first")]
+_Byte = Annotated[int, Meta(ge=0, le=255)]
+
 DATA_FORMATS: Table = MappingProxyType(
     {
         "camvid": Known("CamVid: train.txt, train/, trainannot/, label_colors.txt", ready=True),
-        "cityscapes": Known("Cityscapes: leftImg8bit/ and gtFine/"),
+        "cityscapes": Known(
+            "Cityscapes: leftImg8bit/, gtFine/ and gtCoarse/",
+            ready=True,
+            variables={"root": "CITYSCAPES_DATASET"},
+        ),
         "voc2012": Known(
             "Pascal VOC 2012",
+            ready=True,
             options={"augmented": Annotated[bool, about("train on trainaug.txt (SBD)")]},
         ),
-        "coco_stuff": Known("COCO-Stuff"),
-        "ade20k": Known("ADE20K"),
+        "coco_stuff": Known("COCO-Stuff, 171 classes", ready=True),
+        "ade20k": Known("ADE20K, 150 classes", ready=True),
         "folder": Known(
-            "two folders of files with equal names",
+            "folders of pictures and of masks with equal names",
+            ready=True,
             options={
                 "labels": Annotated[
-                    Literal["blue", "palette", "grey"], about("where a mask holds its classes")
-                ]
+                    Literal["blue", "palette", "grey"],
+                    about("where a mask holds its classes; left out: in its one channel"),
+                ],
+                "images": Annotated[Line, about("folder of the training pictures, below root")],
+                "masks": Annotated[Line, about("folder of the training masks")],
+                "validation_images": Annotated[Line, about("folder of the validation pictures")],
+                "validation_masks": Annotated[Line, about("folder of the validation masks")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=1, le=65535)], about("number of classes in the masks")
+                ],
+                "names": _Names,
+                "colors": Annotated[
+                    tuple[tuple[_Byte, _Byte, _Byte], ...],
+                    about("[red, green, blue] of each class"),
+                ],
             },
         ),
-        "tfrecord": Known("TFRecord shards"),
+        "tfrecord": Known(
+            "TFRecord shards with the keys of research/deeplab",
+            ready=True,
+            options={
+                "train": Annotated[str, about("pattern of the training part's shards")],
+                "validation": Annotated[str, about("pattern of the validation part's shards")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=2, le=256)],
+                    about("number of classes, where label_colors.txt does not tell"),
+                ],
+                "ignore_value": Annotated[
+                    Annotated[int, Meta(ge=0, le=255)], about("value in masks that is no class")
+                ],
+            },
+        ),
     }
 )
 
@@ -294,30 +361,93 @@ AUGMENTATIONS: Table = MappingProxyType(
             True,
             value=Annotated[Fraction, about("largest change, as a fraction of full brightness")],
         ),
-        "contrast": Known("change the contrast", value=_Change),
-        "color": Known("change the saturation", value=_Change),
-        "hue": Known("turn the hue", value=_Change),
+        "brightness_factor": Known(
+            "multiply all channels by a number drawn from [min, max]",
+            True,
+            value=Annotated[_Gains, about("[min, max] of the factor")],
+        ),
+        "contrast": Known("change the contrast", True, value=_Change),
+        "color": Known("change the saturation", True, value=_Change),
+        "sharpness": Known("sharpen or soften", True, value=_Change),
+        "hue": Known(
+            "turn the hue",
+            True,
+            value=Annotated[Fraction, about("largest turn, as a fraction of the circle")],
+        ),
         "rotate": Known(
             "rotate",
+            True,
             value=Annotated[Annotated[float, Meta(gt=0, le=180)], about("largest angle, degrees")],
         ),
         "blur": Known(
-            "Gaussian blur", value=Annotated[_AboveZero, about("largest sigma, in pixels")]
+            "Gaussian blur",
+            True,
+            value=Annotated[Annotated[float, Meta(gt=0, le=50)], about("largest sigma, in pixels")],
         ),
         "cutout": Known(
-            "blank out a square", value=Annotated[Fraction, about("side, as a fraction of height")]
+            "blank out a square",
+            True,
+            value=Annotated[Fraction, about("side, as a fraction of height")],
         ),
-        "center_crop": Known(
-            "crop the middle",
-            value=Annotated[tuple[Positive, Positive], about("[height, width] in pixels")],
+        "erase": Known(
+            "fill a rectangle with one colour",
+            True,
+            options={
+                "probability": Annotated[Fraction, about("how often")],
+                "area": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
+            },
+        ),
+        "pad": Known(
+            "pixels without a label on each side, before what comes next",
+            True,
+            value=Annotated[_Pixels, about("pixels on each side")],
+        ),
+        "resize": Known("resize, before what comes next", True, value=_Sides),
+        "center_crop": Known("crop the middle, before what comes next", True, value=_Sides),
+        "random_crop": Known("crop anywhere, before what comes next", True, value=_Sides),
+        "crop": Known(
+            "crop both sides by a fraction drawn from [min, max], and resize to the size",
+            True,
+            value=Annotated[
+                Annotated[
+                    tuple[
+                        Annotated[float, Meta(ge=0.01, le=1)], Annotated[float, Meta(ge=0.01, le=1)]
+                    ],
+                    Meta(extra={"ordered": True}),
+                ],
+                about("[min, max] of the fraction"),
+            ],
             resizes=True,
         ),
         "random_resized_crop": Known(
-            "crop an area drawn from [min, max] and resize it",
+            "crop an area drawn from [min, max] and resize it to the size",
+            True,
             options={
-                "scale": Annotated[_Range, about("[min, max] of the area, as a fraction")],
-                "ratio": Annotated[_Range, about("[min, max] of width divided by height")],
+                "scale": Annotated[_Areas, about("[min, max] of the area, as a fraction")],
+                "ratio": _Ratios,
             },
+            resizes=True,
+        ),
+        "scale_file": Known(
+            "resize by a factor of the file's size, then crop or pad to the size",
+            True,
+            options={
+                "factor": Annotated[_Factors, about("[min, max] of the factor")],
+                "step": Annotated[
+                    Annotated[float, Meta(ge=0, le=20)],
+                    about("distance between the factors; 0: any between"),
+                ],
+            },
+            resizes=True,
+        ),
+        "resize_range": Known(
+            "resize by the sides, then crop or pad to the size",
+            True,
+            value=Annotated[
+                Annotated[tuple[_Pixels, _Pixels], Meta(extra={"ordered": True})],
+                about("[shorter side, longest that the longer one may be] in pixels"),
+            ],
             resizes=True,
         ),
     }

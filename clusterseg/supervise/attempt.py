@@ -41,6 +41,7 @@ from clusterseg.supervise.lease import Lease
 from clusterseg.supervise.limits import Timing, expected_save, fence_terms
 from clusterseg.supervise.notify import notify
 from clusterseg.supervise.opening import Opening, open_run
+from clusterseg.supervise.own_folder import make_own_folder, remove_own_folder
 from clusterseg.supervise.packing import pack_old_attempts
 from clusterseg.supervise.policy import (
     Action,
@@ -223,6 +224,9 @@ class _Supervisor:
             )
             self._fence.release()
             launcher.close()
+            if self._plan.session_variable is not None:
+                environ = rank_environment(self._environ, self._plan, self._run, claim.attempt)
+                remove_own_folder(environ, self._run, claim.attempt)
         if left:
             what = "1 process" if left == 1 else f"{left} processes"
             self._journal.say(f"killed: {what} that outlived the launcher")
@@ -241,9 +245,11 @@ class _Supervisor:
             files.commit_new(own.rank_table, self._rank_table.encode())
         if self._plan.spec.launcher_output == "files":
             files.make_private_dir(own.launcher)  # Hydra makes none
+        environ = rank_environment(self._environ, self._plan, self._run, claim.attempt)
+        place = make_own_folder(environ, self._plan, self._run, claim.attempt, claim.argv)
         return Launcher(
             claim.argv,
-            rank_environment(self._environ, self._plan, self._run, claim.attempt),
+            {**place, **{name: environ[name] for name in environ if name not in place}},
             self._plan.directory,
             direct=not self._plan.mpirun and claim.ranks == 1,
         )

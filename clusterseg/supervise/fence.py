@@ -33,6 +33,7 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.takeover import boot_clock
 from clusterseg.supervise.launch import Launcher, attempt_variables, end_what_is_left
 from clusterseg.supervise.limits import FenceTerms, Overdue
+from clusterseg.supervise.own_folder import remove_own_folder
 
 _LARGEST = 1 << 16  # bytes of a message
 
@@ -171,7 +172,9 @@ def _stand_by(told: socket.socket, terms: FenceTerms, news: _News) -> NoReturn:
     try:
         os.setpgid(0, 0)  # a stop of the supervisor's group is what it is there for
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        _Watchman(told, terms, news).watch()
+        watchman = _Watchman(told, terms, news)
+        watchman.watch()
+        watchman.tidy()
     finally:
         with suppress(OSError):
             os.killpg(os.getpid(), signal.SIGKILL)
@@ -179,7 +182,8 @@ def _stand_by(told: socket.socket, terms: FenceTerms, news: _News) -> NoReturn:
 
 
 class _Watchman:
-    """Never touches a file that is not in /proc, nor anything that could wait for one."""
+    """While it watches it touches no file that is not in /proc, nor anything that could wait for
+    one."""
 
     def __init__(self, told: socket.socket, terms: FenceTerms, news: _News) -> None:
         self._told, self._terms = told, terms
@@ -203,6 +207,16 @@ class _Watchman:
             if guarded.attempt != self._struck and any(map(is_alive, self._all(guarded))):
                 self._struck = guarded.attempt
                 self._strike(guarded, now - self._news.beat)
+
+    def tidy(self) -> None:
+        """After a supervisor that was killed; one that ends by itself ends this process first."""
+        guarded = self._news.guarded
+        if guarded is None:
+            return
+        until = time.monotonic() + self._terms.terminate
+        while is_alive(guarded.launcher) and time.monotonic() < until:
+            time.sleep(0.1)
+        remove_own_folder(os.environ, guarded.paths, guarded.attempt)
 
     def _hear(self) -> bool:
         last = None

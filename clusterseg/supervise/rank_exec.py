@@ -11,26 +11,24 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from clusterseg.cluster.children import end_like, refusal_code, run_inside
-from clusterseg.cluster.devices import count_devices
 from clusterseg.cluster.processes import host_name
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.plan.devices import (
-    DEVICES,
-    VISIBLE,
-    device_variables,
-    own_devices,
-    seen_devices,
-)
+from clusterseg.plan.devices import DEVICES
 from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter, iter_events
 from clusterseg.runs.paths import AttemptPaths, RunPaths
-from clusterseg.runs.rank_files import RankPlace, rank_from_environment, redirect_output
+from clusterseg.runs.rank_files import (
+    RankDevices,
+    RankPlace,
+    rank_from_environment,
+    redirect_output,
+)
 from clusterseg.runs.records import RankEnd, RankStart
+from clusterseg.supervise.rank_devices import rank_devices
 
 
 def exec_rank(
@@ -44,7 +42,7 @@ def exec_rank(
     place = rank_from_environment(environ)
     redirect_output(attempt.log(place.rank))
     try:
-        seen = _devices(attempt, place, environ)
+        seen = rank_devices(attempt, place, environ)
     except ClustersegError as error:
         sys.stderr.write(error.render() + "\n")
         sys.stderr.flush()
@@ -90,30 +88,7 @@ def _attempt_of(run_dir: Path, environ: Mapping[str, str]) -> AttemptPaths:
     return RunPaths(run_dir.absolute()).attempt(int(text))
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The accelerators of a rank: their kind, what they are called, what it has to be told."""
-
-    kind: str | None = None
-    device: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-
-def _devices(attempt: AttemptPaths, place: RankPlace, environ: Mapping[str, str]) -> _Seen:
-    """Raises ClustersegError (`devices`) where the host shows too few."""
-    kind, _, count = environ.get(DEVICES, "").partition(":")
-    if kind not in VISIBLE:
-        return _Seen()
-    if not (count.isascii() and count.isdigit()):  # the launcher or the job has set them
-        return _Seen(kind, environ.get("DEVICE_ID" if kind == "npu" else VISIBLE[kind], ""))
-    visible, where = seen_devices(kind, environ, count_devices(kind))
-    devices = own_devices(visible, int(count), place.local_rank, kind=kind, where=where)
-    table = str(attempt.rank_table) if attempt.rank_table.exists() else None
-    variables = device_variables(kind, devices, place.rank, place.world_size, table)
-    return _Seen(kind, ",".join(devices), variables)
-
-
-def _write_start(attempt: AttemptPaths, place: RankPlace, seen: _Seen) -> None:
+def _write_start(attempt: AttemptPaths, place: RankPlace, seen: RankDevices) -> None:
     where = standing()
     event = RankStart(
         t=time.time(),

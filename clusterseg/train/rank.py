@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING
 from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.affinity import standing
 from clusterseg.runs.eventlog import EventWriter
-from clusterseg.runs.rank_files import redirect_output
+from clusterseg.runs.paths import AttemptPaths
+from clusterseg.runs.rank_files import RankDevices, RankPlace, redirect_output
 from clusterseg.runs.records import Phase, RankEnd, RankStart, Stop
 from clusterseg.train.failures import TrainingError, one_line, say, warn
 from clusterseg.train.feeder import any_stuck
@@ -35,8 +37,19 @@ if TYPE_CHECKING:
     from clusterseg.train.lr_find import LrFinder
 
 
-def run(run_dir: Path) -> int:
+See = Callable[[AttemptPaths, RankPlace, Mapping[str, str]], RankDevices]
+
+
+def no_devices(*_: object) -> RankDevices:
+    """The rank sees no accelerator."""
+    return RankDevices()
+
+
+def run(run_dir: Path, see: See = no_devices) -> int:
     """Runs the rank that the environment describes; returns the process's exit code.
+
+    `see` says which accelerators of its host are the rank's, from its attempt, its place and the
+    environment (`clusterseg.supervise.rank_devices`).
 
     0: the training is done; 75: stopped with everything saved; 1: failed, the reason stands in
     the rank's log and events. A failure of this rank alone ends all ranks (MPI_Abort).
@@ -49,7 +62,7 @@ def run(run_dir: Path) -> int:
     stops = StopSources(job.stop_file)
     stops.install()
     with WatchedEvents(job.attempt.events(job.place.rank)) as events:
-        code = train(job, events, stops)
+        code = train(job, events, stops, see)
     if any_stuck():  # in a read that does not end: it would keep this process
         with suppress(OSError):
             sys.stdout.flush()
@@ -58,7 +71,7 @@ def run(run_dir: Path) -> int:
     return code
 
 
-def train(job: RankJob, events: WatchedEvents, stops: StopSources) -> int:
+def train(job: RankJob, events: WatchedEvents, stops: StopSources, see: See = no_devices) -> int:
     """`run` without what belongs to a process of its own: output, signals."""
     communicator: Communicator | None = None
     step = job.claim.resume_step
@@ -66,15 +79,19 @@ def train(job: RankJob, events: WatchedEvents, stops: StopSources) -> int:
     laps = Laps()
     try:
         laps.add("python", _seconds_since_process_start())
+        devices = see(job.attempt, job.place, os.environ)
+        os.environ.update(devices.variables)  # before any library looks
         from clusterseg.train.communicator import connect
 
         communicator = connect(job.communicator, job.place, job.claim.ranks)
-        events.write(_rank_start(job))
+        events.write(_rank_start(job, devices))
         laps("connect")
+        threads = _threads(job, devices)
+        laps("tensorflow")
         if job.lr_find is None:
-            loop = _prepare(job, communicator, events, stops, laps)
+            loop = _prepare(job, communicator, events, stops, laps, threads=threads)
         else:
-            loop = _prepare_lr_find(job, communicator, events, stops)
+            loop = _prepare_lr_find(job, communicator, events, stops, threads=threads)
         reason = loop.run()
         step = loop.progress.step
         if reason is not None:
@@ -103,13 +120,18 @@ def train(job: RankJob, events: WatchedEvents, stops: StopSources) -> int:
 
 
 def _prepare(
-    job: RankJob, communicator: Communicator, events: WatchedEvents, stops: StopSources, laps: Laps
+    job: RankJob,
+    communicator: Communicator,
+    events: WatchedEvents,
+    stops: StopSources,
+    laps: Laps,
+    *,
+    threads: int,
 ) -> Loop:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
     from clusterseg.train.batching import choose, news
     from clusterseg.train.board.scribe import start_scribe
-    from clusterseg.train.devices import prepare_tensorflow, rank_threads
     from clusterseg.train.loop import Loop
     from clusterseg.train.not_finite import left_out
     from clusterseg.train.restoring import peek, restore
@@ -117,9 +139,6 @@ def _prepare(
     from clusterseg.train.saving import Saver
 
     rank = job.place.rank
-    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
-    prepare_tensorflow(threads, deterministic=job.train.deterministic)
-    laps("tensorflow")
     header = peek(job.paths, job.claim, communicator)
     try:
         batching = choose(job.train, communicator.size, header)
@@ -198,14 +217,30 @@ def _prepare(
     )
 
 
-def _prepare_lr_find(
-    job: RankJob, communicator: Communicator, events: EventWriter, stops: StopSources
-) -> LrFinder:
+def _threads(job: RankJob, devices: RankDevices) -> int:
+    """Makes TensorFlow use what the rank was given; the threads that it computes with."""
     from clusterseg.train.devices import prepare_tensorflow, rank_threads
-    from clusterseg.train.lr_find import LrFinder
 
     threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
-    prepare_tensorflow(threads, deterministic=job.train.deterministic)
+    prepare_tensorflow(
+        threads,
+        deterministic=job.train.deterministic,
+        accelerator=devices.kind or "none",
+        local_rank=job.place.local_rank,
+    )
+    return threads
+
+
+def _prepare_lr_find(
+    job: RankJob,
+    communicator: Communicator,
+    events: EventWriter,
+    stops: StopSources,
+    *,
+    threads: int,
+) -> LrFinder:
+    from clusterseg.train.lr_find import LrFinder
+
     return LrFinder(job, communicator, events, stops, threads=threads)
 
 
@@ -223,8 +258,7 @@ def _interval(job: RankJob) -> Interval:
     )
 
 
-def _rank_start(job: RankJob) -> RankStart:
-    accelerator = job.spec.resources.accelerator
+def _rank_start(job: RankJob, devices: RankDevices) -> RankStart:
     resumed = job.claim.resume_from
     place = standing()
     return RankStart(
@@ -239,7 +273,8 @@ def _rank_start(job: RankJob) -> RankStart:
         cores=place.cores,
         sockets=place.sockets,
         numa=place.numa,
-        accelerator=None if accelerator == "none" else accelerator,
+        accelerator=devices.kind,
+        device=devices.device,
         resumed_from=resumed,
         epoch=int(resumed.split("-")[1]) if resumed else 0,  # weights-<epoch>-…
         step=job.claim.resume_step,

@@ -16,14 +16,26 @@ from clusterseg.data.pipeline import NO_LABEL, batches, explain
 from clusterseg.errors import ClustersegError
 from clusterseg.spec.model import DataSpec
 
+from .boards import aligned, board
 from .camvid_tree import write, write_tree
 
 SIZE = (24, 32)
 EVERYTHING = [
     {"flip_horizontal": 0.5},
     {"flip_vertical": 0.5},
+    {"rotate": 20},
+    {"pad": 3},
+    {"random_crop": [26, 36]},
     {"scale": [0.5, 2.0]},
     {"brightness": 0.2},
+    {"brightness_factor": [0.75, 1.25]},
+    {"contrast": 0.25},
+    {"color": 0.25},
+    {"hue": 0.1},
+    {"sharpness": 0.5},
+    {"blur": 1.5},
+    {"cutout": 0.3},
+    {"erase": {"probability": 0.5}},
 ]
 
 
@@ -190,32 +202,6 @@ def test_masks_come_at_their_files_sizes_too(tmp_path):
 
 # --- Pictures and labels stay aligned ---------------------------------------------------------
 
-CELL = 16
-GRID = np.random.default_rng(5).integers(0, 8, (4, 5))
-SHADE = 30.0  # grey level of a class = class * SHADE
-
-
-def board():
-    """A board of flat cells, grey by class, and its labels."""
-    labels = np.kron(GRID, np.ones((CELL, CELL))).astype(np.int32)
-    return np.repeat((labels * SHADE)[..., np.newaxis], 3, axis=-1).astype(np.float32), labels
-
-
-def far_from_edges(labels, reach):
-    """Pixels whose surroundings, `reach` pixels around, are in the picture and hold one label."""
-    size = 2 * reach + 1
-    padded = np.pad(labels, reach, constant_values=-1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
-    return windows.min(axis=(2, 3)) == windows.max(axis=(2, 3))
-
-
-def aligned(image, labels, no_label=255, shift=0.0):
-    """The share of labelled pixels away from edges whose grey is that of their label."""
-    inner = far_from_edges(labels, 2) & (labels != no_label)
-    right = np.abs(image[..., 0] - labels * SHADE - shift) < 0.5
-    assert inner.sum() > 30
-    return right[inner].mean()
-
 
 @settings(max_examples=60, deadline=None)
 @given(
@@ -318,7 +304,7 @@ def test_bad_augmentations_are_refused(dataset, listed, expected):
 
 
 def test_augmentations_are_listed():
-    assert augmentation_names() == ["brightness", "flip_horizontal", "flip_vertical", "scale"]
+    assert {"brightness", "flip_horizontal", "random_resized_crop"} < set(augmentation_names())
 
 
 # --- Masks and files -------------------------------------------------------------------------

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from clusterseg.data.cityscapes import LABELS
+from clusterseg.data.colormap import default_colors
 from clusterseg.data.synth.city import CityScene, city_scene, coarse
 from clusterseg.data.synth.draws import Draws
 from clusterseg.data.synth.edges import near_changes
-from clusterseg.data.synth.layouts import camvid, coco_stuff, voc2012
+from clusterseg.data.synth.layouts import camvid, coco_stuff
 from clusterseg.data.synth.recipe import Recipe, scene_key
 from clusterseg.data.synth.street import VOID, street_scene
 from clusterseg.data.synth.things import class_color, things_scene
@@ -188,7 +189,7 @@ def test_voc_has_palette_masks_with_borders_and_the_lists(tmp_path):
 
 def test_voc_colors_are_those_of_the_challenge():
     """From the table in its development kit: aeroplane, person, tv monitor, border."""
-    colors = voc2012.palette()
+    colors = default_colors(256)
     assert colors[1] == (128, 0, 0)
     assert colors[15] == (192, 128, 128)
     assert colors[20] == (0, 64, 128)

@@ -43,6 +43,9 @@ def make_hosts(count: int, folder: Path, environ: Mapping[str, str] = {}) -> Hos
     if tried.returncode:
         raise OSError(f"no host names of one's own here: {tried.stderr.strip()}")
     login = {"HOME": str(Path.home()), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", **environ}
+    # As /tmp of a host of its own: without what launchers of other tests have left in this one's.
+    login["TMPDIR"] = str(folder / "tmp")
+    (folder / "tmp").mkdir(exist_ok=True)
     variables = shlex.join(f"{name}={value}" for name, value in login.items())
     agent = folder / "ssh"
     agent.write_text(_AGENT_SCRIPT.format(variables=variables, alone=shlex.join(alone)))

@@ -115,10 +115,11 @@ def test_without_a_launcher_a_word_is_a_word():
 
 def test_what_comes_later_is_refused_all_at_once():
     with pytest.raises(ClustersegError) as caught:
-        plan(TRAIN + "resources: {memory: 4G, accelerator: hpu}\nenvironment: {container: a}\n")
+        devices = "accelerator: hpu, accelerators_per_rank: 2"
+        plan(TRAIN + f"resources: {{memory: 4G, {devices}}}\nenvironment: {{container: a}}\n")
     said = caught.value.render()
     assert caught.value.exit_code == ExitCode.USAGE
-    for key in ("resources.memory", "resources.accelerator", "environment.container"):
+    for key in ("resources.memory", "resources.accelerators_per_rank", "environment.container"):
         assert key in said
     assert said.count("not there yet") == 3
 

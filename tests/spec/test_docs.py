@@ -32,11 +32,10 @@ def documented() -> dict[str, tuple[str, bool]]:
 def keys(found: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
     """Every dotted key of the schema that is no section and no option of a name."""
     leaves = {}
-    options = set().union(*(k.options for table in TABLES.values() for k in table.values()))
     for name, below in found["properties"].items():
         if "properties" in below:
             leaves |= keys(below, f"{path}{name}.")
-        elif name not in options:
+        elif set(below) != {"description"}:  # as an option has it, whose type the name decides
             leaves[path + name] = below
     return leaves
 

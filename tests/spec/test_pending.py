@@ -51,11 +51,13 @@ def test_what_comes_later_is_named(override: str, key: str) -> None:
     assert keys(job(TRAIN, override)) == [key]
 
 
-@pytest.mark.skipif("resources.accelerator" not in pending._TRAINING, reason="it is there")
-def test_training_on_accelerators_is_named() -> None:
-    problems = not_yet(job(TRAIN, "resources.accelerator=cuda"), "slurm")
-    assert [problem.key for problem in problems] == ["resources.accelerator"]
-    assert "training on accelerators" in problems[0].message
+def test_a_rank_that_trains_has_one_accelerator() -> None:
+    assert keys(job(TRAIN, "resources.accelerator=cuda")) == []
+    several = ("resources.accelerator=cuda", "resources.accelerators_per_rank=2")
+    assert keys(job(COMMAND, *several)) == []
+    (problem,) = not_yet(job(TRAIN, *several), "slurm")
+    assert problem.key == "resources.accelerators_per_rank"
+    assert "ask for more ranks" in problem.message
 
 
 def test_under_slurm_there_is_more() -> None:

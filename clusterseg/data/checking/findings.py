@@ -25,6 +25,10 @@ _KNOWN: dict[str, tuple[Severity, str, str]] = {
         "repair them, or leave them out: train.data.on_unreadable: skip"),
     "unreadable-mask": ("error", "masks that can't be read",
         "repair them, or leave them out: train.data.on_unreadable: skip"),
+    "damaged-record": ("error", "records that don't match their checksums",
+        "copy or write the shards anew; or leave such samples out: "
+        "train.data.on_unreadable: skip"),
+    "unreadable-shard": ("error", "shards that can't be read", "make them readable"),
     "bad-picture": ("error", "pictures of more than 8 bits a channel", "convert them to 8 bits"),
     "bad-mask": ("error", "masks that hold no classes where they should",
         "masks hold one value a pixel, the number of the class; colours must be converted first"),
@@ -186,7 +190,10 @@ class Survey:
         if seen == {0, 255} and label in (INVALID, self._ignore):
             share = self._values[255] / self._values.total()
             yield "ignored-foreground", "", f"255 is {share:.1%} of all pixels"
-        is_city = self._dataset.name == "cityscapes"
+        # A table of train ids is read on purpose: the set has `labelTrainIds` files.
+        is_city = self._dataset.name == "cityscapes" and any_table[:_TRAIN_IDS] != tuple(
+            range(_TRAIN_IDS)
+        )
         if is_city and seen and max(seen - {255}, default=0) < _TRAIN_IDS:
             yield "train-ids", "", f"found: {', '.join(map(str, sorted(seen)))}"
         for name, part in self.parts.items():

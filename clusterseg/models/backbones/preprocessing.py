@@ -6,7 +6,7 @@ from clusterseg.data.normalisation import Normalisation
 
 # keras.applications, mode "tf": MobileNetV2, Xception; also the beta variant of TF-slim's ResNet.
 MINUS_ONE_TO_ONE = Normalisation(mean=(127.5, 127.5, 127.5), deviation=(127.5, 127.5, 127.5))
-# keras.applications, mode "caffe": ResNet, VGG. Given in RGB; the channels are then swapped.
-CAFFE = Normalisation(mean=(123.68, 116.779, 103.939), deviation=(1.0, 1.0, 1.0))
+# keras.applications, mode "caffe": ResNet, VGG.
+CAFFE = Normalisation(mean=(123.68, 116.779, 103.939), deviation=(1.0, 1.0, 1.0), order="bgr")
 # TF-slim's ResNet v1 in research/deeplab (feature_extractor.py, _MEAN_RGB).
 SLIM = Normalisation(mean=(123.15, 115.9, 103.06), deviation=(1.0, 1.0, 1.0))

@@ -10,12 +10,8 @@ from collections.abc import Sequence
 
 from keras import layers
 
-from clusterseg.data.normalisation import Normalisation
 from clusterseg.models.layers import Tensor, batch_norm
 
-# What Keras' weights were trained with (keras.applications, mode "caffe"): channels as BGR, less
-# the mean of ImageNet's pictures.
-VGG16 = Normalisation(mean=(123.68, 116.779, 103.939), deviation=(1.0, 1.0, 1.0), order="bgr")
 # Filters of the convolutions of each block.
 BLOCKS: tuple[tuple[int, ...], ...] = (
     (64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)

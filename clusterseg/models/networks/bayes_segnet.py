@@ -10,7 +10,7 @@ import keras
 
 from clusterseg.data.normalisation import Normalisation
 from clusterseg.errors import ClustersegError
-from clusterseg.models.backbones.vgg16 import VGG16
+from clusterseg.models.backbones.preprocessing import CAFFE
 from clusterseg.models.segnet import build_segnet
 
 
@@ -32,4 +32,4 @@ def build(
 
 def normalisation(**options: object) -> Normalisation:
     """That of the encoder's weights in Keras."""
-    return VGG16
+    return CAFFE

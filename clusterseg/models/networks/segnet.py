@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 
 from clusterseg.data.normalisation import Normalisation
-from clusterseg.models.backbones.vgg16 import VGG16
+from clusterseg.models.backbones.preprocessing import CAFFE
 from clusterseg.models.segnet import build_segnet
 
 
@@ -23,4 +23,4 @@ def build(classes: int, size: tuple[int, int], *, width: float = 1.0) -> keras.M
 
 def normalisation(**options: object) -> Normalisation:
     """That of the encoder's weights in Keras."""
-    return VGG16
+    return CAFFE

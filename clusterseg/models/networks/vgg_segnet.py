@@ -16,7 +16,8 @@ from keras import layers
 
 from clusterseg.data.normalisation import Normalisation
 from clusterseg.errors import ClustersegError
-from clusterseg.models.backbones.vgg16 import VGG16, block, scaled
+from clusterseg.models.backbones.preprocessing import CAFFE
+from clusterseg.models.backbones.vgg16 import block, scaled
 from clusterseg.models.checks import check_width
 from clusterseg.models.layers import Tensor, Upsample, batch_norm
 
@@ -72,7 +73,7 @@ def build(
 
 def normalisation(**options: object) -> Normalisation:
     """That of the encoder's weights in Keras."""
-    return VGG16
+    return CAFFE
 
 
 def _doubled(x: Tensor, upsampling: str, name: str) -> Tensor:

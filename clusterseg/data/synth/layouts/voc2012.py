@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from clusterseg.data.colormap import default_colors
 from clusterseg.data.synth.edges import near_changes
 from clusterseg.data.synth.encode import jpeg, palette_png, png
 from clusterseg.data.synth.recipe import EXTRA, PARTS, Recipe, scene_key
@@ -54,20 +55,7 @@ def files(recipe: Recipe) -> Iterator[tuple[str, bytes]]:
             else:
                 border = near_changes(labels, max(1, labels.shape[0] // 120))
                 mask = np.where(border, np.uint8(_BORDER), labels)
-                yield f"{folder}/{one}.png", palette_png(mask, palette())
-
-
-def palette() -> list[tuple[int, int, int]]:
-    """The 256 colours of VOC's masks: the bits of the number dealt out to red, green and blue, the
-    lowest ones first, each channel filled from its highest bit on.
-    """
-    colors = []
-    for number in range(256):
-        channels = [0, 0, 0]
-        for bit in range(8):
-            channels[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)
-        colors.append((channels[0], channels[1], channels[2]))
-    return colors
+                yield f"{folder}/{one}.png", palette_png(mask, default_colors(256))
 
 
 def _pictures(recipe: Recipe) -> Iterator[tuple[str, int]]:

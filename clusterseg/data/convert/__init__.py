@@ -1,0 +1,1 @@
+"""Writes a data set as TFRecord shards."""

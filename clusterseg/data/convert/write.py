@@ -1,0 +1,162 @@
+"""Writes a data set as TFRecord shards, in parallel; the folder appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterseg.data.convert.record import NOTHING, record, shard_name, shares
+from clusterseg.data.dataset import Dataset, Part
+from clusterseg.data.files import check_sample, is_of_the_file, read_labels
+from clusterseg.data.formats.tfrecord import COLORS
+from clusterseg.data.sources import image_data
+from clusterseg.errors import ClustersegError, ExitCode
+
+SAMPLES_A_SHARD = 250
+
+
+@dataclass(frozen=True)
+class Converted:
+    """`skipped` are the messages about samples that were left out."""
+
+    root: Path
+    train: int
+    validation: int
+    shards: int
+    bytes: int
+    skipped: tuple[str, ...]
+
+
+def convert(
+    dataset: Dataset,
+    source: Path,
+    root: Path,
+    ignore: int | None,
+    *,
+    shards: int | None = None,
+    workers: int = 1,
+    skip: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Converted:
+    """Writes both parts to the folder `root`, in the order of their samples; with the classes'
+    names and colours.
+
+    Files are the same byte for byte whatever the number of `workers`. Masks hold classes, and 255
+    where the set has `ignore`. `source` is the folder that names are relative to; `shards` is a
+    number a part (else one for 250 samples). With `skip` samples that can't be used are left out.
+
+    Raises ClustersegError: a folder in the way, more than 255 classes, a sample that can't be used,
+    no space. Nothing is left then.
+    """
+    if dataset.classes > NOTHING:
+        raise ClustersegError(
+            f"{dataset.classes} classes, but masks of 8 bits hold {NOTHING} and a value for none",
+            code="too-many-classes",
+        )
+    root = root.expanduser().resolve()
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        raise ClustersegError(
+            f"{root} exists", code="folder-in-the-way", help="give another folder, or remove it"
+        )
+    fresh = root.with_name(f".{root.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        fresh.mkdir(parents=True)
+        writer = _Writer(fresh, source, ignore, skip, progress)
+        parts = (("train", dataset.train), ("val", dataset.validation))
+        done = writer.write(parts, shards, workers)
+        lines = (
+            f"{r} {g} {b} {name}\n"
+            for name, (r, g, b) in zip(dataset.class_names, dataset.colors, strict=True)
+        )
+        (fresh / COLORS).write_text("".join(lines), encoding="utf-8")
+        size = sum(path.stat().st_size for path in fresh.iterdir())
+        fresh.rename(root)  # also onto an empty folder
+    except OSError as error:
+        raise _not_written(root, error) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Converted(root, done["train"], done["val"], writer.files, size, tuple(writer.skipped))
+
+
+class _Writer:
+    def __init__(
+        self,
+        folder: Path,
+        source: Path,
+        ignore: int | None,
+        skip: bool,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._folder, self._source = folder, source.expanduser()
+        self._ignore, self._skip, self._progress = ignore, skip, progress
+        self._lock = threading.Lock()
+        self._done = self._total = 0
+        self.files = 0
+        self.skipped: list[str] = []
+
+    def write(
+        self, parts: tuple[tuple[str, Part], ...], shards: int | None, workers: int
+    ) -> dict[str, int]:
+        """Samples written, by the part's name."""
+        jobs = []
+        for name, part in parts:
+            wanted = shards or -(-len(part) // SAMPLES_A_SHARD) or 1
+            for number, numbers in enumerate(cut := shares(len(part), wanted)):
+                path = self._folder / shard_name(name, number, len(cut))
+                jobs.append((name, part, numbers, path))
+        self.files = len(jobs)
+        self._total = sum(len(part) for _, part in parts)
+        written = {name: 0 for name, _ in parts}
+        pool = ThreadPoolExecutor(max(1, workers))
+        try:
+            for (name, *_), (count, left_out) in zip(
+                jobs, pool.map(lambda job: self._shard(*job[1:]), jobs), strict=True
+            ):
+                written[name] += count
+                self.skipped += left_out
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return written
+
+    def _shard(self, part: Part, numbers: range, path: Path) -> tuple[int, list[str]]:
+        left_out: list[str] = []
+        with path.open("wb") as file:
+            for number in numbers:
+                try:
+                    file.write(self._record(part, number))
+                except ClustersegError as error:
+                    if not (self._skip and is_of_the_file(error)):
+                        raise
+                    left_out.append(error.message)
+                with self._lock:
+                    self._done += 1
+                    self._progress(self._done, self._total)
+            file.flush()
+            os.fsync(file.fileno())
+        return len(numbers) - len(left_out), left_out
+
+    def _record(self, part: Part, number: int) -> bytes:
+        check_sample(part, number)
+        sample = part.samples[number]
+        name = str(sample.image)
+        if sample.image.is_relative_to(self._source):
+            name = sample.image.relative_to(self._source).as_posix()
+        return record(name, image_data(sample), read_labels(part, number), self._ignore)
+
+
+def _not_written(root: Path, error: OSError) -> ClustersegError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "no space left to write" if full else "can't write"
+    return ClustersegError(
+        f"{what} {root}: {error.strerror or error}",
+        code="disk-full" if full else "not-written",
+        help="free space; nothing was left behind" if full else None,
+        exit_code=ExitCode.FAILED,
+    )

@@ -1,0 +1,1 @@
+"""TFRecord files without TensorFlow: records at their places, and the Examples in them."""
