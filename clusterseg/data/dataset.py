@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,8 +44,8 @@ class Sample:
 class Part:
     """The training or validation samples, and what the values in their masks mean.
 
-    `label_table` has 256 entries: mask value -> class (0 to classes - 1), the ignored label, or
-    INVALID.
+    `label_table` has 256 entries (65536 where masks have 16 bits): mask value -> class (0 to
+    classes - 1), the ignored label, or INVALID, which every value beyond it is too.
     """
 
     name: str
@@ -62,6 +62,9 @@ class Dataset:
     """An opened data set. `size` is (height, width) in pixels, of what the network sees.
 
     `class_names` and `colors` (RGB, 0 to 255) have one entry a class, in the order of the labels.
+    `test` opens a third part, where the layout has one with masks: training does without, and
+    must not fail for it. `label_ids`: class -> its value in
+    the layout's own masks, as submissions want it, where that is another number.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Dataset:
     size: tuple[int, int]
     train: Part
     validation: Part
+    test: Callable[[], Part] | None = None
+    label_ids: tuple[int, ...] | None = None
 
     @property
     def classes(self) -> int:
@@ -92,14 +97,31 @@ def _below(prefix: str, name: str) -> str:
     return name.removeprefix(prefix) if inside else "/".join(name.split("/")[-2:])
 
 
+def value_table(
+    values: Sequence[int], *, void: Sequence[int], ignore: int | None
+) -> tuple[int, ...]:
+    """A table for masks in which class c is written as values[c].
+
+    The values `void` become `ignore`, or, where nothing is ignored, one more class.
+    """
+    table = [INVALID] * 256
+    for number, value in enumerate(values):
+        table[value] = number
+    for value in void:
+        table[value] = len(values) if ignore is None else ignore
+    return tuple(table)
+
+
 def label_table(
     classes: int, *, ignored_values: Sequence[int], ignore: int | None
 ) -> tuple[int, ...]:
     """A table for masks that hold class numbers: value v < classes is class v.
 
-    `ignored_values` and the value `ignore` itself become `ignore`; all others are INVALID.
+    `ignored_values` and the value `ignore` itself become `ignore`; all others are INVALID. 256
+    entries, or 65536 where one of these numbers only fits into 16 bits.
     """
-    table = [value if value < classes else INVALID for value in range(256)]
+    wide = max(classes - 1, *ignored_values, ignore or 0) > 255
+    table = [value if value < classes else INVALID for value in range(2**16 if wide else 256)]
     if ignore is not None:
         for value in (*ignored_values, ignore):
             if 0 <= value < len(table):

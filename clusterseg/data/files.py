@@ -8,12 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.dataset import INVALID, MaskKind, Part
 from clusterseg.data.sources import image_data, mask_data
 from clusterseg.errors import ClustersegError
 
+_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
+# Pillow's modes in which a mask of a kind is read. What is I was I;16 to newer versions.
+_ONE_CHANNEL = ("1", "L", "I;16", "I;16B", "I")
+_MODES: dict[MaskKind, tuple[str, ...]] = {
+    "values": (*_ONE_CHANNEL, "P"),
+    "grey": _ONE_CHANNEL,
+    "palette": ("P",),
+    "blue": ("RGB",),
+}
+_MASK_HELP: dict[MaskKind, str] = {
+    "values": "masks hold one channel (or a palette), with the number of the class; where it "
+    "stands in the blue of three channels: data format folder, labels: blue",
+    "grey": "masks hold one grey channel, with the number of the class (data.labels: grey)",
+    "palette": "masks hold the class as indices of a palette (data.labels: palette)",
+    "blue": "masks hold three channels, the class in the blue one (data.labels: blue)",
+}
 # Pillow's own errors are OSErrors without a number.
 _OF_THE_FILE = (None, errno.EISDIR)
 
@@ -23,28 +40,24 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
 def read_labels(part: Part, number: int) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
     """int32 [height, width]: the mask of sample `number`, as classes and the ignored label.
 
-    Raises ClustersegError that names the file: not readable, more than one channel, or a value
-    that is no class.
+    Raises ClustersegError that names the file: not readable, no mask of the part's kind, or a
+    value that is no class.
     """
     path = part.samples[number].mask
-    values = _pixels(path, lambda: mask_data(part.samples[number]))
-    if values.ndim != 2:
-        raise ClustersegError(
-            f"{path}: the mask has {values.shape[2]} channels",
-            code="bad-mask",
-            help="masks hold one channel (or a palette), with the number of the class",
-        )
-    labels = np.array(part.label_table, np.int32)[values]
+    values = _mask(path, lambda: mask_data(part.samples[number]), part.mask_kind)
+    table = np.array([*part.label_table, INVALID], np.int32)
+    beyond = len(part.label_table)
+    labels = table[np.where((values >= 0) & (values < beyond), values, beyond)]
     if (labels == INVALID).any():
         y, x = (int(i) for i in np.argwhere(labels == INVALID)[0])
-        wrong = sorted({int(v) for v in np.unique(values) if part.label_table[v] == INVALID})
+        wrong = [int(v) for v in np.unique(values[labels == INVALID])]
         listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
         raise ClustersegError(
             f"{path}: class id {int(values[y, x])} at row {y}, column {x} is out of range "
@@ -78,13 +91,43 @@ def is_of_the_file(error: ClustersegError) -> bool:
     return not isinstance(cause, OSError) or cause.errno in _OF_THE_FILE
 
 
+def mask_values(picture: Image.Image, kind: MaskKind) -> NDArray[np.int32]:
+    """int32 [height, width]: what stands in the mask; ValueError, which says why, for what is none
+    of this kind."""
+    if picture.format == "JPEG":
+        raise ValueError("the mask is a JPEG, which changes the numbers that it is given")
+    if picture.mode not in _MODES[kind]:
+        channels = len(picture.getbands())
+        if kind == "blue":
+            raise ValueError(f"the mask has {channels} channels ({picture.mode}), not three")
+        if channels > 1:
+            raise ValueError(f"the mask has {channels} channels")
+        raise ValueError(f"the mask is not {kind} (its mode is {picture.mode})")
+    values = np.asarray(picture)
+    return (values[..., 2] if kind == "blue" else values).astype(np.int32)
+
+
+def _mask(path: Path, read: Callable[[], bytes], kind: MaskKind) -> NDArray[np.int32]:
+    try:
+        with Image.open(io.BytesIO(read())) as picture:
+            picture.load()
+            try:
+                return mask_values(picture, kind)
+            except ValueError as error:
+                raise ClustersegError(
+                    f"{path}: {error}", code="bad-mask", help=_MASK_HELP[kind]
+                ) from error
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
 def _pixels(
     path: Path, read: Callable[[], bytes]
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     try:
         with Image.open(io.BytesIO(read())) as picture:
             pixels = np.asarray(picture)
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     if pixels.dtype != np.uint8:
         raise ClustersegError(

@@ -30,7 +30,7 @@ def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
     module = registry.load(_FORMATS, "data format", spec.format)
     root = Path(spec.root).expanduser()
     if not root.is_dir():
-        made = f"clusterseg data synth --format camvid {spec.root}"
+        made = f"clusterseg data synth --format {spec.format} {spec.root}"
         raise ClustersegError(
             f"the data set's folder {spec.root!r} does not exist",
             code="no-data",

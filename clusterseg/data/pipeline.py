@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
-from clusterseg.data.dataset import INVALID, Part
+from clusterseg.data.dataset import INVALID, MaskKind, Part
 from clusterseg.data.files import check_sample
 from clusterseg.data.geometry import per_channel, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
@@ -81,6 +81,7 @@ def batches(
         size,
         no_label,
         normalisation,
+        kind=part.mask_kind,
         file_masks=file_masks,
         records=records,
     )
@@ -147,6 +148,7 @@ def _reader(
     no_label: int,
     normalisation: Normalisation,
     *,
+    kind: MaskKind,
     file_masks: bool,
     records: bool,
 ) -> Any:
@@ -169,7 +171,7 @@ def _reader(
     def read(
         image_path: tf.Tensor, mask_path: tf.Tensor, key: tf.Tensor, valid: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        image, mask = _decode(*read_pair(image_path, mask_path), classes)
+        image, mask = _decode(*read_pair(image_path, mask_path), classes, kind)
         labels = mask
         sized = any(one.resizes or one.reshapes for one in augmentations)
         if not sized:
@@ -195,12 +197,15 @@ def _read_files(image_path: tf.Tensor, mask_path: tf.Tensor) -> tuple[tf.Tensor,
 
 
 def _decode(
-    image_data: tf.Tensor, mask_data: tf.Tensor, classes: tf.Tensor
+    image_data: tf.Tensor, mask_data: tf.Tensor, classes: tf.Tensor, kind: MaskKind
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(float32 [h, w, 3] in 0 to 255, int32 [h, w] labels)."""
     image = tf.io.decode_image(image_data, channels=3, expand_animations=False)
     image = tf.ensure_shape(image, (None, None, 3))
-    labels = tf.gather(classes, decode_mask(mask_data))
+    values = decode_mask(mask_data, kind)
+    # A GPU's gather would give 0 for what is beyond the table.
+    tf.debugging.Assert(tf.reduce_max(values) < tf.size(classes), ["class id out of range"])
+    labels = tf.gather(classes, values)
     tf.debugging.Assert(tf.reduce_all(tf.shape(image)[:2] == tf.shape(labels)), ["sizes differ"])
     tf.debugging.Assert(tf.reduce_min(labels) > INVALID, ["class id out of range"])
     return tf.cast(image, tf.float32), labels

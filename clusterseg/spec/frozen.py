@@ -9,6 +9,7 @@ from clusterseg.spec.errors import Source
 from clusterseg.spec.expand import Expander
 from clusterseg.spec.nodes import Listing, Node, Scalar
 from clusterseg.spec.overrides import apply, read_overrides
+from clusterseg.spec.stand_ins import filled_in
 
 _YAML = ("[", "{", '"', "'")  # what begins so is read as YAML by `--set`
 _IN_QUOTES = {'"': '\\"', "\\": "\\\\"}
@@ -23,6 +24,7 @@ def frozen_overrides(text: str, overrides: Sequence[str], environ: Mapping[str, 
     if not isinstance(root, nodes.Mapping):
         raise ValueError("a job.yaml is a mapping of keys")
     tree, _ = apply(root, read_overrides(overrides)[0])
+    tree = filled_in(tree)
     expander = Expander(environ)
     return [*overrides, *_frozen(tree, "", expander)]
 

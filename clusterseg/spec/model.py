@@ -56,12 +56,17 @@ class DataSpec(Spec, frozen=True, kw_only=True):
     format: Annotated[
         str, Meta(description="layout of the data set", extra={"table": "data_formats"})
     ]
-    root: Annotated[Line, about("folder of the data set")]
+    root: Annotated[
+        Line, about("folder of the data set; of cityscapes, left out: $CITYSCAPES_DATASET")
+    ]
     size: Annotated[
         tuple[Positive, Positive] | None,
         about("[height, width] in pixels that pictures are brought to; null: as the files are"),
     ] = None
-    coarse: Annotated[bool, about("use the coarse annotations too (cityscapes)")] = False
+    coarse: Annotated[
+        bool | Literal["only"],
+        about("train on the coarse annotations too, or on them only (cityscapes)"),
+    ] = False
     validation_split: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
         about("fraction split off for sets without a validation part of their own"),

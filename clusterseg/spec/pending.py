@@ -18,9 +18,7 @@ from clusterseg.spec.tables import AUGMENTATIONS, TABLES, Table
 from clusterseg.spec.units import format_size
 
 # key -> (whether its value can be done today, what is missing)
-LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "train.data.coarse": (lambda on: not on, "coarse annotations"),
-}
+LATER: dict[str, tuple[Callable[[Any], bool], str]] = {}
 # The same, of what is there under Slurm alone.
 _WITHOUT_SLURM: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resources.memory": (lambda size: size is None, "a memory limit without Slurm"),

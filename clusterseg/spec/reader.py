@@ -20,6 +20,7 @@ from clusterseg.spec.findings import TooMany
 from clusterseg.spec.kinds import type_of
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.overrides import apply, read_overrides
+from clusterseg.spec.stand_ins import filled_in
 from clusterseg.spec.tables import AUGMENTATIONS, LAUNCHERS, MODELS
 
 LARGEST = 2**20  # bytes of a job.yaml
@@ -93,6 +94,7 @@ def parse_job(
             [Problem("value", "a job.yaml is a mapping of keys", root.place, help=_START)]
         )
     root, unplaced = apply(root, laid_over)
+    root = filled_in(root)
     problems += unplaced
     converter = Converter(Expander(environ), {"launchers": _own_launchers(environ)})
     more = False
@@ -150,6 +152,16 @@ def _whole(spec: JobSpec) -> list[Problem]:
         )
         for key in resizing[1:]
     ]
+    if spec.train.data.coarse and spec.train.data.format != "cityscapes":
+        problems.append(
+            Problem(
+                "conflict",
+                f"`{spec.train.data.format}` has no coarse annotations",
+                note="cityscapes has",
+                help="leave `coarse` out",
+                key="train.data.coarse",
+            )
+        )
     if spec.train.freeze_batch_norm and spec.train.sync_batch_norm:
         problems.append(
             Problem(

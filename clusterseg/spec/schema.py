@@ -92,7 +92,9 @@ def _struct(kind: Any) -> dict[str, Any]:
         "properties": properties,
         "additionalProperties": False,
     }
-    required = [name for name, field in fields.items() if field.required]
+    # What an environment variable may stand for is required by the other names only.
+    replaced = {key for known in TABLES.get(named or "", {}).values() for key in known.variables}
+    required = [name for name, field in fields.items() if field.required and name not in replaced]
     if required:
         found["required"] = required
     if gathering:
@@ -102,7 +104,14 @@ def _struct(kind: Any) -> dict[str, Any]:
             properties[key] = {"description": _owners(key, TABLES[named])}
         if options:
             found["allOf"] = [
-                _options_of(name, known, naming, fields[naming].default, options)
+                _options_of(
+                    name,
+                    known,
+                    naming,
+                    default=fields[naming].default,
+                    options=options,
+                    replaced=replaced,
+                )
                 for name, known in TABLES[named].items()
             ]
     return found
@@ -116,17 +125,17 @@ def _owners(key: str, table: Table) -> str:
 
 
 def _options_of(
-    name: str, known: Known, naming: str, default: Any, options: set[str]
+    name: str, known: Known, naming: str, *, default: Any, options: set[str], replaced: set[str]
 ) -> dict[str, Any]:
-    """What the options may be where the section's name is `name`."""
+    """What the options may be where the section's name is `name`, and what is required then."""
     condition: dict[str, Any] = {"properties": {naming: {"const": name}}}
     if default != name:  # without the key, the default is meant
         condition["required"] = [naming]
     allowed: dict[str, Any] = {key: _type(type_of(kind)) for key, kind in known.options.items()}
-    return {
-        "if": condition,
-        "then": {"properties": {**dict.fromkeys(sorted(options), False), **allowed}},
-    }
+    then: dict[str, Any] = {"properties": {**dict.fromkeys(sorted(options), False), **allowed}}
+    if replaced - set(known.variables):
+        then["required"] = sorted(replaced - set(known.variables))
+    return {"if": condition, "then": then}
 
 
 def _field(field: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from clusterseg.spec.fields import Fraction, Positive, about
+from clusterseg.spec.fields import Fraction, Line, Positive, about
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Known:
 
     `value` is the type of an augmentation's setting; None: a mapping of its options. `resizes`:
     it gives pictures another size, as only one augmentation of a list may. `divides_size`: what
-    a model needs height and width to be divisible by.
+    a model needs height and width to be divisible by. `variables`: required key of the section ->
+    the environment variable that stands for it where it is left out.
     """
 
     summary: str
@@ -32,6 +33,7 @@ class Known:
     value: Any = None
     resizes: bool = False
     divides_size: int = 1
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 Table = Mapping[str, Known]
@@ -286,22 +288,44 @@ SCHEDULES: Table = MappingProxyType(
     }
 )
 
+_Names = Annotated[tuple[Line, ...], about("names of the classes, class 0 first")]
+_Byte = Annotated[int, Meta(ge=0, le=255)]
+
 DATA_FORMATS: Table = MappingProxyType(
     {
         "camvid": Known("CamVid: train.txt, train/, trainannot/, label_colors.txt", ready=True),
-        "cityscapes": Known("Cityscapes: leftImg8bit/ and gtFine/"),
+        "cityscapes": Known(
+            "Cityscapes: leftImg8bit/, gtFine/ and gtCoarse/",
+            ready=True,
+            variables={"root": "CITYSCAPES_DATASET"},
+        ),
         "voc2012": Known(
             "Pascal VOC 2012",
+            ready=True,
             options={"augmented": Annotated[bool, about("train on trainaug.txt (SBD)")]},
         ),
-        "coco_stuff": Known("COCO-Stuff"),
-        "ade20k": Known("ADE20K"),
+        "coco_stuff": Known("COCO-Stuff, 171 classes", ready=True),
+        "ade20k": Known("ADE20K, 150 classes", ready=True),
         "folder": Known(
-            "two folders of files with equal names",
+            "folders of pictures and of masks with equal names",
+            ready=True,
             options={
                 "labels": Annotated[
-                    Literal["blue", "palette", "grey"], about("where a mask holds its classes")
-                ]
+                    Literal["blue", "palette", "grey"],
+                    about("where a mask holds its classes; left out: in its one channel"),
+                ],
+                "images": Annotated[Line, about("folder of the training pictures, below root")],
+                "masks": Annotated[Line, about("folder of the training masks")],
+                "validation_images": Annotated[Line, about("folder of the validation pictures")],
+                "validation_masks": Annotated[Line, about("folder of the validation masks")],
+                "classes": Annotated[
+                    Annotated[int, Meta(ge=1, le=65535)], about("number of classes in the masks")
+                ],
+                "names": _Names,
+                "colors": Annotated[
+                    tuple[tuple[_Byte, _Byte, _Byte], ...],
+                    about("[red, green, blue] of each class"),
+                ],
             },
         ),
         "tfrecord": Known(

@@ -190,7 +190,10 @@ class Survey:
         if seen == {0, 255} and label in (INVALID, self._ignore):
             share = self._values[255] / self._values.total()
             yield "ignored-foreground", "", f"255 is {share:.1%} of all pixels"
-        is_city = self._dataset.name == "cityscapes"
+        # A table of train ids is read on purpose: the set has `labelTrainIds` files.
+        is_city = self._dataset.name == "cityscapes" and any_table[:_TRAIN_IDS] != tuple(
+            range(_TRAIN_IDS)
+        )
         if is_city and seen and max(seen - {255}, default=0) < _TRAIN_IDS:
             yield "train-ids", "", f"found: {', '.join(map(str, sorted(seen)))}"
         for name, part in self.parts.items():

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
-from clusterseg.data.files import is_of_the_file, picture_size
-from clusterseg.data.order import epoch_order
+from clusterseg.data.listing import first_size, split_off, text_lines
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ CLASSES: tuple[tuple[str, Color], ...] = (
 _VOID_NAMES = {"void", "unlabelled", "unlabeled", "ignore", "background"}
 _LISTS = "each line names a picture and its mask: train/0001.png trainannot/0001.png"
 _COLORS = "each line is a class, the first one is class 0: 128 64 128 road; or remove the file"
-_MOST_BYTES = 64 * 2**20  # a list file beyond this is none
 
 
 def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
@@ -65,21 +63,13 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         name="camvid",
         class_names=tuple(name for name, _ in classes),
         colors=tuple(color for _, color in classes),
-        size=spec.size or _size(train, skip=spec.on_unreadable == "skip"),
+        size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, values),
         validation=Part("validation", validation, values),
+        test=(lambda: Part("test", _read_list(root, "test"), values))
+        if (root / "test.txt").exists()
+        else None,
     )
-
-
-def _size(samples: tuple[Sample, ...], *, skip: bool) -> tuple[int, int]:
-    """That of the first picture; with `skip`, of the first one that can be read."""
-    for sample in samples[:-1] if skip else ():
-        try:
-            return picture_size(sample.image)
-        except ClustersegError as error:
-            if not is_of_the_file(error):
-                raise
-    return picture_size(samples[-1 if skip else 0].image)
 
 
 def _validation(
@@ -101,22 +91,6 @@ def _validation(
             help="give data.validation_split, e.g. 0.1, to split it off the training part",
         )
     return split_off(train, spec.validation_split)
-
-
-def split_off(
-    samples: tuple[Sample, ...], fraction: float
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """(kept, split off): at least one sample each, both in the samples' order."""
-    count = min(max(1, round(len(samples) * fraction)), len(samples) - 1)
-    if count < 1:
-        raise ClustersegError(
-            "one sample can't be split in two parts",
-            code="no-validation",
-            help="give the set a val.txt, or more samples",
-        )
-    chosen = set(epoch_order(0, 0, len(samples))[:count].tolist())
-    kept = tuple(s for i, s in enumerate(samples) if i not in chosen)
-    return kept, tuple(s for i, s in enumerate(samples) if i in chosen)
 
 
 def _read_list(root: Path, part: str) -> tuple[Sample, ...]:
@@ -193,24 +167,7 @@ def read_colors(path: Path) -> tuple[tuple[str, Color], ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ClustersegError(
-                f"{path}: too large for a list of files", code="bad-list", help=_LISTS
-            )
-        return path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise ClustersegError(
-            f"{path}: no such file; not a CamVid data set",
-            code="no-data",
-            help="the layout is described in docs/data.md",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClustersegError(
-            f"{path}: not readable as text ({error})",
-            code="bad-list",
-            help="save it as UTF-8, and make it readable for whoever trains",
-        ) from error
+    return text_lines(path, kind="a CamVid data set", help=_LISTS)
 
 
 def _empty(path: Path) -> ClustersegError:

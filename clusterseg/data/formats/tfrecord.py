@@ -19,7 +19,8 @@ from PIL import Image
 
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
-from clusterseg.data.formats.camvid import read_colors, split_off
+from clusterseg.data.formats.camvid import read_colors
+from clusterseg.data.listing import split_off
 from clusterseg.data.sources import image_data
 from clusterseg.data.tfrecords.shard import walk
 from clusterseg.errors import ClustersegError

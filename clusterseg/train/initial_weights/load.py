@@ -12,7 +12,7 @@ import numpy as np
 from clusterseg.spec.errors import clip, visible
 from clusterseg.train.failures import say
 from clusterseg.train.initial_weights.adapters import adapt
-from clusterseg.train.initial_weights.match import Item, Member, match
+from clusterseg.train.initial_weights.match import Item, Member, Report, match
 from clusterseg.train.initial_weights.read import open_source
 from clusterseg.train.initial_weights.source import bad_weights
 from clusterseg.train.state import TrainState
@@ -20,8 +20,9 @@ from clusterseg.train.state import TrainState
 _ROOM = "model/"
 
 
-def load_initial_weights(path: Path, state: TrainState) -> None:
-    """Gives each variable of the model its tensor in the file, where there is one that fits.
+def load_initial_weights(path: Path, state: TrainState) -> Report:
+    """Gives each variable of the model its tensor in the file, where there is one that fits, and
+    tells which.
 
     The others keep what they were drawn with; each of them is named in the rank's log (standard
     error), and one warning has the numbers. Optimizer and generators stay fresh. Raises
@@ -50,6 +51,7 @@ def load_initial_weights(path: Path, state: TrainState) -> None:
     where = visible(str(path))
     lines.append(f"{mood}initial weights: {where} ({source.kind}) gave {report.counts()}")
     say("\n".join(lines))
+    return report
 
 
 def _targets(state: TrainState) -> list[Item]:

@@ -1,0 +1,142 @@
+"""The layout of Pascal VOC 2012, and the further masks of the Semantic Boundaries Dataset (SBD).
+
+    JPEGImages/<id>.jpg
+    SegmentationClass/<id>.png                      palette; 255 around each object
+    ImageSets/Segmentation/{train,val}.txt          lines `id`
+    SegmentationClassAug/<id>.png                   grey; those of SBD and VOC together
+    ImageSets/Segmentation/trainaug.txt             or in the root; lines `id`, or `image mask`
+
+The root is VOC2012, or a folder that has it in VOCdevkit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clusterseg.data.colormap import default_colors
+from clusterseg.data.dataset import Dataset, Part, Sample, value_table
+from clusterseg.data.listing import (
+    file_names,
+    first_size,
+    names_of,
+    no_samples,
+    refuse_split,
+    text_lines,
+)
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    from clusterseg.spec.model import DataSpec
+
+CLASSES = names_of(
+    """
+    background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable,
+    dog, horse, motorbike, person, pottedplant, sheep, sofa, train, tvmonitor
+    """
+)
+
+_BORDER = 255
+_COLORS = default_colors(256)
+_PICTURES, _MASKS, _AUGMENTED = "JPEGImages", "SegmentationClass", "SegmentationClassAug"
+_LISTS = "ImageSets/Segmentation"
+_HELP = "each line is the id of a picture: 2007_000032"
+
+
+def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+    """VOC 2012 below `root`: background and 20 classes.
+
+    The borders of objects (255) become `ignore`; with `ignore: null` they are one more class.
+    `data.augmented: true` trains on trainaug.txt. Validation is val.txt with VOC's own masks.
+    """
+    refuse_split(spec.validation_split, "VOC 2012")
+    root = next(
+        (one for one in (root / "VOCdevkit" / "VOC2012", root / "VOC2012") if one.is_dir()), root
+    )
+    if spec.options.get("augmented", False):
+        train = _read(root, _trainaug(root), (_AUGMENTED, _MASKS))
+    else:
+        train = _read(root, root / _LISTS / "train.txt", (_MASKS,))
+    validation = _read(root, root / _LISTS / "val.txt", (_MASKS,))
+    table = value_table(range(len(CLASSES)), void=[_BORDER], ignore=ignore)
+    names = (*CLASSES, "border") if ignore is None else CLASSES
+    return Dataset(
+        name="voc2012",
+        class_names=names,
+        colors=(*_COLORS[: len(CLASSES)], _COLORS[_BORDER])[: len(names)],
+        size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
+        train=Part("train", train, table),
+        validation=Part("validation", validation, table),
+        label_ids=(*range(len(CLASSES)), _BORDER) if ignore is None else None,
+    )
+
+
+def _trainaug(root: Path) -> Path:
+    for path in (root / _LISTS / "trainaug.txt", root / "trainaug.txt"):
+        if path.is_file():
+            return path
+    raise ClustersegError(
+        f"{root / _LISTS / 'trainaug.txt'}: no such file",
+        code="no-data",
+        help="data.augmented needs that list and the masks in SegmentationClassAug; without them "
+        "leave it out, to train on train.txt",
+    )
+
+
+def _read(root: Path, path: Path, folders: tuple[str, ...]) -> tuple[Sample, ...]:
+    """The samples of a list; masks are looked for in the `folders`, in this order."""
+    present = {
+        folder: frozenset(file_names(root / folder))
+        for folder in (_PICTURES, *folders)
+        if (root / folder).is_dir()
+    }
+    samples = []
+    for number, line in enumerate(
+        text_lines(path, kind="a VOC 2012 data set", help=_HELP), start=1
+    ):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) > 2:
+            raise ClustersegError(
+                f"{path}:{number}: expected an id, found {line.strip()[:80]!r}",
+                code="bad-list",
+                help=_HELP,
+            )
+        where = f"{path}:{number}"
+        # `image mask`, as some trainaug lists have it: the names say all that their folders do.
+        image, mask = Path(words[0]).name, Path(words[-1]).name
+        samples.append(
+            Sample(
+                _located(root, (_PICTURES,), f"{_id(image)}.jpg", present, where),
+                _located(root, folders, f"{_id(mask)}.png", present, where),
+            )
+        )
+    if not samples:
+        raise no_samples(path, "ids")
+    return tuple(samples)
+
+
+def _id(name: str) -> str:
+    return name.removesuffix(".jpg").removesuffix(".png")
+
+
+def _located(
+    root: Path,
+    folders: tuple[str, ...],
+    name: str,
+    present: dict[str, frozenset[str]],
+    where: str,
+) -> Path:
+    for folder in folders:
+        if name in present.get(folder, ()):
+            return root / folder / name
+    help = "put it there, or take out its line"
+    if _AUGMENTED in folders and any(root.glob("**/dataset/cls/*.mat")):
+        help = (
+            "SBD's masks are there as .mat files: write GTcls.Segmentation of each as a grey PNG "
+            f"into {_AUGMENTED}"
+        )
+    raise ClustersegError(
+        f"{where}: {root / folders[0] / name} does not exist", code="missing-file", help=help
+    )
