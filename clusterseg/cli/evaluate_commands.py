@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from clusterseg.cli import inference_options
+from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe
 from clusterseg.cli.output import table as aligned
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
-    from clusterseg.cluster.fanout import Executor, FanOut, Progress
-    from clusterseg.plan.model import Plan
+    from clusterseg.cluster.fanout import Progress
     from clusterseg.runs.paths import RunPaths
     from clusterseg.train.evaluation import Evaluation
 
@@ -26,12 +26,12 @@ app = typer.Typer(rich_markup_mode=None)
 _COLUMNS = ("file", "epoch", "step", "val_loss", "val_accuracy", "val_mean_iou")
 
 
-class Where(StrEnum):
-    """Who runs the evaluations."""
+class Part(StrEnum):
+    """Of the data set."""
 
-    AUTO = "auto"
-    LOCAL = "local"
-    SLURM = "slurm"
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
 
 
 @app.command()
@@ -63,6 +63,24 @@ def evaluate(
             "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
         ),
     ] = Where.AUTO,
+    part: Annotated[
+        Part, typer.Option("--part", help="The part of the data set that is evaluated on.")
+    ] = Part.VALIDATION,
+    scales: inference_options.Scales = "1",
+    flip: inference_options.Flip = False,
+    tile: inference_options.Tile = None,
+    overlap: inference_options.Overlap = 0.25,
+    samples: inference_options.Samples = 0,
+    seed: inference_options.Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Draw the confusion matrix of the best one as a PNG.",
+            show_default=False,
+        ),
+    ] = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +122,7 @@ def evaluate(
             )
         from clusterseg.cli.score_view import score_files
 
-        score_files(predictions, ground_truth, format, as_json=as_json)
+        score_files(predictions, ground_truth, format, plot=plot, as_json=as_json)
         return
     if reference is None:
         raise ClustersegError(
@@ -112,6 +130,7 @@ def evaluate(
             code="usage",
             help="clusterseg list shows the runs",
         )
+    from clusterseg.cli.score_view import draw
     from clusterseg.cluster.fanout import Task, fan_out
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train import evaluation
@@ -121,15 +140,23 @@ def evaluate(
         raise ClustersegError(
             "--checkpoint and --all-checkpoints exclude each other", code="usage", help="give one"
         )
+    asked = inference_options.how(
+        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed
+    )
     run = resolve_run(reference, runs_root(runs_dir))
-    plan = _plan(run)
+    plan = plan_of(run)
     chosen, messages = evaluation.choose(run, file=checkpoint, every=all_checkpoints)
     for message in messages:
         note(f"note: {safe(message)}")
     tasks = [
         Task(
             name=one.path.rpartition("/")[2],
-            arguments={"run_dir": str(run.root), **msgspec.to_builtins(one)},
+            arguments={
+                "run_dir": str(run.root),
+                "part": part.value,
+                "how": msgspec.to_builtins(asked),
+                **msgspec.to_builtins(one),
+            },
         )
         for one in chosen
     ]
@@ -138,13 +165,15 @@ def evaluate(
             run,
             FUNCTION,
             tasks,
-            _executor(executor, plan),
+            executor_for(executor, plan, "evaluate"),
             progress=lambda now: shown.show(_progress(now)),
         )
-    found = evaluation.best_first(
-        msgspec.convert(value, evaluation.Evaluation) for value in done.values if value is not None
-    )
+    values = [value for value in done.values if value is not None]
+    found = evaluation.best_first(msgspec.convert(value, evaluation.Evaluation) for value in values)
     _record(run, found)
+    if plot is not None and found:
+        best = next(one for one in values if one["file"] == found[0].file)
+        draw(plot, best["matrix"], list(found[0].classes))
     if as_json:
         out_json(
             {
@@ -160,62 +189,13 @@ def evaluate(
     elif found:
         for line in aligned(_COLUMNS, [_row(one) for one in found]):
             out(line)
-    _complain(done)
+        if len(found) == 1:
+            _details(found[0])
+    complain(done)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if done.failures:
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _plan(run: RunPaths) -> Plan:
-    """The plan of the newest submission: what it asks of the cluster holds here, too."""
-    from clusterseg.plan.model import Plan
-    from clusterseg.runs.files import read_capped
-    from clusterseg.runs.store import iter_submissions
-    from clusterseg.submit.resumption import LARGEST_PLAN
-
-    submissions = iter_submissions(run)
-    why = "there is no submission"
-    if submissions:
-        try:
-            data = read_capped(submissions[-1].plan, LARGEST_PLAN)
-            plan = msgspec.json.decode(data, type=Plan)
-        except OSError as error:
-            why = f"{submissions[-1].plan}: {error.strerror or error}"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            why = f"{submissions[-1].plan} is damaged ({error})"
-        else:
-            if plan.spec.train is not None:
-                return plan
-            raise ClustersegError(
-                f"{run.run_id} runs a program of its own (`command:`): clusterseg can't tell how "
-                "its checkpoints are evaluated",
-                code="no-training",
-            )
-    raise ClustersegError(
-        f"the plan of {run.run_id} can't be read: {why}", code="bad-run", exit_code=ExitCode.FAILED
-    )
-
-
-def _executor(where: Where, plan: Plan) -> Executor:
-    variables = plan.spec.environment.variables
-    inside_job = "SLURM_JOB_ID" in os.environ
-    if where is Where.SLURM or (
-        where is Where.AUTO and plan.scheduler == "slurm" and not inside_job
-    ):
-        from clusterseg.cluster.fanout_slurm import GRACE, SlurmJobs
-        from clusterseg.plan.one_task import one_task_options, one_task_setup
-
-        delay = plan.slurm.metadata_delay if plan.slurm else 0.0
-        return SlurmJobs(
-            f"{plan.name}-evaluate",
-            one_task_options(plan),
-            setup=one_task_setup(plan),
-            grace=GRACE + delay,
-        )
-    from clusterseg.cluster.fanout_local import LocalJobs
-
-    return LocalJobs(plan.threads, {**os.environ, **variables})
 
 
 def _record(run: RunPaths, found: tuple[Evaluation, ...]) -> None:
@@ -236,16 +216,23 @@ def _row(one: Evaluation) -> list[str]:
     return [one.file, str(one.epoch), str(one.step), *(number(score) for score in scores)]
 
 
-def _complain(done: FanOut) -> None:
-    for failure in done.failures:
-        tries = f" (tried {failure.tries} times)" if failure.tries > 1 else ""
-        note(f"{safe(failure.name)}: {safe(failure.error)}{tries}")
-        for line in failure.last_lines:
-            note(f"    {safe(line)}")
-    if done.folder and not done.interrupted:
-        note(f"what its jobs left: {safe(done.folder)}")
-    if done.problem:
-        note(f"jobs may still be there: {safe(done.problem)}")
+def _details(one: Evaluation) -> None:
+    """The scores of its classes, and the benchmark's own."""
+    shown = [
+        [name, *(number(score[key]) for key in ("iou", "f1", "accuracy"))]
+        for name, score in one.classes.items()
+    ]
+    means = (one.val_mean_iou, one.val_mean_f1, one.val_mean_accuracy)
+    shown.append(["mean", *(number(score) for score in means)])
+    out()
+    for line in aligned(("class", "iou", "f1", "accuracy"), shown):
+        out(line)
+    out(f"frequency-weighted iou  {number(one.val_frequency_weighted_iou)}")
+    if one.cityscapes is not None:
+        keys = ("mean_iou", "mean_niou", "mean_category_iou", "mean_category_niou")
+        out()
+        for line in aligned(keys, [[number(one.cityscapes[key]) for key in keys]]):
+            out(line)
 
 
 def _progress(now: Progress) -> str:

@@ -164,9 +164,9 @@ def _of_run(
     reference: str, checkpoint: str | None, overrides: list[str], runs_dir: Path | None
 ) -> Source:
     from clusterseg.runs.store import resolve_run, runs_root
-    from clusterseg.train.evaluate import plan_part
     from clusterseg.train.evaluation import choose
     from clusterseg.train.exporting import Source
+    from clusterseg.train.inference.source import read_plan
 
     if overrides:
         raise ClustersegError(
@@ -184,7 +184,7 @@ def _of_run(
     (chosen,), messages = choose(run, file=checkpoint)
     for message in messages:
         note(f"note: {safe(message)}")
-    plan = plan_part(run.submission(chosen.submission).plan)
+    plan = read_plan(run.submission(chosen.submission).plan)
     if plan.spec.train is None:
         raise _no_training(run.run_id)
     path = Path(chosen.path)

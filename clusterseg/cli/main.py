@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("run_commands", "Stop a run resumably, or at once with --now."),
     "collect": ("collect_commands", "Merge the ranks' logs into accuracy and throughput."),
     "evaluate": ("evaluate_commands", "Score checkpoints on the validation data."),
+    "predict": ("predict_commands", "Predict pictures and videos."),
     "export": ("export_command", "Write a trained network for other programs: ONNX, TFLite, ..."),
     "data": ("data_commands", "Make and check data sets."),
     "doctor": ("doctor_command", "Show the launchers of this machine, and whether they work."),

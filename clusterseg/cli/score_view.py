@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clusterseg.cli.output import note, number, out, out_json, table
 from clusterseg.cli.progress import ProgressLine
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
     from clusterseg.metrics.cityscapes import Score, Scores
@@ -18,7 +18,12 @@ _MOST_THREADS = 16
 
 
 def score_files(
-    predictions: Path | None, truth: Path | None, format: str | None, *, as_json: bool
+    predictions: Path | None,
+    truth: Path | None,
+    format: str | None,
+    *,
+    plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Prints the scores of the files in `predictions` on those in `truth`.
 
@@ -51,11 +56,33 @@ def score_files(
             pairs, threads=threads, done=lambda done: line.count("scored", done, len(pairs))
         )
     scores = judge(total)
+    if plot is not None:
+        from clusterseg.data.cityscapes import LABELS
+
+        draw(plot, total.matrix.tolist(), [one.name for one in LABELS if one.id >= 0])
     if as_json:
         out_json({**scores.record(), "pictures": len(pairs)})
         return
     for text in lines_of(scores):
         out(text)
+
+
+def draw(path: Path, matrix: list[list[int]], names: list[str]) -> None:
+    """Writes a confusion matrix as PNG. Raises ClustersegError if it can't be written."""
+    import numpy as np
+
+    from clusterseg.metrics.plot import draw_confusion
+    from clusterseg.runs.files import replace
+
+    data = draw_confusion(np.array(matrix, np.int64), names)
+    try:
+        replace(path, data)
+    except OSError as error:
+        raise ClustersegError(
+            f"{path} can't be written: {error.strerror or error}",
+            code="no-output",
+            exit_code=ExitCode.FAILED,
+        ) from None
 
 
 def lines_of(scores: Scores) -> list[str]:

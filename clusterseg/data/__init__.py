@@ -3,4 +3,11 @@
 from clusterseg.data.dataset import Dataset, Part, Sample
 from clusterseg.data.open import class_counts, format_names, open_dataset
 
-__all__ = ["Dataset", "Part", "Sample", "class_counts", "format_names", "open_dataset"]
+__all__ = [
+    "Dataset",
+    "Part",
+    "Sample",
+    "class_counts",
+    "format_names",
+    "open_dataset",
+]

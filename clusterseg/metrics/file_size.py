@@ -2,7 +2,7 @@
 
 Ground truth is judged as it is in its file: a mask that is shrunk first loses what is thin. Logits
 are resized, bilinearly, and the best class is taken afterwards, in strips of rows, so that memory
-does not grow with the files (150 classes of 2000 x 3000 pixels would be 3.6 GB).
+does not grow with the classes (150 of 2000 x 3000 pixels would be 3.6 GB).
 """
 
 from __future__ import annotations
@@ -11,67 +11,60 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from clusterseg.metrics.confusion import confusion_matrix
-
 _STRIP = 1 << 24  # numbers in a strip: 64 MB
 
 
-def confusion_at_file_size(
-    logits: tf.Tensor, masks: tf.Tensor, sizes: tf.Tensor, classes: int, ignore: int | None
-) -> tf.Tensor:
-    """int64 [classes, classes]: the confusion matrix of all pictures together.
+def predictions_at_file_size(logits: tf.Tensor, sizes: tf.Tensor, padded: tf.Tensor) -> tf.Tensor:
+    """int32 [n, H, W]: the best classes; in a graph.
 
-    `logits` float32 [n, height, width, classes]; `masks` int32 [n, H, W], of which `sizes` int32
-    [n, 2] (height, width) from the upper left are each picture's own. Of a picture the matrix is
-    the same whatever batch it is in.
+    `logits` float32 [n, height, width, classes]; `sizes` int32 [n, 2] are (height, width) of each
+    picture's file, `padded` int32 [2] is (H, W), no smaller than any of them: what is right of or
+    below a picture is 0. Of a picture the classes are the same whatever batch it is in.
     """
 
-    def of_picture(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        mask = masks[number, : sizes[number, 0], : sizes[number, 1]]
+    def of_picture(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, size = given
+        found = over_strips(image, size, lambda _, strip: best_class(strip), tf.int32)
+        return tf.pad(found, [[0, padded[0] - size[0]], [0, padded[1] - size[1]]])
 
-        def of_strip(first: tf.Tensor, strip: tf.Tensor) -> tf.Tensor:
-            found = tf.argmax(strip, axis=-1, output_type=tf.int32)
-            true = mask[first : first + tf.shape(strip)[0]]
-            return confusion_matrix(true, found, classes, ignore)
-
-        return number + 1, total + over_strips(logits[number], sizes[number], of_strip, nothing)
-
-    nothing = tf.zeros([classes, classes], tf.int64)
-    count = tf.shape(logits)[0]
-    return tf.while_loop(
-        lambda number, total: number < count,
+    found = tf.map_fn(
         of_picture,
-        (tf.constant(0), nothing),
+        (logits, sizes),
         parallel_iterations=1,
-        maximum_iterations=count,
-    )[1]
+        fn_output_signature=tf.TensorSpec([None, None], tf.int32),
+    )
+    return tf.ensure_shape(found, [None, None, None])
+
+
+def best_class(scores: tf.Tensor) -> tf.Tensor:
+    """int32 [...]: the class with the highest of the `scores` [..., classes]."""
+    return tf.argmax(scores, axis=-1, output_type=tf.int32)
 
 
 def over_strips(
     image: tf.Tensor,
     size: tf.Tensor,
     judge: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    nothing: tf.Tensor,
+    dtype: tf.DType,
 ) -> tf.Tensor:
-    """The sum, from `nothing` on, of judge(first row, float32 [rows, width, channels]) over the
-    strips of `image` [h, w, channels] resized to `size`; in a graph."""
-    rows = strip_rows(size, tf.shape(image)[2])
+    """What judge(first row, float32 [rows, width, channels]) gives for the strips of `image`
+    [h, w, channels] resized to `size`, one below the other; in a graph.
 
-    def one(first: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    `judge` gives `dtype` [rows, width].
+    """
+    rows = tf.maximum(1, _STRIP // tf.maximum(1, size[1] * tf.shape(image)[2]))
+    parts = tf.TensorArray(
+        dtype, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None]
+    )
+
+    def one(first: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         strip = resized_rows(image, size, first, tf.minimum(rows, size[0] - first))
-        return first + rows, total + judge(first, strip)
+        return first + rows, parts.write(first // rows, judge(first, strip))
 
-    return tf.while_loop(
-        lambda first, total: first < size[0],
-        one,
-        (tf.constant(0), nothing),
-        parallel_iterations=1,
-    )[1]
-
-
-def strip_rows(size: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
-    """How many rows of pictures of `size` make a strip: at least one."""
-    return tf.maximum(1, _STRIP // tf.maximum(1, size[1] * channels))
+    _, parts = tf.while_loop(
+        lambda first, _: first < size[0], one, (tf.constant(0), parts), parallel_iterations=1
+    )
+    return parts.concat()
 
 
 def resized_rows(

@@ -51,9 +51,9 @@ def _each(pairs: Sequence[Pair], threads: int, done: Callable[[int], None]) -> I
 
 
 def _counted(one: Pair) -> Tally:
-    truth = _values(one.truth)
-    prediction = _values(one.prediction)
-    instances = None if one.instances is None else _values(one.instances)
+    truth = read_values(one.truth)
+    prediction = read_values(one.prediction)
+    instances = None if one.instances is None else read_values(one.instances)
     try:
         return tally(truth, prediction, instances)
     except ClustersegError as error:
@@ -70,7 +70,7 @@ def _look_like_train_ids(prediction: Map) -> bool:
     return 255 in values and values <= {*_TRAIN_IDS, 255}
 
 
-def _values(path: Path) -> Map:
+def read_values(path: Path) -> Map:
     """The values of a picture of one channel as they stand in the file: palettes are indices, and
     16-bit greys what Pillow makes of them (int32 before Pillow 12, uint16 since)."""
     try:

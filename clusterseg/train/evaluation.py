@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -15,14 +16,17 @@ from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
 from clusterseg.runs.checkpoints import CheckpointInfo, counts, list_checkpoints
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
+from clusterseg.train.inference.how import How
 
 _LARGEST = 64 << 20  # bytes of evaluation.json
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """The scores of one checkpoint over the validation part; null where nothing is labelled.
+    """The scores of one checkpoint over a part of the data; null where nothing is labelled.
 
-    `epoch` and `step` are those completed when it was saved, `t` is when it was evaluated.
+    `epoch` and `step` are those completed when it was saved, `t` is when it was evaluated. `how`:
+    None as training validates; else there is no loss. `classes`: `iou`, `f1`, `accuracy` by the
+    name of the class. `cityscapes`: the benchmark's own scores, of a run on that data set.
     """
 
     file: str
@@ -33,6 +37,13 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     val_mean_iou: float | None
     sha256: str
     t: float
+    val_mean_accuracy: float | None = None
+    val_mean_f1: float | None = None
+    val_frequency_weighted_iou: float | None = None
+    part: str = "validation"
+    how: How | None = None
+    classes: dict[str, dict[str, float | None]] = {}
+    cityscapes: dict[str, Any] | None = None
 
 
 class Evaluations(Struct, frozen=True, kw_only=True):
@@ -119,13 +130,17 @@ def best_first(evaluations: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
 def record(run: RunPaths, found: Iterable[Evaluation]) -> None:
     """Writes evaluation.json, durably: what was found now, and what was before of other files.
 
-    Raises OSError.
+    An entry is replaced by one of the same file, part and `how`. Raises OSError.
     """
-    merged = {(one.file, one.sha256): one for one in _before(run)}
-    merged |= {(one.file, one.sha256): one for one in found}
+    merged = {_key(one): one for one in _before(run)}
+    merged |= {_key(one): one for one in found}
     whole = Evaluations(run=run.run_id, checkpoints=best_first(merged.values()))
     data = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
     files.replace(run.evaluation, data)
+
+
+def _key(one: Evaluation) -> tuple[str, str, str, str]:
+    return one.file, one.sha256, one.part, repr(one.how)
 
 
 def _before(run: RunPaths) -> tuple[Evaluation, ...]:

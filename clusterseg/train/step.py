@@ -14,7 +14,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.losses import Loss
-from clusterseg.metrics.file_size import confusion_at_file_size
+from clusterseg.metrics.confusion import confusion_matrix
+from clusterseg.metrics.file_size import predictions_at_file_size
 from clusterseg.models import main_output
 from clusterseg.train.accumulating import ForwardBackward, accumulated
 from clusterseg.train.communicator import Communicator
@@ -73,7 +74,7 @@ class TrainStep(Protocol):
 
 EvaluationStep = Callable[
     [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
-    tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+    tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
 ]
 
 
@@ -245,12 +246,12 @@ def build_evaluation_step(
     averages: Averages | None = None,
 ) -> EvaluationStep:
     """step(images, labels, masks, sizes) -> (confusion int64 [classes, classes], loss sum, weight
-    sum, predictions int32 [batch, height, width]); with the `averages` as weights, if there are
-    any. Auxiliary outputs of the model are left out.
+    sum, predictions int32 [batch, height, width], predictions int32 [batch, H, W]); with the
+    `averages` as weights, if there are any. Auxiliary outputs of the model are left out.
 
-    The confusion is at the size of the files: `masks` int32 [batch, H, W] with `sizes` int32
-    [batch, 2], as `clusterseg.data.pipeline.batches` gives them. Losses and predictions are at that
-    of the network.
+    The confusion and the last predictions are at the size of the files: `masks` int32 [batch, H, W]
+    with `sizes` int32 [batch, 2], as `clusterseg.data.pipeline.batches` gives them. Losses and the
+    first predictions are at that of the network.
     """
     model = main_output(model)
 
@@ -265,13 +266,15 @@ def build_evaluation_step(
     )
     def graph(
         images: tf.Tensor, labels: tf.Tensor, masks: tf.Tensor, sizes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, ...]:
         with averages.in_place() if averages is not None else nullcontext():
             logits = model(images, training=False)
         predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
         loss_sum, weight_sum = loss(labels, logits)
-        confusion = confusion_at_file_size(logits, masks, sizes, classes, ignore)
-        return confusion, loss_sum, weight_sum, predictions
+        at_file_size = predictions_at_file_size(logits, sizes, tf.shape(masks)[1:])
+        # Around a mask that is smaller than others of its batch there is NO_LABEL.
+        confusion = confusion_matrix(masks, at_file_size, classes, ignore)
+        return confusion, loss_sum, weight_sum, predictions, at_file_size
 
     step: EvaluationStep = graph
     return step

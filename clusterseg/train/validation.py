@@ -46,6 +46,7 @@ def validate(
     agree: Agreement,
     leave: Callable[[float], bool],
     look: Callable[[Any, Any, Any, Any], None] | None = None,
+    judge: Callable[[Any, Any, Any], None] | None = None,
     alive: Callable[[], None] | None = None,
 ) -> Validation | None:
     """None if the ranks agreed to stop before its end. All ranks get the same numbers.
@@ -56,7 +57,8 @@ def validate(
 
     `alive` is called after each batch: of a validation that a resumed attempt begins with, nobody
     else knows that it is one. `look` sees images, labels, predictions and validity of each batch
-    of this rank.
+    of this rank. `judge` gets predictions int32 [batch, H, W] at the size of the files, of which
+    each has its own in `sizes` int32 [batch, 2], and which of them are valid.
     Scores come from the sum of all ranks' confusion matrices, never from the mean of scores.
     """
     matrix = np.zeros((classes, classes), np.int64)
@@ -71,9 +73,11 @@ def validate(
                 return None
             continue
         images, labels, valid, masks, sizes = batch
-        counted, loss_sum, weight_sum, predictions = step(images, labels, masks, sizes)
+        counted, loss_sum, weight_sum, predictions, whole = step(images, labels, masks, sizes)
         if look:
             look(images, labels, predictions, valid)
+        if judge:
+            judge(whole, sizes, valid)
         matrix += counted.numpy()
         sums += (float(loss_sum), float(weight_sum))
         batches.done()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 
 from clusterseg.runs.attempts import iter_attempts
 from clusterseg.runs.eventlog import iter_events
@@ -186,3 +189,68 @@ def test_mistakes_are_told(cli: Cli, run: RunPaths, tmp_path: Path) -> None:
     (command / "submissions" / "000" / "plan.json").write_bytes(msgspec.json.encode(plan))
     program = cli("evaluate", command)
     assert program.code == 2 and "command:" in program.err
+
+
+@pytest.mark.timeout(900)  # two fan-outs
+@pytest.mark.slow
+def test_what_is_predicted_is_what_is_evaluated(cli: Cli, run: RunPaths, tmp_path: Path) -> None:
+    """On another part, and at the pictures' own size; a picture that can't be read is named."""
+    before = truth(run)
+    data = run.root.parents[1] / "data"
+    plot = tmp_path / "confusion.png"
+    evaluated = cli("evaluate", run.root, "--part", "train", "--plot", plot, "--json")
+    assert evaluated.code == 0, evaluated.err
+    (scores,) = evaluated.json["checkpoints"]
+    assert (scores["part"], scores["how"]) == ("train", None)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    pictures, output = tmp_path / "pictures", tmp_path / "out"
+    shutil.copytree(data / "train", pictures)
+    (pictures / "damaged.png").write_bytes(b"\x89PNG")
+    done = cli("predict", run.root, pictures, "--output", output, "--json")
+    assert done.code == 1 and "damaged.png: not readable" in done.err
+    assert [Path(one["file"]).name for one in done.json["failures"]] == ["damaged.png"]
+    assert len(done.json["pictures"]) == 24
+    assert sorted(path.name for path in output.iterdir()) == [
+        "color",
+        "ids",
+        "overlay",
+        "predictions.json",
+    ]
+    right = labelled = 0
+    for path in (output / "ids").iterdir():
+        found = np.asarray(Image.open(path))
+        true = np.asarray(Image.open(data / "trainannot" / path.name))
+        right += int((found == true)[true < 11].sum())
+        labelled += int((true < 11).sum())
+    # Convolutions of another batch may round otherwise.
+    assert right / labelled == pytest.approx(scores["val_accuracy"], abs=1e-3)
+    iou = [one["iou"] for one in scores["classes"].values() if one["iou"] is not None]
+    assert scores["val_mean_iou"] == pytest.approx(sum(iou) / len(iou))
+    assert truth(run) == before
+
+
+@pytest.mark.slow
+def test_options_are_recorded_with_the_figures(cli: Cli, run: RunPaths) -> None:
+    """And what the network can't do is told before anything is started."""
+    run.evaluation.unlink(missing_ok=True)
+    options = ("--scales", "0.5,1", "--flip", "--samples", "2")
+    done = cli("evaluate", run.root, *options, "--json")
+    assert done.code == 0, done.err
+    (written,) = msgspec.json.decode(run.evaluation.read_bytes())["checkpoints"]
+    how = written["how"]
+    assert (how["scales"], how["flip"], how["samples"]) == ([0.5, 1.0], True, 2)
+    assert written["val_loss"] is None and written["val_accuracy"] > 0
+    for wrong, said in (
+        (("--scales", "x"), "not numbers"),
+        (("--tile", "32"), "not a size"),
+        (("--overlap", "1.5"), "overlap"),
+        (("--samples", "1"), "one sample"),
+    ):
+        refused = cli("evaluate", run.root, *wrong)
+        assert refused.code == 2 and said in refused.err
+    none = cli("predict", run.root, run.root / "gone.png", "--output", run.root.parent / "out")
+    assert none.code == 2 and "no such file" in none.err
+    kind = cli("predict", run.root, ".", "-o", run.root.parent / "out", "--what", "entropy")
+    assert kind.code == 2 and "--samples" in kind.err
+    job = cli("predict", "w.h5", ".", "-o", "out", "--job", "job.yaml", "--checkpoint", "x")
+    assert job.code == 2 and "exclude" not in job.err

@@ -211,3 +211,20 @@ def test_class_counts_leave_void_out(tmp_path):
     write(tmp_path / "trainannot" / "0.png", [[0, 0, 3], [11, 10, 255]])
     part = opened(tmp_path).train
     assert class_counts(part, 11) == (2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1)
+
+
+def test_a_test_part_is_there_when_it_is_asked_for(tmp_path):
+    """What is wrong with it is nothing to a training."""
+    write_tree(tmp_path)
+    (tmp_path / "test.txt").unlink(missing_ok=True)
+    assert opened(tmp_path).test is None
+    (tmp_path / "test.txt").write_text((tmp_path / "val.txt").read_text())
+    found = opened(tmp_path)
+    part = found.test()
+    assert (part.name, part.samples) == ("test", found.validation.samples)
+    assert part.label_table == found.validation.label_table
+    (tmp_path / "test.txt").write_text("gone.png gone.png")
+    broken = opened(tmp_path)
+    assert len(broken.train) == 3
+    with pytest.raises(ClustersegError, match=r"test\.txt:1"):
+        broken.test()

@@ -164,7 +164,8 @@ def test_evaluate_and_fine_tuning_take_what_was_validated(
     one = attempts("run")
     assert one.attempt() is None
     newest = list_checkpoints(one.run.paths.checkpoints)[-1]
-    monkeypatch.setattr(evaluate, "_prepared", lambda: 1)  # this process has its threads already
+    # This process has its threads already.
+    monkeypatch.setattr("clusterseg.train.inference.network._prepared", lambda: 1)
     found = evaluate.evaluate_checkpoint(
         str(one.run.root), path=str(newest.path), sha256=newest.sha256, submission=0
     )

@@ -15,6 +15,7 @@ from clusterseg.runs.checkpoints import CheckpointInfo, commit_checkpoint
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.train.evaluation import Evaluation, Evaluations, best_first, choose, record
+from clusterseg.train.inference.how import How
 
 
 @pytest.fixture
@@ -153,3 +154,14 @@ def test_the_file_keeps_what_was_found_before(run: RunPaths) -> None:
     assert msgspec.json.decode(run.evaluation.read_bytes(), type=Evaluations).checkpoints == (
         newer,
     )
+
+
+def test_other_parts_and_options_have_entries_of_their_own(run: RunPaths) -> None:
+    plain = scored("a", 0.1)
+    mirrored = msgspec.structs.replace(plain, how=How(flip=True))
+    other = msgspec.structs.replace(plain, part="train", val_accuracy=0.9)
+    record(run, [plain, mirrored])
+    again = msgspec.structs.replace(mirrored, val_accuracy=0.4)
+    record(run, [other, again])
+    whole = msgspec.json.decode(run.evaluation.read_bytes(), type=Evaluations)
+    assert whole.checkpoints == (other, again, plain)

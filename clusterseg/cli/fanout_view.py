@@ -1,0 +1,90 @@
+"""Fan-out of work beside a run, as commands ask for it and tell of it."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clusterseg.cli.output import note, safe
+from clusterseg.errors import ClustersegError, ExitCode
+
+if TYPE_CHECKING:
+    from clusterseg.cluster.fanout import Executor, FanOut
+    from clusterseg.plan.model import Plan
+    from clusterseg.runs.paths import RunPaths
+
+
+class Where(StrEnum):
+    """Who does the work."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    SLURM = "slurm"
+
+
+def plan_of(run: RunPaths) -> Plan:
+    """The plan of the newest submission: what it asks of the cluster holds here, too."""
+    from clusterseg.plan.model import Plan
+    from clusterseg.runs.files import read_capped
+    from clusterseg.runs.store import iter_submissions
+    from clusterseg.submit.resumption import LARGEST_PLAN
+
+    submissions = iter_submissions(run)
+    why = "there is no submission"
+    if submissions:
+        try:
+            data = read_capped(submissions[-1].plan, LARGEST_PLAN)
+            plan = msgspec.json.decode(data, type=Plan)
+        except OSError as error:
+            why = f"{submissions[-1].plan}: {error.strerror or error}"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = f"{submissions[-1].plan} is damaged ({error})"
+        else:
+            if plan.spec.train is not None:
+                return plan
+            raise ClustersegError(
+                f"{run.run_id} runs a program of its own (`command:`): clusterseg can't tell how "
+                "its checkpoints are evaluated",
+                code="no-training",
+            )
+    raise ClustersegError(
+        f"the plan of {run.run_id} can't be read: {why}", code="bad-run", exit_code=ExitCode.FAILED
+    )
+
+
+def executor_for(where: Where, plan: Plan, what: str) -> Executor:
+    """Who runs the tasks of a fan-out, with what one rank of the run has; `what` names the jobs."""
+    variables = plan.spec.environment.variables
+    inside_job = "SLURM_JOB_ID" in os.environ
+    if where is Where.SLURM or (
+        where is Where.AUTO and plan.scheduler == "slurm" and not inside_job
+    ):
+        from clusterseg.cluster.fanout_slurm import GRACE, SlurmJobs
+        from clusterseg.plan.one_task import one_task_options, one_task_setup
+
+        delay = plan.slurm.metadata_delay if plan.slurm else 0.0
+        return SlurmJobs(
+            f"{plan.name}-{what}",
+            one_task_options(plan),
+            setup=one_task_setup(plan),
+            grace=GRACE + delay,
+        )
+    from clusterseg.cluster.fanout_local import LocalJobs
+
+    return LocalJobs(plan.threads, {**os.environ, **variables})
+
+
+def complain(done: FanOut) -> None:
+    """Tells what failed, and what is left of it."""
+    for failure in done.failures:
+        tries = f" (tried {failure.tries} times)" if failure.tries > 1 else ""
+        note(f"{safe(failure.name)}: {safe(failure.error)}{tries}")
+        for line in failure.last_lines:
+            note(f"    {safe(line)}")
+    if done.folder and not done.interrupted:
+        note(f"what its jobs left: {safe(done.folder)}")
+    if done.problem:
+        note(f"jobs may still be there: {safe(done.problem)}")

@@ -1,0 +1,77 @@
+"""How pictures are predicted, as options of `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterseg.errors import ClustersegError
+
+if TYPE_CHECKING:
+    from clusterseg.train.inference.how import How
+
+Scales = Annotated[
+    str,
+    typer.Option(
+        "--scales",
+        metavar="S,S,…",
+        help="Average over pictures resized by these: 0.75,1,1.25.",
+    ),
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Average over mirrored pictures, too.")]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        "--tile",
+        metavar="HxW",
+        help="Cut pictures, at their own size, into tiles of this height and width.",
+        show_default=False,
+    ),
+]
+Overlap = Annotated[
+    float, typer.Option("--overlap", help="By how much of their sides tiles overlap, at least.")
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples", help="Monte Carlo dropout: predict so many times, each with others dropped."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="What --samples draws from.", min=0)]
+
+
+def how(
+    scales: str, flip: bool, *, tile: str | None, overlap: float, samples: int, seed: int
+) -> How:
+    """Raises ClustersegError for what is none; what the network can't do is told later."""
+    from clusterseg.train.inference.how import How, check
+
+    asked = How(
+        scales=_numbers(scales),
+        flip=flip,
+        tile=None if tile is None else _size(tile),
+        overlap=overlap,
+        samples=samples,
+        seed=seed,
+    )
+    check(asked, 1)
+    return asked
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise ClustersegError(
+            f"--scales {text}: not numbers", code="usage", help="--scales 0.75,1,1.25"
+        ) from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
+        raise ClustersegError(
+            f"--tile {text}: not a size", code="usage", help="height and width: --tile 513x513"
+        )
+    return int(height), int(width)

@@ -1,0 +1,238 @@
+"""Scales, mirror images, tiles and samples: what they may change, and what they must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import msgspec
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterseg.errors import ClustersegError
+from clusterseg.models import build_model
+from clusterseg.spec.model import TrainSpec
+from clusterseg.train.inference import predictor
+from clusterseg.train.inference.how import How, check, scaled, tiles
+from clusterseg.train.inference.network import Network
+from clusterseg.train.inference.predictor import Predictor
+from clusterseg.train.inference.source import Source
+from tests.train.runs import job
+
+CLASSES = 3
+SIZE = (12, 16)
+
+
+class PixelNetwork:
+    """Each pixel's logits follow from its colour alone, as those of 1x1 convolutions, or with
+    `column` also from where it is."""
+
+    divisor = 1
+    can_sample = False
+
+    def __init__(self, column: float = 0.0) -> None:
+        self.classes = _Classes(SIZE)
+        self.column = column
+        self.seen: list[tuple[int, int]] = []
+        self._kernel = np.random.default_rng(7).normal(size=(3, CLASSES)).astype(np.float32)
+
+    def prepared(self, image: tf.Tensor, size: tuple[int, int] | None) -> tf.Tensor:
+        image = tf.cast(image, tf.float32)
+        return image if size is None else tf.image.resize(image, size)
+
+    def logits(self, image: tf.Tensor, **_: Any) -> tf.Tensor:
+        height, width, _ = image.shape
+        self.seen.append((height, width))
+        place = tf.range(width, dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
+        first = tf.one_hot(0, CLASSES)
+        return image / 50 @ self._kernel + self.column * place * first
+
+
+class _Classes:
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return CLASSES
+
+
+def picture(size: tuple[int, int] = SIZE, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def predicted(how: How, image: Any, network: Any = None) -> Any:
+    return Predictor(network or PixelNetwork(), how).predict(image, "a")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.floats(0, 0.95),
+)
+def test_tiles_cover_every_pixel_and_overlap_as_asked(more, tile, overlap):
+    size = tile[0] + more[0] - 1, tile[1] + more[1] - 1
+    covered = np.zeros(size, int)
+    places = list(tiles(size, tile, overlap))
+    for top, left in places:
+        part = covered[top : top + tile[0], left : left + tile[1]]
+        assert part.shape == tile
+        part += 1
+    assert covered.min() >= 1
+    for side in (0, 1):
+        starts = sorted({place[side] for place in places})
+        gaps = np.diff(starts)
+        assert (gaps <= max(1, int(tile[side] * (1 - overlap))) + 1).all()
+    assert list(tiles(tile, tile, overlap)) == [(0, 0)]
+
+
+def test_scaled_sizes_fit_the_network():
+    assert scaled((100, 200), 0.5, 16) == (48, 96)
+    assert scaled((100, 200), 0.01, 16) == (16, 16)
+    assert scaled((97, 33), 1.0, 1) == (97, 33)
+
+
+@pytest.mark.parametrize("strip", [1, 1 << 24])
+def test_tiles_of_a_network_that_looks_at_single_pixels_change_nothing(monkeypatch, strip):
+    monkeypatch.setattr(predictor, "_STRIP", strip)
+    image = picture()
+    whole = predicted(How(), image)
+    for tile, overlap in (((5, 7), 0.0), ((5, 7), 0.5), ((12, 16), 0.25), ((30, 30), 0.25)):
+        cut = predicted(How(tile=tile, overlap=overlap), image)
+        np.testing.assert_array_equal(cut.classes, whole.classes)
+        np.testing.assert_allclose(cut.confidence, whole.confidence, atol=1e-5)
+
+
+def test_tiles_are_of_the_picture_at_its_own_size():
+    network = PixelNetwork()
+    predicted(How(tile=(10, 10)), picture((20, 30)), network)
+    assert set(network.seen) == {(10, 10)}
+    assert len(network.seen) == 3 * 4  # a quarter or more of each side is seen twice
+
+
+def test_mirrored_pictures_are_mirrored_back():
+    """Where the place does not matter nothing changes; where it does, the two are averaged."""
+    image = picture()
+    plain, mirrored = predicted(How(), image), predicted(How(flip=True), image)
+    np.testing.assert_array_equal(mirrored.classes, plain.classes)
+    leaning = PixelNetwork(column=0.5)
+    both = predicted(How(flip=True), image, leaning).confidence
+    one = tf.nn.softmax(leaning.logits(leaning.prepared(image, None)))
+    other = tf.nn.softmax(leaning.logits(leaning.prepared(image[:, ::-1], None)))[:, ::-1]
+    np.testing.assert_allclose(both, np.max((one + other) / 2, axis=-1), atol=1e-5)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(both, predicted(How(), image, leaning).confidence, atol=1e-3)
+
+
+def test_scales_are_averaged_as_probabilities_at_the_size_of_the_file():
+    image = picture((9, 20))
+    network = PixelNetwork()
+    found = predicted(How(scales=(0.5, 1.0)), image, network)
+    assert network.seen == [(6, 8), SIZE]
+    parts = [
+        tf.nn.softmax(tf.image.resize(network.logits(network.prepared(image, size)), (9, 20)))
+        for size in ((6, 8), SIZE)
+    ]
+    mean = (parts[0] + parts[1]) / 2
+    np.testing.assert_array_equal(found.classes, np.argmax(mean, axis=-1))
+    np.testing.assert_allclose(found.confidence, np.max(mean, axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "divisor", "said"),
+    [
+        (How(scales=()), 1, "scales are numbers"),
+        (How(scales=(0.0,)), 1, "scales are numbers"),
+        (How(scales=(float("nan"),)), 1, "scales are numbers"),
+        (How(scales=(1.0, 1.0)), 1, "twice"),
+        (How(overlap=1.0), 1, "overlap"),
+        (How(samples=1), 1, "one sample"),
+        (How(tile=(33, 32)), 16, "33x32"),
+        (How(tile=(0, 32)), 1, "0x32"),
+    ],
+)
+def test_what_can_not_be_done_is_told(how, divisor, said):
+    with pytest.raises(ClustersegError, match=said):
+        check(how, divisor)
+
+
+def test_samples_need_a_network_that_drops():
+    with pytest.raises(ClustersegError, match="drops nothing"):
+        Predictor(PixelNetwork(), How(samples=2))
+
+
+@pytest.fixture(scope="module")
+def source(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A Fast-SCNN with drawn weights, in a file of Keras'."""
+    values = job(data)["train"]
+    values["model"]["options"]["dropout"] = 0.5
+    spec = msgspec.convert(values, TrainSpec)
+    keras.utils.set_random_seed(3)
+    model = build_model("fastscnn", 11, (32, 48), **spec.model.options)
+    weights = tmp_path_factory.mktemp("weights") / "drawn.weights.h5"
+    model.save_weights(weights)
+    return Source(train=spec, directory=str(data), weights=str(weights))
+
+
+@pytest.fixture(scope="module")
+def network(source: Source) -> Network:
+    return Network(source)
+
+
+@pytest.mark.slow
+def test_a_network_is_the_same_at_every_size(network: Network, source: Source) -> None:
+    """The same weights, whatever size it is built for."""
+    for size in ((32, 48), (64, 32)):
+        keras.utils.set_random_seed(9)
+        model = build_model("fastscnn", 11, size, **source.train.model.options)
+        model.load_weights(source.weights)
+        image = network.prepared(tf.constant(picture((40, 50))), size)
+        assert image.shape == (*size, 3)
+        expected = model(image[tf.newaxis], training=False)[0]
+        np.testing.assert_allclose(network.logits(image), expected, atol=1e-5)
+    assert network.classes.names[0] == "sky" and network.classes.ids == tuple(range(11))
+
+
+@pytest.mark.slow
+def test_samples_follow_from_the_name_and_the_seed_alone(network: Network) -> None:
+    image = picture((32, 48))
+    sampled = Predictor(network, How(samples=3)).predict(image, "a")
+    again = Predictor(network, How(samples=3)).predict(image, "a")
+    assert sampled.samples is not None and again.samples is not None
+    np.testing.assert_array_equal(sampled.samples.mean, again.samples.mean)
+    assert sampled.samples.mutual_information.max() > 0
+    np.testing.assert_array_equal(sampled.classes, sampled.samples.mean.argmax(-1))
+    for other in (
+        Predictor(network, How(samples=3)).predict(image, "b"),
+        Predictor(network, How(samples=3, seed=1)).predict(image, "a"),
+    ):
+        assert other.samples is not None
+        assert not np.array_equal(other.samples.mean, sampled.samples.mean)
+    plain = Predictor(network, How()).predict(image, "a")  # drops nothing, before and after
+    np.testing.assert_array_equal(
+        plain.confidence, Predictor(network, How()).predict(image, "b").confidence
+    )
+
+
+@pytest.mark.slow
+def test_weights_of_another_network_are_refused(source: Source) -> None:
+    values = msgspec.to_builtins(source)
+    values["train"]["model"]["options"]["width"] = 0.5
+    with pytest.raises(ClustersegError, match="tensors"):
+        Network(msgspec.convert(values, Source))
+
+
+@pytest.mark.slow
+def test_a_data_set_that_is_gone_leaves_numbers(source: Source, tmp_path: Path) -> None:
+    values = msgspec.to_builtins(source)
+    values["train"]["data"]["root"] = str(tmp_path / "gone")
+    with pytest.raises(ClustersegError, match="gone"):  # nothing tells how many classes
+        Network(msgspec.convert(values, Source))
+    values["train"]["model"]["classes"] = 11
+    found = Network(msgspec.convert(values, Source)).classes
+    assert found.names[10] == "class 10" and "gone" in str(found.unknown)
+    assert len(set(found.colors)) == 11
