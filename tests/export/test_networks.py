@@ -20,7 +20,7 @@ SIZE = (64, 96)
 CLASSES = 4
 
 # What makes the large ones small, or shows more of them.
-OPTIONS: dict[str, dict[str, Any]] = {"fastscnn": {"width": 0.25}, "unet": {"filters": 8}}
+OPTIONS: dict[str, dict[str, Any]] = {"fastscnn": {"width": 0.25}, "unet": {"base_filters": 8}}
 
 
 def network(name: str, **options: Any) -> Network:
