@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from clusterseg.data.checking.report import Checked, Stats
 
 _SHOWN = 3  # files of a finding; --json names more
+_COLOUR = re.compile("#[0-9a-f]{6}")
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
@@ -123,8 +125,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _cell(cell: str) -> Text:
     from rich.text import Text
 
-    is_color = len(cell) == 7 and cell.startswith("#")
-    return Text(f"██ {cell}" if is_color else safe(cell), style=_STYLES.get(cell, ""))
+    if _COLOUR.fullmatch(cell):
+        return Text.assemble(("██", cell), f" {cell}")
+    return Text(safe(cell), style=_STYLES.get(cell, ""))
 
 
 def _most(counts: Counter[str]) -> str:

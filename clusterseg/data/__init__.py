@@ -1,7 +1,7 @@
 """Data sets on disk, the order in which they are read, and the input pipeline."""
 
 from clusterseg.data.dataset import Dataset, Part, Sample
-from clusterseg.data.open import class_counts, format_names, open_dataset, open_test_part
+from clusterseg.data.open import class_counts, format_names, open_dataset
 
 __all__ = [
     "Dataset",
@@ -10,5 +10,4 @@ __all__ = [
     "class_counts",
     "format_names",
     "open_dataset",
-    "open_test_part",
 ]

@@ -28,25 +28,6 @@ def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
     unknown format, missing root, empty or malformed list, missing file.
     """
     module = registry.load(_FORMATS, "data format", spec.format)
-    root = _root(spec)
-    dataset: Dataset = module.open_dataset(spec, root, ignore)
-    return dataset
-
-
-def open_test_part(spec: DataSpec, ignore: int | None) -> Part | None:
-    """The labelled test part of `spec`; None where the layout, or this set, has none.
-
-    It is looked for only when it is asked for: what is wrong with it is nothing to a training.
-    Raises ClustersegError as `open_dataset`.
-    """
-    module = registry.load(_FORMATS, "data format", spec.format)
-    if not hasattr(module, "open_test"):
-        return None
-    found: Part | None = module.open_test(spec, _root(spec), ignore)
-    return found
-
-
-def _root(spec: DataSpec) -> Path:
     root = Path(spec.root).expanduser()
     if not root.is_dir():
         made = f"clusterseg data synth --format {spec.format} {spec.root}"
@@ -55,7 +36,8 @@ def _root(spec: DataSpec) -> Path:
             code="no-data",
             help=f"set train.data.root, or write a synthetic set: {made}",
         )
-    return root
+    dataset: Dataset = module.open_dataset(spec, root, ignore)
+    return dataset
 
 
 def format_names() -> list[str]:

@@ -48,6 +48,7 @@ FORMATS = {
     "tflite-int8": Format("model-int8.tflite", "tflite", bound=None),
     "saved-model": Format("saved_model", "saved-model"),
     "keras": Format("model.keras", "keras"),
+    "qonnx": Format("model.qonnx.onnx", "qonnx"),
 }
 
 
@@ -83,6 +84,12 @@ def check_wishes(
             f"{', '.join(fixed)} can't have a dynamic batch",
             code="usage",
             help="give a number: --batch 1",
+        )
+    if (raw or argmax) and "qonnx" in formats:
+        raise ClustersegError(
+            "--raw and --argmax don't go with qonnx: what is not quantised has no place on an FPGA",
+            code="usage",
+            help="leave them out, or export to qonnx by itself",
         )
     if (raw or argmax) and tuple(formats) == ("keras",):
         raise ClustersegError(

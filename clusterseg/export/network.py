@@ -35,3 +35,8 @@ class Network:
     def classes(self) -> int:
         """How many classes the logits have: at least as many as there are names."""
         return int(self.model.output_shape[-1])
+
+    @property
+    def rounds(self) -> bool:
+        """Whether activations are rounded to a few values."""
+        return any(hasattr(layer, "most") for layer in self.model.layers)

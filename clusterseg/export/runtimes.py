@@ -34,6 +34,8 @@ def open_file(path: Path, *, threads: int) -> Run:
 
     Of TensorFlow's threads those of the process are used; `threads` hold for the other two.
     """
+    if path.name.endswith(".qonnx.onnx"):
+        return _channels_first(_onnx(path, threads))
     if path.suffix == ".onnx":
         return _onnx(path, threads)
     if path.suffix == ".tflite":
@@ -51,9 +53,14 @@ def _onnx(path: Path, threads: int) -> Run:
     name = session.get_inputs()[0].name
 
     def run(pictures: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(session.run(None, {name: pictures})[0])
+        return np.asarray(session.run(None, {name: np.ascontiguousarray(pictures)})[0])
 
     return run
+
+
+def _channels_first(run: Run) -> Run:
+    """What takes and gives [n, channels, height, width], for [n, height, width, channels]."""
+    return lambda pictures: run(pictures.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
 
 
 def _tflite(path: Path, threads: int) -> Run:

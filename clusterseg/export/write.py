@@ -20,6 +20,7 @@ from clusterseg.export.graph import INPUT, Form, function
 from clusterseg.export.meta import as_yaml, meta
 from clusterseg.export.network import Network
 from clusterseg.export.onnx_files import save_onnx
+from clusterseg.export.qonnx_files import save_qonnx
 from clusterseg.export.runtimes import open_file
 from clusterseg.export.samples import Samples
 from clusterseg.export.tensorflow_files import save_keras, save_saved_model
@@ -116,6 +117,8 @@ def _write(
         save_saved_model(network, form, path)
     elif name == "keras":
         save_keras(network, path)
+    elif name == "qonnx":
+        save_qonnx(network, form, path)
     elif name == "tflite-int8":
         if calibration is None:
             raise ClustersegError(
@@ -180,14 +183,17 @@ def _entry(network: Network, one: Exported, wishes: Wishes) -> Mapping[str, Any]
     """The file's entry in meta.yaml."""
     form = form_of(one.format, wishes)
     whole = [form.batch, *network.size]
+    taken, given = [*whole, 3], whole if form.argmax else [*whole, network.classes]
+    if one.format == "qonnx":
+        taken, given = ([shape[0], shape[3], *shape[1:3]] for shape in (taken, given))
     entry: dict[str, Any] = {
         "file": one.file,
         "format": one.format,
         "kind": FORMATS[one.format].kind,
-        "input": {"name": INPUT, "shape": [*whole, 3], "dtype": np.dtype(form.dtype).name},
+        "input": {"name": INPUT, "shape": taken, "dtype": np.dtype(form.dtype).name},
         "output": {
             "name": form.output,
-            "shape": whole if form.argmax else [*whole, network.classes],
+            "shape": given,
             "dtype": "int32" if form.argmax else "float32",
         },
         "check": asdict(one.comparison),

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from clusterseg.data.cityscapes import AVERAGE_INSTANCE_PIXELS, CATEGORIES, LABELS, Label
 from clusterseg.errors import ClustersegError
-from clusterseg.metrics.runs import Map, counts, histogram, run_lengths
+from clusterseg.metrics.runs import Map, counts, histogram, is_ragged, run_lengths
 
 _BY_ID = {label.id: label for label in LABELS if label.id >= 0}
 _IDS = len(_BY_ID)
@@ -33,7 +33,6 @@ _PER_LABEL = 1000  # instance id = label id x 1000 + number
 _CATEGORY = np.array([CATEGORIES.index(_BY_ID[one].category) for one in range(_IDS)])
 _COUNTED = np.array([not _BY_ID[one].ignored for one in range(_IDS)])
 _WEIGHED = np.array([_BY_ID[one].name in AVERAGE_INSTANCE_PIXELS for one in range(_IDS)])
-_MANY_RUNS = 4  # where runs are shorter than that, single pixels are as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +111,12 @@ def tally(truth: Map, prediction: Map, instances: Map | None) -> Tally:
                 "take the best class afterwards",
             )
     maps = (truth, prediction) if instances is None else (truth, prediction, instances)
-    starts, lengths = run_lengths(*maps)
-    if starts.size * _MANY_RUNS < truth.size:
-        values = [one.reshape(-1)[starts] for one in maps]
-    else:
-        values, lengths = [one.reshape(-1) for one in maps], np.ones(truth.size, np.int64)
+    values, lengths = [one.reshape(-1) for one in maps], None
+    if not is_ragged(*maps):
+        starts, lengths = run_lengths(*maps)
+        values = [one[starts] for one in values]
     true, predicted = (_label_ids(one, what) for one, what in zip(values, _NAMES, strict=False))
-    matrix = histogram(true * _IDS + predicted, lengths, _IDS**2).reshape(_IDS, _IDS)
+    matrix = histogram(true * np.uint16(_IDS) + predicted, lengths, _IDS**2).reshape(_IDS, _IDS)
     if instances is None:
         return Tally(matrix, None)
     return Tally(matrix, _instances(values[2], predicted, lengths))
@@ -151,9 +149,9 @@ def _size(one: Map) -> str:
     return "x".join(map(str, one.shape))
 
 
-def _label_ids(values: Map, what: str) -> NDArray[np.int64]:
-    wrong = (values < 0) | (values >= _IDS)
-    if wrong.any():
+def _label_ids(values: Map, what: str) -> NDArray[np.uint16]:
+    if values.size and (values.min() < 0 or values.max() >= _IDS):
+        wrong = (values < 0) | (values >= _IDS)
         listed = sorted({int(one) for one in np.unique(values[wrong])})
         shown = ", ".join(map(str, listed[:8])) + (", ..." if len(listed) > 8 else "")
         raise ClustersegError(
@@ -161,24 +159,24 @@ def _label_ids(values: Map, what: str) -> NDArray[np.int64]:
             code="bad-class-id",
             help=f"labelIds are 0 to {_IDS - 1}; they are not train ids, whose 255 counts nowhere",
         )
-    return values.astype(np.int64)
+    return values.astype(np.uint16)
 
 
 def _instances(
-    ids: Map, predicted: NDArray[np.int64], lengths: NDArray[np.int64]
+    ids: Map, predicted: NDArray[np.uint16], lengths: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
     """int64 [n, 4], as in `Tally`."""
-    chosen = ids > _PER_LABEL
-    if chosen.any() and int(ids[chosen].max()) >= _IDS * _PER_LABEL:
-        raise _no_instance(int(ids[chosen].max()), "no label id")
-    labels = np.where(chosen, ids, 0).astype(np.int64) // _PER_LABEL
-    chosen &= _COUNTED[labels]
-    unknown = chosen & ~_WEIGHED[labels]
-    if unknown.any():
-        first = int(ids[unknown][0])
-        raise _no_instance(first, f"{_BY_ID[first // _PER_LABEL].name}, which has no instances")
-    keys, pixels = counts(ids[chosen].astype(np.int64) * _IDS + predicted[chosen], lengths[chosen])
+    chosen = np.flatnonzero(ids > _PER_LABEL)
+    ids, predicted = ids[chosen].astype(np.int64), predicted[chosen]
+    if ids.size and int(ids.max()) >= _IDS * _PER_LABEL:
+        raise _no_instance(int(ids.max()), "no label id")
+    keys, pixels = counts(ids * _IDS + predicted, None if lengths is None else lengths[chosen])
+    scored = _COUNTED[keys // _IDS // _PER_LABEL]
+    keys, pixels = keys[scored], pixels[scored]
     found, place = np.unique(keys // _IDS, return_inverse=True)
+    for number in found[~_WEIGHED[found // _PER_LABEL]][:1].tolist():
+        name = _BY_ID[number // _PER_LABEL].name
+        raise _no_instance(number, f"{name}, which has no instances")
     rows = np.zeros((len(found), 4), np.int64)
     rows[:, 0] = found // _PER_LABEL
     label, guess = rows[place, 0], keys % _IDS

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.integer[Any]]
 
+_LOOKED_AT = 64  # rows of a map
+_SHORT = 4  # pixels
 _DENSE = 1 << 16  # keys from which on counting cells beats sorting
 
 
@@ -33,10 +35,18 @@ def run_lengths(*maps: Map) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     return starts, np.diff(starts, append=size)
 
 
+def is_ragged(*maps: Map) -> bool:
+    """Whether runs are so short that single pixels are counted faster; judged by some rows."""
+    rows = [one[:: max(1, len(one) // _LOOKED_AT)] for one in maps]
+    starts, _ = run_lengths(*rows)
+    return starts.size * _SHORT > rows[0].size
+
+
 def counts(
-    keys: NDArray[np.int64], lengths: NDArray[np.int64]
+    keys: NDArray[np.int64], lengths: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(keys that occur, in ascending order, and the sum of the lengths of each). Keys are >= 0."""
+    """(keys that occur, in ascending order, and the sum of the lengths of each). Keys are >= 0;
+    without lengths, each is 1."""
     if keys.size < _DENSE:
         occurring, place = np.unique(keys, return_inverse=True)
         return occurring, _added(place.reshape(-1), lengths, len(occurring))
@@ -45,11 +55,15 @@ def counts(
     return found, cells[found]
 
 
-def histogram(keys: NDArray[np.int64], lengths: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
-    """int64 [cells]: the sum of the lengths of each key from 0 to cells - 1."""
+def histogram(
+    keys: NDArray[np.integer[Any]], lengths: NDArray[np.int64] | None, cells: int
+) -> NDArray[np.int64]:
+    """int64 [cells]: the sum of the lengths of each key from 0 to cells - 1, or their number."""
     return _added(keys, lengths, cells)
 
 
-def _added(keys: NDArray[Any], lengths: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+def _added(keys: NDArray[Any], lengths: NDArray[np.int64] | None, cells: int) -> NDArray[np.int64]:
+    if lengths is None:
+        return np.bincount(keys, minlength=cells).astype(np.int64, copy=False)
     # bincount adds in float64, which is exact below 2**53 pixels.
     return np.bincount(keys, weights=lengths, minlength=cells).astype(np.int64)

@@ -93,10 +93,9 @@ def finite(value: float) -> float | None:
 
 def part_of(spec: TrainSpec, dataset: Dataset, name: str) -> Part:
     """The part called `train`, `validation` or `test`. Raises ClustersegError if there is none."""
-    from clusterseg.data import open_test_part
-
-    known = {"train": dataset.train, "validation": dataset.validation}
-    part = known.get(name) or open_test_part(spec.data, spec.loss.ignore)
+    if name == "test" and dataset.test is not None:
+        return dataset.test()
+    part = {"train": dataset.train, "validation": dataset.validation}.get(name)
     if part:
         return part
     raise ClustersegError(

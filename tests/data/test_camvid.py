@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clusterseg.data import class_counts, format_names, open_dataset, open_test_part
+from clusterseg.data import class_counts, format_names, open_dataset
 from clusterseg.data.files import check_sample, read_labels
 from clusterseg.data.formats import camvid
 from clusterseg.errors import ClustersegError
@@ -216,16 +216,15 @@ def test_class_counts_leave_void_out(tmp_path):
 def test_a_test_part_is_there_when_it_is_asked_for(tmp_path):
     """What is wrong with it is nothing to a training."""
     write_tree(tmp_path)
-    spec = DataSpec(format="camvid", root=str(tmp_path))
     (tmp_path / "test.txt").unlink(missing_ok=True)
-    assert open_test_part(spec, 255) is None
+    assert opened(tmp_path).test is None
     (tmp_path / "test.txt").write_text((tmp_path / "val.txt").read_text())
-    part = open_test_part(spec, 255)
-    assert part is not None
-    validation = opened(tmp_path).validation
-    assert (part.name, part.samples) == ("test", validation.samples)
-    assert part.label_table == validation.label_table
+    found = opened(tmp_path)
+    part = found.test()
+    assert (part.name, part.samples) == ("test", found.validation.samples)
+    assert part.label_table == found.validation.label_table
     (tmp_path / "test.txt").write_text("gone.png gone.png")
-    assert len(opened(tmp_path).train) == 3
+    broken = opened(tmp_path)
+    assert len(broken.train) == 3
     with pytest.raises(ClustersegError, match=r"test\.txt:1"):
-        open_test_part(spec, 255)
+        broken.test()

@@ -1,8 +1,6 @@
 """`data check` names what is wrong, and nothing where nothing is: each finding has its twin."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from PIL import Image
 
 from clusterseg.data import open_dataset
 from clusterseg.data.checking.report import check, stats
+from clusterseg.data.convert.write import convert
 from clusterseg.data.dataset import Sample
 from clusterseg.data.synth.recipe import Recipe
 from clusterseg.data.synth.write import write_dataset
@@ -157,7 +156,7 @@ def test_each_fault_is_named_with_its_file_and_alone(tree, harm, code, severity,
     assert (one.severity, one.count) == (severity, 1)
     assert one.files == (str(tree / file),)
     assert one.help
-    # A 16-bit picture is no RGB either, and what is no mask is another kind of mask.
+    # A 16-bit picture is no RGB either, and a 16-bit mask is unlike the others.
     assert set(findings) <= {"picture-kind", "mixed-masks"}
 
 
@@ -238,49 +237,21 @@ def test_two_classes_of_one_colour(tree):
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory):
-    """Cityscapes' masks, opened by the record of what was written."""
     root = tmp_path_factory.mktemp("city") / "set"
     write_dataset(Recipe("cityscapes", 4, 2, 0, (64, 128), 5), root)
     return root
 
 
-def city_dataset(root, tmp_path):
-    """Pairs and classes of Cityscapes, by files that the tests may change."""
-    from clusterseg.data.cityscapes import CLASSES, ID_TO_TRAIN
-    from clusterseg.data.dataset import Dataset, Part
-
-    parts = []
-    for name in ("train", "val"):
-        samples = tuple(
-            Sample(
-                picture,
-                *(
-                    root
-                    / "gtFine"
-                    / name
-                    / picture.parent.name
-                    / picture.name.replace("leftImg8bit", f"gtFine_{kind}")
-                    for kind in ("labelIds", "instanceIds")
-                ),
-            )
-            for picture in sorted((root / "leftImg8bit" / name).rglob("*.png"))
-        )
-        parts.append(Part(name, samples, ID_TO_TRAIN))
-    return Dataset(
-        name="cityscapes",
-        class_names=tuple(one.name for one in CLASSES),
-        colors=tuple(one.color for one in CLASSES),
-        size=(64, 128),
-        train=parts[0],
-        validation=parts[1],
-    )
+def city_dataset(root):
+    return open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
 
 
 def copied(path, tmp_path, change):
     """A copy of a file with other pixels."""
     pixels = np.array(Image.open(path))
     target = tmp_path / path.name
-    Image.fromarray(change(pixels)).save(target)
+    changed = Image.fromarray(change(pixels))
+    changed.save(target, format="TIFF" if changed.mode == "I" else "PNG")
     return target
 
 
@@ -290,20 +261,56 @@ def with_first(dataset, **paths):
     return replace(dataset, train=replace(dataset.train, samples=samples))
 
 
-def test_instances_that_fit_their_masks_are_fine(city, tmp_path):
-    findings = found(city_dataset(city, tmp_path))
+@pytest.mark.parametrize(
+    ("layout", "options", "written"),
+    [
+        ("cityscapes", {}, {"extra": 2}),
+        ("voc2012", {"augmented": True}, {"extra": 2}),
+        ("coco_stuff", {}, {}),
+        ("ade20k", {}, {}),
+        ("folder", {"classes": 11, "labels": "blue"}, {"labels": "blue"}),
+        ("folder", {"classes": 11, "labels": "palette"}, {"labels": "palette"}),
+        ("tfrecord", {}, {}),
+    ],
+)
+def test_every_layout_is_looked_into_and_converted(tmp_path, layout, options, written):
+    """What `data synth` writes has no errors, and is the same set as shards."""
+    root = tmp_path / "set"
+    write_dataset(Recipe(layout, 6, 3, 0, (48, 64), 5, **written), root)
+    spec = DataSpec(format=layout, root=str(root), coarse=layout == "cityscapes", options=options)
+    dataset = open_dataset(spec, 255)
+    checked = check(dataset, 255, workers=2)
+    assert [one for one in checked.findings if one.severity == "error"] == []
+    assert [part.samples for part in checked.parts] == [
+        len(dataset.train),
+        len(dataset.validation),
+    ]
+    convert(dataset, root, tmp_path / "shards", 255, workers=2)
+    shards = open_dataset(DataSpec(format="tfrecord", root=str(tmp_path / "shards")), 255)
+    again = check(shards, 255, workers=2)
+    for one, other in zip(checked.parts, again.parts, strict=True):
+        assert one.class_pixels == other.class_pixels
+        assert one.ignored == other.ignored
+
+
+def test_instances_that_fit_their_masks_are_fine(city):
+    findings = found(city_dataset(city))
     assert not any(one.severity == "error" for one in findings.values())
 
 
 def test_instances_of_another_label_or_size_are_errors(city, tmp_path):
-    dataset = city_dataset(city, tmp_path)
+    dataset = city_dataset(city)
     path = dataset.train.samples[0].instances
 
     def one_more_car(ids):
         ids[:4, :4] = 26900
         return ids
 
-    for change, text in ((one_more_car, "cover other pixels"), (lambda ids: ids[1:], "63x128")):
+    for change, text in (
+        (one_more_car, "cover other pixels"),
+        (lambda ids: ids[1:], "63x128"),
+        (lambda ids: ids.astype(np.int32) + 70_000, "more than 16 bits"),
+    ):
         bad = with_first(dataset, instances=copied(path, tmp_path, change))
         one = found(bad)
         code = "bad-mask-size" if text == "63x128" else "bad-instances"
@@ -311,7 +318,7 @@ def test_instances_of_another_label_or_size_are_errors(city, tmp_path):
 
 
 def test_train_ids_instead_of_ids_are_told(city, tmp_path):
-    dataset = city_dataset(city, tmp_path)
+    dataset = city_dataset(city)
     table = np.array([n if n >= 0 else 255 for n in dataset.train.label_table], np.uint8)
     samples = []
     for sample in dataset.train.samples:
@@ -344,14 +351,7 @@ def test_stats_leave_out_and_name_what_can_not_be_used(tree):
     assert part.classes[0].pixels == 16
 
 
-def run(*arguments, cwd):
-    command = [str(Path(sys.executable).with_name("clusterseg")), "data", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def test_the_command_says_by_its_exit_code_what_it_found(tree):
+def test_the_command_says_by_its_exit_code_what_it_found(tree, run):
     good = run("check", "set", "--format", "camvid", cwd=tree.parent)
     assert (good.returncode, good.stderr) == (0, "")
     assert "nothing is wrong" in good.stdout
@@ -372,7 +372,7 @@ def test_the_command_says_by_its_exit_code_what_it_found(tree):
     assert "trainannot/1.png: 8x13, but its picture is 8x12" in bad.stdout
 
 
-def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree):
+def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree, run):
     (tree / "train" / "1.png").unlink()
     bad = run("check", "set", "--format", "camvid", "--json", cwd=tree.parent)
     assert bad.returncode == 1
@@ -398,7 +398,7 @@ train:
 """
 
 
-def test_the_data_of_a_job_are_checked_with_its_keys(tree):
+def test_the_data_of_a_job_are_checked_with_its_keys(tree, run):
     (tree.parent / "job.yaml").write_text(JOB)
     (tree / "val.txt").unlink()
     missing = run("check", "job.yaml", "--json", cwd=tree.parent)
@@ -410,7 +410,7 @@ def test_the_data_of_a_job_are_checked_with_its_keys(tree):
     assert [part["samples"] for part in json.loads(done.stdout)["parts"]] == [2, 1]
 
 
-def test_the_weights_that_stats_prints_are_read_by_job_yaml(tree, tmp_path):
+def test_the_weights_that_stats_prints_are_read_by_job_yaml(tree, tmp_path, run):
     from clusterseg.spec.reader import read_job
 
     done = run("stats", "set", "--format", "camvid", cwd=tree.parent)

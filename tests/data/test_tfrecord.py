@@ -2,9 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -358,14 +355,7 @@ def test_other_pictures_become_png(tmp_path):
     assert mask_data(sample).startswith(b"\x89PNG")
 
 
-def run(*arguments, cwd):
-    command = [str(Path(sys.executable).with_name("clusterseg")), "data", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def test_the_command_converts_and_checks_what_it_wrote(camvid, tmp_path):
+def test_the_command_converts_and_checks_what_it_wrote(camvid, tmp_path, run):
     to = str(tmp_path / "out")
     done = run("convert", str(camvid), to, "--format", "camvid", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

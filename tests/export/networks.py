@@ -13,7 +13,7 @@ from clusterseg.data.normalisation import IMAGENET
 from clusterseg.export.graph import normalised
 from clusterseg.export.network import Network
 from clusterseg.export.samples import Sample, Samples, drawn
-from clusterseg.models import build_model
+from clusterseg.models import build_model, normalisation_of
 
 SIZE = (64, 96)
 NAMES = ("dark", "red", "green", "blue")
@@ -36,7 +36,7 @@ def labelled(count: int) -> Samples:
     return Samples("drawn pictures", count, read)
 
 
-def trained(steps: int = 40) -> Network:
+def trained(steps: int = 60) -> Network:
     """Fast-SCNN of a quarter of the channels; it gets some nine of ten pixels right."""
     keras.utils.set_random_seed(0)
     model = build_model("fastscnn", len(NAMES), SIZE, width=0.25, dropout=0.0)
@@ -58,3 +58,19 @@ def trained(steps: int = 40) -> Network:
     for _ in range(steps):
         step()
     return Network("fastscnn", model, IMAGENET, NAMES, COLORS, SIZE, options={"width": 0.25})
+
+
+def quantised() -> Network:
+    """LmSegNet with batch norms that have seen pictures, so that all steps of all layers occur."""
+    keras.utils.set_random_seed(1)
+    model = build_model("lmsegnet", len(NAMES), SIZE)
+    how = normalisation_of("lmsegnet", {})
+    generator = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        if variable.name == "beta":
+            variable.assign(generator.normal(0, 0.3, variable.shape))
+    pictures = tf.constant(normalised(np.stack([pixels for pixels, _ in labelled(4)]), how))
+    step = tf.function(lambda: model(pictures, training=True))
+    for _ in range(30):
+        step()
+    return Network("lmsegnet", model, how, NAMES, COLORS, SIZE)

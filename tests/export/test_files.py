@@ -206,7 +206,7 @@ np.save(sys.argv[3], loaded.signatures["serving_default"](tf.constant(pictures))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_a_saved_model_needs_nothing_of_ours(
     exported: Export, network: Network, tmp_path: Path
 ) -> None:

@@ -14,14 +14,6 @@ from clusterseg.spec.tables import TABLES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "job-yaml.md").read_text()
 ROW = re.compile(r"^\| (`[^|]*) \| ([^|]*) \|", re.MULTILINE)
-# Sections in which the options of a name stand beside it.
-NAMED_IN = {
-    "train.model.": "models",
-    "train.data.": "data_formats",
-    "train.loss.": "losses",
-    "train.optimizer.": "optimizers",
-    "train.schedule.": "schedules",
-}
 SECTIONS = ("train", "checkpoint", "resources", "placement", "restart")
 
 
@@ -38,14 +30,12 @@ def documented() -> dict[str, tuple[str, bool]]:
 
 
 def keys(found: dict[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
-    """Every dotted key of the schema that is no section and no option of a name there."""
+    """Every dotted key of the schema that is no section and no option of a name."""
     leaves = {}
-    table = TABLES.get(NAMED_IN.get(path, ""), {})
-    options = set().union(*(known.options for known in table.values()))
     for name, below in found["properties"].items():
         if "properties" in below:
             leaves |= keys(below, f"{path}{name}.")
-        elif name not in options:
+        elif set(below) != {"description"}:  # as an option has it, whose type the name decides
             leaves[path + name] = below
     return leaves
 

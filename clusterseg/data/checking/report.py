@@ -14,7 +14,8 @@ from clusterseg.errors import ClustersegError
 
 OF_THE_SET = frozenset(
     {"missing-file", "bad-list", "empty-list", "no-validation", "two-validation-parts"}
-    | {"missing-pair", "unreadable-picture", "bad-picture"}
+    | {"missing-pair", "double-name", "empty-part", "mixed-masks", "lossy-mask"}
+    | {"unreadable-picture", "bad-picture"}
     | {"damaged-record", "bad-record", "unreadable-shard"}
 )
 """Codes of errors with which a format refuses to open a set because of what is in it."""

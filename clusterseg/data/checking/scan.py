@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from clusterseg.data.dataset import Color, Part, Sample
+from clusterseg.data.files import mask_values
 from clusterseg.data.sources import image_data, mask_data
 from clusterseg.errors import ClustersegError
 
@@ -134,12 +135,16 @@ def _mask(sample: Sample, part: Part, found: list[Problem]) -> _Mask | None:
                 text = "a JPEG: what is written is not what is read, labels come out changed"
                 found.append(Problem("lossy-mask", path, text))
                 return None
-            values = _values(picture, part.mask_kind)
-            if isinstance(values, str):
-                found.append(Problem("bad-mask", path, values))
+            try:
+                values = mask_values(picture, part.mask_kind)
+            except ValueError as error:
+                found.append(Problem("bad-mask", path, f"{error}{_shown(picture)}"))
+                return None
+            if values.size and (values.min() < 0 or values.max() >= 1 << 16):
+                found.append(Problem("bad-mask", path, "values of more than 16 bits"))
                 return None
             size, kind = (picture.height, picture.width), f"{picture.format} {picture.mode}"
-            counts = np.bincount(values.reshape(-1), minlength=256)
+            counts = np.bincount(values.reshape(-1))
             seen = np.flatnonzero(counts)
             palette = _palette(picture, seen)
     except _FAILED as error:
@@ -173,11 +178,15 @@ def _instances(path: Path, mask: _Mask | None, found: list[Problem]) -> None:
     if ids.shape != mask.size:
         found.append(_differ(path, (ids.shape[0], ids.shape[1]), mask.size))
         return
-    numbers, counts = np.unique(ids.astype(np.int64), return_counts=True)
+    if ids.size and (ids.min() < 0 or ids.max() >= 1 << 16):
+        found.append(Problem("bad-instances", path, "ids of more than 16 bits"))
+        return
+    counts = np.bincount(ids.reshape(-1))
+    numbers = np.flatnonzero(counts)
     labels = np.where(numbers >= 1000, numbers // 1000, numbers)
     known = dict(mask.values)
     for label in sorted(set(labels.tolist())):
-        if known.get(label, 0) != int(counts[labels == label].sum()):
+        if known.get(label, 0) != int(counts[numbers[labels == label]].sum()):
             text = f"its instances of label {label} cover other pixels than the mask's"
             found.append(Problem("bad-instances", path, text))
             return
@@ -197,24 +206,11 @@ def _unreadable(code: str, path: Path, error: Exception) -> Problem:
     return Problem(code, path, said.partition("\n")[0][:200] or type(error).__name__)
 
 
-def _values(picture: Image.Image, kind: str) -> NDArray[np.integer] | str:
-    """[height, width]: where a mask of this kind holds its classes; or why it does not."""
-    pixels = np.asarray(picture)
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8)
-    # What newer versions of Pillow read as uint16 was int32 to older ones.
-    if pixels.dtype != np.uint8 and (pixels.ndim != 2 or picture.mode not in _DEEP):
-        return f"no whole numbers of up to 16 bits (it is {picture.mode})"
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if channels != _CHANNELS.get(kind, 1):
-        return f"{channels} channels instead of {_CHANNELS.get(kind, 1)}" + _shown(pixels)
-    if kind in _MODES and picture.mode not in _MODES[kind]:
-        return f"not {kind} (it is {picture.mode})"
-    return pixels[..., 2] if channels == 3 else pixels
-
-
-def _shown(pixels: NDArray[np.uint8]) -> str:
+def _shown(picture: Image.Image) -> str:
     """The colours of a mask of several channels, if they are few enough to stand for classes."""
+    pixels = np.asarray(picture)
+    if pixels.ndim != 3:
+        return ""
     some = pixels.reshape(-1, pixels.shape[-1])[:: max(1, pixels.size // 2**20)]
     colors = np.unique(some, axis=0)
-    return f" (it shows {len(colors)} colours)" if len(colors) <= 256 else ""
+    return f"; it shows {len(colors)} colours" if len(colors) <= 256 else ""

@@ -47,7 +47,14 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     empty one), `validation_split` of the training samples are taken for validation, by a fixed
     permutation that does not depend on the training's seed.
     """
-    classes, values = _classes(root, ignore)
+    table = read_colors(root / "label_colors.txt")
+    void = len(table) - 1 if table[-1][0].lower() in _VOID_NAMES else None
+    has_void = void is not None and ignore is not None
+    classes = table[:-1] if has_void else table
+    values = label_table(
+        len(classes), ignored_values=[void] if has_void and void is not None else [], ignore=ignore
+    )
+
     train = _read_list(root, "train")
     if not train:
         raise _empty(root / "train.txt")
@@ -63,28 +70,6 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         if (root / "test.txt").exists()
         else None,
     )
-
-
-def open_test(spec: DataSpec, root: Path, ignore: int | None) -> Part | None:
-    """The part that `test.txt` names, if there is one; `spec` says nothing about it."""
-    if not (root / "test.txt").exists():
-        return None
-    _, values = _classes(root, ignore)
-    return Part("test", _read_list(root, "test"), values)
-
-
-def _classes(
-    root: Path, ignore: int | None
-) -> tuple[tuple[tuple[str, Color], ...], tuple[int, ...]]:
-    """(name and colour of each class, label table)."""
-    table = read_colors(root / "label_colors.txt")
-    void = len(table) - 1 if table[-1][0].lower() in _VOID_NAMES else None
-    has_void = void is not None and ignore is not None
-    classes = table[:-1] if has_void else table
-    values = label_table(
-        len(classes), ignored_values=[void] if has_void and void is not None else [], ignore=ignore
-    )
-    return classes, values
 
 
 def _validation(

@@ -149,13 +149,14 @@ def _crowd(canvas: Canvas, draws: Draws, horizon: float) -> None:
 
 
 def _traffic(canvas: Canvas, draws: Draws, horizon: float, vanishing: float) -> None:
-    """The far ones first."""
+    """The far ones first; as many instances as Cityscapes has in a picture (19 in the mean)."""
     kinds: list[Painter] = []
-    kinds += [_car] * draws.whole(1, 3) + [_pedestrian] * draws.whole(1, 3)
-    kinds += [_cyclist] * draws.whole(1, 2) + [street.pole] * draws.whole(1, 2)
+    kinds += [_car] * draws.whole(3, 9) + [_pedestrian] * draws.whole(3, 9)
+    kinds += [_cyclist] * draws.whole(1, 3) + [street.pole] * draws.whole(1, 2)
     kinds += [_traffic_light] * draws.whole(1, 2)
     kinds += [draws.pick(_VEHICLES) for _ in range(draws.whole(2, 3))]
-    placed = sorted((draws.number(0.08, 0.7), i) for i in range(len(kinds)))
+    # Most are far away, and small.
+    placed = sorted((0.06 + 0.6 * draws.number(0, 1) ** 2, i) for i in range(len(kinds)))
     for depth, i in placed:
         kinds[i](canvas, draws, vanishing, horizon + depth * (1 - horizon), depth)
 

@@ -8,8 +8,7 @@ class at each pixel, shown in the colours of the classes (a palette). A line of 
 which share of it each class has.
 
 Needs numpy and Pillow, and for .onnx files onnxruntime, for .tflite ai-edge-litert, for a
-SavedModel tensorflow, for .keras keras and clusterseg, for QONNX files qonnx. meta.yaml tells all
-the rest.
+SavedModel tensorflow, for .keras keras and clusterseg. meta.yaml tells all the rest.
 """
 
 from __future__ import annotations
@@ -186,7 +185,7 @@ def open_onnx(path: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=available(onnxruntime))
     name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
+    return lambda batch: session.run(None, {name: np.ascontiguousarray(batch)})[0]
 
 
 def available(onnxruntime: Any) -> list[str]:
@@ -239,12 +238,8 @@ def open_keras(path: Path, threads: int) -> Run:
 
 
 def open_qonnx(path: Path, threads: int) -> Run:
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.core.onnx_exec import execute_onnx
-
-    model = ModelWrapper(str(path))
-    taken, given = model.graph.input[0].name, model.graph.output[0].name
-    return lambda batch: execute_onnx(model, {taken: batch})[given]
+    run = open_onnx(path, threads)  # it takes and gives [n, channels, height, width]
+    return lambda batch: run(batch.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""Every network can be exported: its ONNX and TFLite files give its logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from clusterseg.export.graph import Form
+from clusterseg.export.network import Network
+from clusterseg.export.samples import drawn
+from clusterseg.export.write import Wishes, export
+from clusterseg.models import build_model, main_output, model_names, normalisation_of
+from clusterseg.spec.tables import MODELS
+
+SIZE = (64, 96)
+CLASSES = 4
+
+# What makes the large ones small, or shows more of them.
+OPTIONS: dict[str, dict[str, Any]] = {"fastscnn": {"width": 0.25}, "unet": {"base_filters": 8}}
+
+
+def network(name: str, **options: Any) -> Network:
+    """With weights and batch norms such that logits are of the order of 1 and differ."""
+    keras.utils.set_random_seed(2)
+    whole = build_model(name, CLASSES, SIZE, **options)
+    model = main_output(whole)
+    generator = np.random.default_rng(2)
+    for variable in model.variables:
+        if variable.name in ("beta", "bias"):
+            variable.assign(generator.normal(0, 0.2, variable.shape))
+        elif variable.name == "moving_variance":
+            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+    names = tuple(f"class {n}" for n in range(CLASSES))
+    how = normalisation_of(name, options)
+    return Network(name, model, how, names, ((0, 0, 0),) * CLASSES, SIZE)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("name", model_names())
+def test_onnx_and_tflite_of_every_network(name: str, tmp_path: Path) -> None:
+    """Raw pictures in: the normalisation is each network's own. The export itself compares; the
+    negative twin is in test_files."""
+    options = dict(OPTIONS.get(name, {}))
+    if "aux" in MODELS[name].options:
+        options["aux"] = True  # which must not come out
+    one = network(name, **options)
+    found = export(
+        one,
+        Wishes(("onnx", "tflite"), Form(raw=True)),
+        tmp_path / "out",
+        samples=drawn(2, size=SIZE),
+    )
+    for file in found.files:
+        assert file.comparison.largest_difference is not None
+        if not one.rounds:
+            assert file.comparison.largest_difference <= 1e-4
+        assert file.comparison.equal_labels > 0.99
