@@ -42,7 +42,7 @@ def container_of(
 
     A relative image starts at `directory`; the ranks run in `working`, which the container sees
     under the same path, and so it does the run directory, the site's scratch, the data set and the
-    file of initial weights.
+    file of initial weights (for a checkpoint of TensorFlow, its folder).
     Raises ClustersegError where it can't be run.
     """
     asked = spec.environment.container
@@ -61,8 +61,7 @@ def container_of(
     seen = [RUN_DIR, working, *([directory] if directory != working else [])]
     seen += [site.scratch] if site.scratch is not None else []
     if spec.train is not None:
-        weights = spec.train.initial_weights
-        for path in (spec.train.data.root, *(() if weights is None else (weights,))):
+        for path in (spec.train.data.root, *_with_weights(spec.train.initial_weights)):
             data = _absolute(path, directory)
             if not any(f"{data}/".startswith(f"{folder.rstrip('/')}/") for folder in seen):
                 seen.append(data)
@@ -80,6 +79,14 @@ def container_of(
     binds = [word for path in seen for word in ("--bind", path)]
     gpus = ["--nv"] if spec.resources.accelerator == "cuda" else []
     return Container(words=(tool, "exec", *gpus, *binds, "--pwd", working, image))
+
+
+def _with_weights(weights: str | None) -> tuple[str, ...]:
+    """The file of initial weights; of a checkpoint of TensorFlow, which is several, its folder."""
+    if weights is None:
+        return ()
+    whole = weights.endswith((".safetensors", ".h5", ".hdf5"))
+    return (weights if whole else f"{weights}/..",)
 
 
 def _absolute(path: str, directory: str) -> str:

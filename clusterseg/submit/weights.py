@@ -17,6 +17,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.plan.model import Plan
 from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
 from clusterseg.runs.checkpoint_layout import MAX_HEADER
+from clusterseg.runs.tensorflow_checkpoint import Incomplete, tensorflow_checkpoint
 from clusterseg.submit.seen import path_of_ranks, run_here
 
 _KEY = "train.initial_weights"
@@ -25,7 +26,7 @@ _SUPERBLOCK = 48  # bytes; the smallest with 8-byte addresses, and no file ends 
 _ZIP = b"PK\x03\x04"
 _KINDS = (
     "known are a checkpoint of clusterseg or another safetensors file, a .weights.h5 of Keras 3, "
-    "and an .h5 or .hdf5 of Keras 2"
+    "an .h5 or .hdf5 of Keras 2, and a checkpoint of TensorFlow 1"
 )
 
 _AGAIN = "copy or write it again, whole"
@@ -42,10 +43,14 @@ def look_at_weights(plan: Plan) -> Sequence[str]:
         return ()
     path = path_of_ranks(plan, train.initial_weights)
     try:
+        if tensorflow_checkpoint(path) is not None:
+            return ()
         if path.exists() and not path.is_file():
             raise _error(path, "is no plain file", _KINDS)
         with path.open("rb") as file:
             _check(path, file)
+    except Incomplete as error:
+        raise _error(path, error.what, error.help) from None
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         what = "does not exist" if missing else f"can't be read: {error.strerror}"

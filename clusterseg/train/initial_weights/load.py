@@ -11,6 +11,7 @@ import numpy as np
 
 from clusterseg.spec.errors import clip, visible
 from clusterseg.train.failures import say
+from clusterseg.train.initial_weights.adapters import adapt
 from clusterseg.train.initial_weights.match import Item, Member, Report, match
 from clusterseg.train.initial_weights.read import open_source
 from clusterseg.train.initial_weights.source import bad_weights
@@ -27,7 +28,8 @@ def load_initial_weights(path: Path, state: TrainState) -> Report:
     error), and one warning has the numbers. Optimizer and generators stay fresh. Raises
     ClustersegError: the file can't be read, no tensor in it fits, or one holds NaN or infinity.
     """
-    with open_source(path) as source:
+    with open_source(path) as stored:
+        source = adapt(stored)
         report = match(source.items, _targets(state))
         if not report.loaded:
             shown = "; ".join(report.misfits()[:3]) or "it holds no tensors"
@@ -38,11 +40,11 @@ def load_initial_weights(path: Path, state: TrainState) -> Report:
                 "give weights of the same network: train.model and its options tell the names "
                 "and shapes of its layers",
             )
-        for name, stored in report.loaded.items():
+        for name, tensor in report.loaded.items():
             with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite below
-                numbers = np.asarray(source.read(stored), np.float32)
+                numbers = np.asarray(source.read(tensor), np.float32)
             if not np.isfinite(numbers).all():
-                raise bad_weights(path, f"holds NaN or infinity in {clip(stored, 300)}")
+                raise bad_weights(path, f"holds NaN or infinity in {clip(tensor, 300)}")
             state.variables[name].assign(numbers)
     lines = [f"initial weights: {line}" for line in report.misfits()]
     mood = "" if report.whole else "warning: "

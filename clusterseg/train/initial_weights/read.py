@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from clusterseg.runs.checkpoint_file import verify
+from clusterseg.runs.tensorflow_checkpoint import Incomplete, tensorflow_checkpoint
 from clusterseg.spec.errors import clip
+from clusterseg.train.initial_weights.checkpoint import open_checkpoint
 from clusterseg.train.initial_weights.hdf5 import open_hdf5
 from clusterseg.train.initial_weights.match import Item
 from clusterseg.train.initial_weights.source import MAX_TENSORS, Source, bad_weights, first_line
@@ -28,7 +30,7 @@ _ZIP = b"PK\x03\x04"
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _KINDS = (
     "known are a checkpoint of clusterseg or another safetensors file, a .weights.h5 of Keras 3, "
-    "and an .h5 or .hdf5 of Keras 2"
+    "an .h5 or .hdf5 of Keras 2, and a checkpoint of TensorFlow 1"
 )
 
 
@@ -36,6 +38,16 @@ _KINDS = (
 def open_source(path: Path) -> Iterator[Source]:
     """Opens a file of weights. Raises ClustersegError, also from within `Source.read`: no such
     file, not one of the known kinds, or damaged; the message names the file."""
+    try:
+        checkpoint = tensorflow_checkpoint(path)
+    except Incomplete as error:
+        raise bad_weights(path, error.what, error.help) from error
+    except OSError as error:
+        raise bad_weights(path, f"cannot be read: {error.strerror or error}") from error
+    if checkpoint is not None:
+        with open_checkpoint(path, checkpoint) as source:
+            yield source
+        return
     head = _head(path)
     if head.startswith(_ZIP):
         what = "is an archive (a .keras file, or one of torch)"
