@@ -24,7 +24,8 @@ from clusterseg.export.formats import FORMATS, check_wishes
 if TYPE_CHECKING:
     from clusterseg.export.bench import Latency
     from clusterseg.export.write import Export, Exported
-    from clusterseg.train.exporting import Source, Trained
+    from clusterseg.train.exporting import Trained
+    from clusterseg.train.inference.source import Source
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -108,7 +109,7 @@ def export(
     wanted = size_of(size, "--size") if size else None
     output = output.expanduser().absolute()
     refuse_existing(output)
-    chosen = (
+    chosen, origin = (
         _of_weights(source, job, overrides or [], checkpoint)
         if job
         else _of_run(source, checkpoint, overrides or [], runs_dir)
@@ -124,6 +125,7 @@ def export(
             chosen,
             trained,
             output,
+            origin=origin,
             formats=tuple(to),
             form={"batch": count, "raw": raw, "argmax": argmax},
             more={"integer_io": integer_io, "benchmark": benchmark, "threads": cores},
@@ -143,9 +145,12 @@ def _batch(text: str) -> int | None:
     )
 
 
-def _of_weights(weights: str, job: Path, overrides: list[str], checkpoint: str | None) -> Source:
+def _of_weights(
+    weights: str, job: Path, overrides: list[str], checkpoint: str | None
+) -> tuple[Source, dict[str, Any]]:
+    """What to export, and where it is from."""
     from clusterseg.spec.reader import open_job
-    from clusterseg.train.exporting import Source
+    from clusterseg.train.inference.source import of_weights
 
     if checkpoint is not None:
         raise ClustersegError(
@@ -154,19 +159,17 @@ def _of_weights(weights: str, job: Path, overrides: list[str], checkpoint: str |
             help="clusterseg export WEIGHTS --job job.yaml",
         )
     spec = open_job(job, overrides=overrides, environ=os.environ).spec
-    if spec.train is None:
-        raise _no_training(str(job))
-    path = Path(weights).expanduser().absolute()
-    return Source(path, spec.train, Path.cwd(), {"weights": path.name, "job": spec.name})
+    path = Path(weights).expanduser()
+    return of_weights(path, spec), {"weights": path.name, "job": spec.name}
 
 
 def _of_run(
     reference: str, checkpoint: str | None, overrides: list[str], runs_dir: Path | None
-) -> Source:
+) -> tuple[Source, dict[str, Any]]:
+    """What to export, and where it is from."""
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train.evaluation import choose
-    from clusterseg.train.exporting import Source
-    from clusterseg.train.inference.source import read_plan
+    from clusterseg.train.inference.source import of_checkpoint
 
     if overrides:
         raise ClustersegError(
@@ -184,19 +187,12 @@ def _of_run(
     (chosen,), messages = choose(run, file=checkpoint)
     for message in messages:
         note(f"note: {safe(message)}")
-    plan = read_plan(run.submission(chosen.submission).plan)
-    if plan.spec.train is None:
-        raise _no_training(run.run_id)
-    path = Path(chosen.path)
-    origin = {"run": run.run_id, "weights": path.name, "sha256": chosen.sha256}
-    return Source(path, plan.spec.train, Path(plan.directory), origin)
-
-
-def _no_training(what: str) -> ClustersegError:
-    return ClustersegError(
-        f"{what} has `command:`, not `train:`: there is no network of ours to export",
-        code="no-training",
-    )
+    origin = {
+        "run": run.run_id,
+        "weights": chosen.path.rpartition("/")[2],
+        "sha256": chosen.sha256,
+    }
+    return of_checkpoint(run, chosen), origin
 
 
 def _exported(
@@ -204,6 +200,7 @@ def _exported(
     trained: Trained,
     output: Path,
     *,
+    origin: dict[str, Any],
     formats: tuple[str, ...],
     form: dict[str, Any],
     more: dict[str, Any],
@@ -216,16 +213,17 @@ def _exported(
     from clusterseg.export.write import Wishes, export
     from clusterseg.models import normalisation_of
 
-    model, data, ignore = source.spec.model, trained.dataset, source.spec.loss.ignore
+    model, data, ignore = source.train.model, trained.dataset, source.train.loss.ignore
     network = Network(
         name=model.name,
         model=trained.model,
         normalisation=normalisation_of(model.name, model.options),
-        class_names=trained.class_names,
-        colors=trained.colors,
+        class_names=trained.classes.names,
+        colors=trained.classes.colors,
+        class_ids=trained.classes.ids,
         size=trained.size,
         options=model.options,
-        origin=source.origin,
+        origin=origin,
     )
     seen = calibration = None
     if data is not None:

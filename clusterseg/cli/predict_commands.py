@@ -79,6 +79,7 @@ def predict(
     overlap: inference_options.Overlap = 0.25,
     samples: inference_options.Samples = 0,
     seed: inference_options.Seed = 0,
+    refine: inference_options.Refine = 0,
     every: Annotated[
         int, typer.Option("--every", help="Of a video, every so many frames.", min=1)
     ] = 1,
@@ -100,7 +101,7 @@ def predict(
     from clusterseg.train.inference.task import FUNCTION
 
     asked = inference_options.how(
-        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed
+        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed, refine=refine
     )
     kinds = check_kinds([one for one in what.split(",") if one], samples=samples)
     source, running = _source(network, checkpoint, job, executor, runs_dir)
@@ -141,7 +142,7 @@ def _source(
     from clusterseg.cluster.fanout_local import LocalJobs
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train import evaluation
-    from clusterseg.train.inference.source import Source, of_checkpoint, training_of
+    from clusterseg.train.inference.source import of_checkpoint, of_weights
 
     if job is None:
         run = resolve_run(network, runs_root(runs_dir))
@@ -160,20 +161,9 @@ def _source(
             code="usage",
             help="name a run",
         )
-    from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
     from clusterseg.spec.reader import read_job
 
-    weights = Path(network).absolute()
-    if not weights.is_file():
-        raise ClustersegError(f"{weights}: no such file", code="missing-file", help="name weights")
-    spec = read_job(job, environ=os.environ)
-    try:
-        sha256: str | None = read_layout(weights).sha256
-    except CheckpointError:  # weights from elsewhere
-        sha256 = None
-    source = Source(
-        train=training_of(spec), directory=str(Path.cwd()), weights=str(weights), sha256=sha256
-    )
+    source = of_weights(Path(network), read_job(job, environ=os.environ))
     cpus = len(os.sched_getaffinity(0))
     return source, LocalJobs(cpus)
 

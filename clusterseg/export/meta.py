@@ -22,6 +22,7 @@ def meta(network: Network, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     names = list(zip(network.class_names, network.colors, strict=True))
     # A job may give the network more classes than the data set names.
     names += [(f"class {n}", (0, 0, 0)) for n in range(len(names), network.classes)]
+    ids = network.class_ids or ()
     normalisation = network.normalisation
     return {
         "format": FORMAT,
@@ -36,7 +37,10 @@ def meta(network: Network, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             "order": normalisation.order,
         },
         "monte_carlo": False,
-        "classes": [{"name": name, "color": list(color)} for name, color in names],
+        "classes": [
+            {"name": name, "color": list(color), "id": ids[number] if number < len(ids) else number}
+            for number, (name, color) in enumerate(names)
+        ],
         "files": list(files),
         "origin": dict(network.origin),
     }

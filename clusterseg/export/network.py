@@ -18,8 +18,9 @@ class Network:
     """A network with its weights, computing in float32.
 
     `model` takes normalised pictures, float32 [n, height, width, 3], and gives logits, float32
-    [n, height, width, classes]; `size` is (height, width). `origin` says where the weights are
-    from, in plain values.
+    [n, height, width, classes]; `size` is (height, width). `class_ids` are what masks of the
+    data set, and submissions, hold for each class; None: the classes' own numbers. `origin` says
+    where the weights are from, in plain values.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Network:
     class_names: tuple[str, ...]
     colors: tuple[Color, ...]
     size: tuple[int, int]
+    class_ids: tuple[int, ...] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
 

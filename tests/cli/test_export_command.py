@@ -109,8 +109,8 @@ def test_a_run_gives_its_best_checkpoint_with_the_averages(folder: Path) -> None
 def test_weights_of_another_network_leave_nothing(folder: Path) -> None:
     done = clusterseg(folder, "export wrong.weights.h5 --job job.yaml -o wrong")
     assert done.returncode != 0
-    assert "error[weights]: " in done.stderr
-    assert "wrong.weights.h5 has no weights for " in done.stderr
+    assert "error[bad-weights]: " in done.stderr
+    assert "wrong.weights.h5: " in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "wrong").exists()
     assert not list(folder.glob(".*partial*"))
@@ -119,6 +119,7 @@ def test_weights_of_another_network_leave_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("nothing.h5 --job job.yaml -o new", "nothing.h5: no such file"),
         ("right.weights.h5 -o new", "weights alone do not tell what they are of"),
         ("right.weights.h5 --job job.yaml -o data", "data is there already"),
         ("right.weights.h5 --job job.yaml -o new --to onxx", "no format 'onxx'"),

@@ -57,7 +57,7 @@ class Network:
     @property
     def can_sample(self) -> bool:
         """Whether it drops anything, so that its predictions can differ."""
-        return bool(dropouts(self._model(self.classes.size)))
+        return bool(dropouts(self.model(self.classes.size)))
 
     def prepared(self, image: tf.Tensor, size: Size | None) -> tf.Tensor:
         """float32 [height, width, 3]: RGB in 0 to 255 brought to `size`, if one is given, and
@@ -77,11 +77,11 @@ class Network:
         if (size, random) not in self._graphs:
             self._graphs[size, random] = self._graph(size, random)
         if sample is not None:
-            draw(self._model(size), seed=seed, sample=sample, picture=picture)
+            draw(self.model(size), seed=seed, sample=sample, picture=picture)
         return self._graphs[size, random](image[tf.newaxis])[0]
 
     def _graph(self, size: Size, random: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-        model = self._model(size)
+        model = self.model(size)
 
         @tf.function(  # type: ignore[untyped-decorator]
             input_signature=[tf.TensorSpec([1, *size, 3], tf.float32)], autograph=False
@@ -95,7 +95,8 @@ class Network:
         found: Callable[[tf.Tensor], tf.Tensor] = graph
         return found
 
-    def _model(self, size: Size) -> keras.Model:
+    def model(self, size: Size) -> keras.Model:
+        """The network for prepared pictures of `size`, float32 [n, height, width, 3] to logits."""
         if size not in self._models:
             self._models[size] = self._trained(self._built(size))
         return self._models[size]

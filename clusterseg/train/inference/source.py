@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
 from clusterseg.runs.paths import RunPaths
 from clusterseg.spec.model import JobSpec, TrainSpec
 from clusterseg.train.evaluation import Chosen
@@ -41,6 +42,23 @@ def of_checkpoint(run: RunPaths, chosen: Chosen) -> Source:
         directory=plan.directory,
         weights=chosen.path,
         sha256=chosen.sha256,
+    )
+
+
+def of_weights(weights: Path, spec: JobSpec) -> Source:
+    """A file of weights, of a network of `spec`; relative paths of it begin here.
+
+    Raises ClustersegError: no such file, or a job that runs a program of its own.
+    """
+    weights = weights.absolute()
+    if not weights.is_file():
+        raise ClustersegError(f"{weights}: no such file", code="missing-file", help="name weights")
+    try:
+        sha256: str | None = read_layout(weights).sha256
+    except CheckpointError:  # weights from elsewhere
+        sha256 = None
+    return Source(
+        train=training_of(spec), directory=str(Path.cwd()), weights=str(weights), sha256=sha256
     )
 
 
