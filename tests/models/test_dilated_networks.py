@@ -204,7 +204,9 @@ def test_deeplabv3_plus_overfits_two_pictures() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("deeplabv3", {}),
         ("fastfcn", {"head": "encnet", "aux": True}),
+        ("hrnetv2_ocr", {"width": 18, "aux": True}),
     ],
 )
 def test_overfits_two_pictures(name: str, options: dict[str, Any]) -> None:
