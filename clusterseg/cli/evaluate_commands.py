@@ -72,6 +72,7 @@ def evaluate(
     overlap: inference_options.Overlap = 0.25,
     samples: inference_options.Samples = 0,
     seed: inference_options.Seed = 0,
+    refine: inference_options.Refine = 0,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -141,7 +142,7 @@ def evaluate(
             "--checkpoint and --all-checkpoints exclude each other", code="usage", help="give one"
         )
     asked = inference_options.how(
-        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed
+        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed, refine=refine
     )
     run = resolve_run(reference, runs_root(runs_dir))
     plan = plan_of(run)

@@ -40,9 +40,20 @@ Samples = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="What --samples draws from.", min=0)]
 
+Refine = Annotated[
+    int, typer.Option("--refine", help="Mend borders so many pixels deep, from inside of regions.")
+]
+
 
 def how(
-    scales: str, flip: bool, *, tile: str | None, overlap: float, samples: int, seed: int
+    scales: str,
+    flip: bool,
+    *,
+    tile: str | None,
+    overlap: float,
+    samples: int,
+    seed: int,
+    refine: int,
 ) -> How:
     """Raises ClustersegError for what is none; what the network can't do is told later."""
     from clusterseg.train.inference.how import How, check
@@ -54,6 +65,7 @@ def how(
         overlap=overlap,
         samples=samples,
         seed=seed,
+        refine=refine,
     )
     check(asked, 1)
     return asked

@@ -79,6 +79,7 @@ def predict(
     overlap: inference_options.Overlap = 0.25,
     samples: inference_options.Samples = 0,
     seed: inference_options.Seed = 0,
+    refine: inference_options.Refine = 0,
     every: Annotated[
         int, typer.Option("--every", help="Of a video, every so many frames.", min=1)
     ] = 1,
@@ -100,7 +101,7 @@ def predict(
     from clusterseg.train.inference.task import FUNCTION
 
     asked = inference_options.how(
-        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed
+        scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed, refine=refine
     )
     kinds = check_kinds([one for one in what.split(",") if one], samples=samples)
     source, running = _source(network, checkpoint, job, executor, runs_dir)

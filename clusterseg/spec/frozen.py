@@ -24,7 +24,7 @@ def frozen_overrides(text: str, overrides: Sequence[str], environ: Mapping[str, 
     if not isinstance(root, nodes.Mapping):
         raise ValueError("a job.yaml is a mapping of keys")
     tree, _ = apply(root, read_overrides(overrides)[0])
-    tree = filled_in(tree)
+    tree, _ = filled_in(tree, environ)
     expander = Expander(environ)
     return [*overrides, *_frozen(tree, "", expander)]
 

@@ -94,8 +94,8 @@ def parse_job(
             [Problem("value", "a job.yaml is a mapping of keys", root.place, help=_START)]
         )
     root, unplaced = apply(root, laid_over)
-    root = filled_in(root)
-    problems += unplaced
+    root, unset = filled_in(root, environ)
+    problems += [*unplaced, *unset]
     converter = Converter(Expander(environ), {"launchers": _own_launchers(environ)})
     more = False
     try:

@@ -202,11 +202,6 @@ def test_deeplabv3_plus_overfits_two_pictures() -> None:
     [
         ("deeplabv3+", {"backbone": "xception", "dropout": 0.0}, 40, 0.001),
         ("deeplabv3+", {"backbone": "resnet50", "aux": True, "dropout": 0.0}, 40, 0.001),
-        ("deeplabv3", {"dropout": 0.0}, 40, 0.001),
-        ("fastfcn", {"aux": True, "dropout": 0.0}, 40, 0.001),
-        ("fastfcn", {"head": "psp", "dropout": 0.0}, 40, 0.001),
-        ("fastfcn", {"head": "encnet", "dropout": 0.0}, 40, 0.001),
-        ("hrnetv2_ocr", {"width": 18, "aux": True, "dropout": 0.0}, 60, 0.003),
     ],
 )
 def test_overfits_two_pictures(name: str, options: dict[str, Any], steps: int, rate: float) -> None:

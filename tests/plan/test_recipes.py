@@ -197,6 +197,7 @@ def test_two_steps_are_taken_of_all_that_is_computed() -> None:
     [pytest.param(n, marks=() if n in CHEAP else pytest.mark.proof) for n in STEPPED],
 )
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the graphs of HRNet and ResNet-101 are large
 def test_two_steps(name: str, sets: dict[str, Path]) -> None:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble

@@ -55,7 +55,7 @@ def test_every_mask_is_counted_by_one_rank(
     alive: list[int] = []
     for rank in range(size):
         ranks: Any = Counted(rank, size, before)
-        assembly._loss(spec, dataset, dataset.classes, ranks, lambda: alive.append(len(alive)))
+        assembly._losses(spec, dataset, dataset.classes, ranks, lambda: alive.append(len(alive)))
         before = ranks.before
         assert len(alive) == len(read)  # whoever watches a rank sees each mask
     assert given[-1] == list(whole) and all(type(one) is int for one in given[-1])

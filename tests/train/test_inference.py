@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from clusterseg.errors import ClustersegError
 from clusterseg.models import build_model
+from clusterseg.models.refine import refine
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.inference import predictor
 from clusterseg.train.inference.how import How, check, scaled, tiles
@@ -142,6 +143,14 @@ def test_scales_are_averaged_as_probabilities_at_the_size_of_the_file():
     np.testing.assert_allclose(found.confidence, np.max(mean, axis=-1), atol=1e-5)
 
 
+def test_borders_are_mended_after_the_best_class_is_taken():
+    image = picture((24, 30))
+    plain, mended = predicted(How(), image), predicted(How(refine=1), image)
+    expected = refine(plain.classes, plain.confidence, 1)
+    np.testing.assert_array_equal(mended.classes, expected)
+    assert not How(refine=1).is_plain
+
+
 @pytest.mark.parametrize(
     ("how", "divisor", "said"),
     [
@@ -151,6 +160,7 @@ def test_scales_are_averaged_as_probabilities_at_the_size_of_the_file():
         (How(scales=(1.0, 1.0)), 1, "twice"),
         (How(overlap=1.0), 1, "overlap"),
         (How(samples=1), 1, "one sample"),
+        (How(refine=51), 1, "1 to 50"),
         (How(tile=(33, 32)), 16, "33x32"),
         (How(tile=(0, 32)), 1, "0x32"),
     ],

@@ -16,7 +16,7 @@ class How(Struct, frozen=True, kw_only=True):
     right. `tile` (height, width): the picture, at the size of its file times the scale, is cut into
     tiles that overlap by the fraction `overlap` of their sides. `samples`: so many times, each
     with other channels dropped (Monte Carlo), drawn from `seed`. The probabilities of all are
-    averaged.
+    averaged. `refine`: borders are mended so many pixels deep (`clusterseg.models.refine`).
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -25,6 +25,7 @@ class How(Struct, frozen=True, kw_only=True):
     overlap: float = 0.25
     samples: int = 0
     seed: int = 0
+    refine: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -40,6 +41,7 @@ class How(Struct, frozen=True, kw_only=True):
 
 
 LARGEST_SCALE = 8.0
+DEEPEST = 50  # pixels of a border
 
 
 def check(how: How, divisor: int) -> None:
@@ -53,6 +55,8 @@ def check(how: How, divisor: int) -> None:
         raise _bad(f"an overlap of {how.overlap:g} is no fraction below 1", "--overlap 0.25")
     if how.samples < 0 or how.samples == 1:
         raise _bad("one sample tells nothing of how samples differ", "--samples 8")
+    if not 0 <= how.refine <= DEEPEST:
+        raise _bad(f"borders are mended 1 to {DEEPEST} pixels deep", "--refine 3")
     if how.tile is not None and (min(how.tile) < 1 or any(side % divisor for side in how.tile)):
         raise _bad(
             f"the network can't take tiles of {how.tile[0]}x{how.tile[1]}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clusterseg.errors import ClustersegError
 from clusterseg.metrics.file_size import resized_rows
 from clusterseg.metrics.uncertainty import Running
+from clusterseg.models.refine import refine
 from clusterseg.train.inference.how import How, check, scaled, tiles
 from clusterseg.train.inference.network import Network, Size
 
@@ -21,7 +22,8 @@ _STRIP = 1 << 24  # numbers in a strip of rows: 64 MB
 @dataclass(frozen=True)
 class Prediction:
     """`classes` int32 [height, width]; `confidence` float32 [height, width], the probability of
-    that class; `samples`, where several were drawn."""
+    the best class (where a border was mended, of the one that was there); `samples`, where several
+    were drawn."""
 
     classes: NDArray[np.int32]
     confidence: NDArray[np.float32]
@@ -53,6 +55,13 @@ class Predictor:
 
     def predict(self, image: NDArray[np.uint8], name: str) -> Prediction:
         """Of uint8 [height, width, 3], RGB. What is dropped in samples follows from `name`."""
+        found = self._predicted(image, name)
+        if not self._how.refine:
+            return found
+        mended = refine(found.classes, found.confidence, self._how.refine)
+        return replace(found, classes=mended)
+
+    def _predicted(self, image: NDArray[np.uint8], name: str) -> Prediction:
         size = image.shape[0], image.shape[1]
         if self._how.samples:
             return self._sampled(image, name, size)
