@@ -17,7 +17,7 @@ from clusterseg.export.runtimes import Run
 from clusterseg.export.samples import Samples
 from clusterseg.metrics.scores import mean_iou, pixel_accuracy
 
-_ROUNDED = 0.01  # share of the values that may be beyond the bound in a network that rounds
+_DECIDED = 0.01  # share of the values that may be beyond the bound in a network that decides
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def compare(
 
     Raises ClustersegError if a logit differs by more than `bound`, or, of a file that gives labels,
     one where the network's first two classes are further apart than twice that. Of a network that
-    rounds its activations one value in a hundred may: where it is in the middle between two, the
-    last bit of a sum decides. `bound` None: nothing is too much, for integers.
+    decides on the way (`Network.decides`) one value in a hundred may: where two are equal but for
+    the last bit of a sum, that decides. `bound` None: nothing is too much, for integers.
     """
     sums = _Sums(network.classes)
     for pictures, labels in _batches(samples, form.batch or 2):
@@ -127,7 +127,7 @@ def compare(
             raise _wrong(file, "gives NaN or infinity where the network does not")
         _add(sums, logits[:count], found[:count], form=form, bound=bound)
         _score(sums, logits[:count], found[:count], labels, ignore)
-    if sums.outside > (_ROUNDED if network.rounds else 0) * sums.values:
+    if sums.outside > (_DECIDED if network.decides else 0) * sums.values:
         raise _wrong(
             file,
             f"gives another class at {sums.outside} pixels where the network is clear"

@@ -39,6 +39,9 @@ class Network:
         return int(self.model.output_shape[-1])
 
     @property
-    def rounds(self) -> bool:
-        """Whether activations are rounded to a few values."""
-        return any(hasattr(layer, "most") for layer in self.model.layers)
+    def decides(self) -> bool:
+        """Whether a last bit can change more on the way than the last bits of what follows:
+        activations are rounded to a few values, or put where the largest of four was."""
+        return any(
+            hasattr(layer, "most") or hasattr(layer, "by_window") for layer in self.model.layers
+        )

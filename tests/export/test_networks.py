@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from clusterseg.export.graph import Form
+from clusterseg.export.graph import Form, normalised
 from clusterseg.export.network import Network
 from clusterseg.export.samples import drawn
 from clusterseg.export.write import Wishes, export
@@ -24,18 +25,20 @@ OPTIONS: dict[str, dict[str, Any]] = {"fastscnn": {"width": 0.25}, "unet": {"bas
 
 
 def network(name: str, **options: Any) -> Network:
-    """With weights and batch norms such that logits are of the order of 1 and differ."""
+    """With batch norms that have seen pictures: without them numbers grow from layer to layer."""
     keras.utils.set_random_seed(2)
     whole = build_model(name, CLASSES, SIZE, **options)
     model = main_output(whole)
     generator = np.random.default_rng(2)
-    for variable in model.variables:
+    for variable in model.trainable_variables:
         if variable.name in ("beta", "bias"):
             variable.assign(generator.normal(0, 0.2, variable.shape))
-        elif variable.name == "moving_variance":
-            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
     names = tuple(f"class {n}" for n in range(CLASSES))
     how = normalisation_of(name, options)
+    pictures = tf.constant(normalised(np.stack([pixels for pixels, _ in drawn(2, size=SIZE)]), how))
+    see = tf.function(lambda: model(pictures, training=True))
+    for _ in range(30):
+        see()
     return Network(name, model, how, names, ((0, 0, 0),) * CLASSES, SIZE)
 
 
@@ -56,6 +59,6 @@ def test_onnx_and_tflite_of_every_network(name: str, tmp_path: Path) -> None:
     )
     for file in found.files:
         assert file.comparison.largest_difference is not None
-        if not one.rounds:
+        if not one.decides:
             assert file.comparison.largest_difference <= 1e-4
         assert file.comparison.equal_labels > 0.99
