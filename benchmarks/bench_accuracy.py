@@ -37,7 +37,7 @@ _MEANS = "optimizer/momentums/"
 class Case:
     """A network, how long it trains, and what it has to reach in the validation part.
 
-    `accuracy` and `mean_iou` are floors, 0.03 and more below what the case came to: another
+    `accuracy` and `mean_iou` are floors, 0.04 and more below what the case came to: another
     processor adds up in another order, which these few steps show.
     """
 
@@ -78,15 +78,16 @@ class Case:
 _SMALL_UNET = {"base_filters": 8, "head_filters": None}
 _MOBILE = {"backbone": "mobilenetv2"}
 CASES = (
-    # name, model, epochs, floors of accuracy and mean IoU, options
-    Case("fastscnn", "fastscnn", 12, 0.5, 0.1, {"width": 0.5}),
+    # Name, model, epochs, floors of accuracy and mean IoU, options. What learns nothing has 0.30
+    # and 0.03; floors of 0.5 and 0.1 stand where a case has not been swept yet.
+    Case("fastscnn", "fastscnn", 12, 0.68, 0.24, {"width": 0.5}),
     Case("fastscnn-seed", "fastscnn", 12, 0.5, 0.1, {"width": 0.5, "pyramid": "seed"}),
-    Case("unet", "unet", 6, 0.5, 0.1, _SMALL_UNET),
+    Case("unet", "unet", 6, 0.72, 0.26, _SMALL_UNET),
     Case("separable_unet", "separable_unet", 6, 0.5, 0.1, _SMALL_UNET),
     Case("segnet", "segnet", 3, 0.5, 0.1, {"width": 0.25}),
     Case("bayes_segnet", "bayes_segnet", 3, 0.5, 0.1, {"width": 0.25}),
-    Case("vgg_segnet", "vgg_segnet", 6, 0.5, 0.1, {"width": 0.25}),
-    Case("lmsegnet", "lmsegnet", 4, 0.5, 0.1, {"quantize": True}),
+    Case("vgg_segnet", "vgg_segnet", 6, 0.74, 0.31, {"width": 0.25}),
+    Case("lmsegnet", "lmsegnet", 4, 0.73, 0.32, {"quantize": True}),
     Case("lmsegnet-float", "lmsegnet", 3, 0.5, 0.1, {"quantize": False}),
     Case("deeplabv3+", "deeplabv3+", 3, 0.5, 0.1, _MOBILE),
     Case("deeplabv3+-aux", "deeplabv3+", 3, 0.5, 0.1, {**_MOBILE, "aux": True}),
