@@ -52,7 +52,7 @@ def main_output(model: keras.Model) -> keras.Model:
         return model
     import keras  # noqa: PLC0415 (the names of networks are asked for without it)
 
-    return keras.Model(model.inputs, model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.outputs[0], name=model.name)
 
 
 def auxiliary_weights(name: str) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -97,7 +98,10 @@ def test_logits_are_float32_of_an_odd_input_size(built: tuple[Case, keras.Model]
         assert logits.shape == (1, *SIZE, case.classes)
         assert logits.dtype == tf.float32
         assert np.isfinite(logits).all()
-    assert main_output(model).output_shape == (None, *SIZE, case.classes)
+    main = main_output(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Keras warns where a model wants its input in a list
+        assert main(np.zeros((1, *SIZE, 3), np.float32)).shape == (1, *SIZE, case.classes)
 
 
 def test_every_batch_norm_can_be_synchronised(built: tuple[Case, keras.Model]) -> None:
@@ -198,11 +202,19 @@ def test_deeplabv3_plus_overfits_two_pictures() -> None:
 
 @pytest.mark.proof
 @pytest.mark.parametrize(
-    ("name", "options", "steps", "rate"),
+    ("name", "options"),
     [
-        ("deeplabv3+", {"backbone": "xception", "dropout": 0.0}, 40, 0.001),
-        ("deeplabv3+", {"backbone": "resnet50", "aux": True, "dropout": 0.0}, 40, 0.001),
+        ("deeplabv3", {}),
+        ("fastfcn", {"head": "encnet", "aux": True}),
+        ("hrnetv2_ocr", {"width": 18, "aux": True}),
     ],
 )
-def test_overfits_two_pictures(name: str, options: dict[str, Any], steps: int, rate: float) -> None:
-    assert remembered(name, options, steps=steps, rate=rate) > 0.97
+def test_overfits_two_pictures(name: str, options: dict[str, Any]) -> None:
+    options = {**options, "dropout": 0.0}
+    assert remembered(name, options, steps=15, rate=0.001, settling=40) > 0.97
+
+
+@pytest.mark.proof
+def test_deeplabv3_plus_with_xception_overfits_two_pictures() -> None:
+    options = {"backbone": "xception", "dropout": 0.0}
+    assert remembered("deeplabv3+", options, steps=40, rate=0.001) > 0.97
