@@ -92,6 +92,7 @@ MODELS: Table = MappingProxyType(
                     Literal["paper", "seed"],
                     about("the paper's network, or that of the ImageSegmentation seed"),
                 ],
+                "aux": _Auxiliary,
             },
         ),
         "unet": Known(
