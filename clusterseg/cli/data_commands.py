@@ -192,7 +192,8 @@ def convert(
 ) -> None:
     """Write a data set as TFRecord shards, with the keys of research/deeplab's.
 
-    The files are the same with any number of workers. OUT appears whole or not at all.
+    All parts, the test part too. The files are the same with any number of workers. OUT appears
+    whole or not at all.
     """
     from clusterseg.data.convert.write import convert as write_shards
     from clusterseg.data.open import open_dataset
@@ -215,7 +216,8 @@ def convert(
     if as_json:
         out_json({**asdict(written), "root": str(written.root)})
         return
-    samples = f"{written.train} + {written.validation} samples"
+    counts = f"{written.train} + {written.validation}"
+    samples = f"{counts}{f' + {written.test}' if written.test else ''} samples"
     typer.echo(f"{out}: {samples} in {written.shards} shards, {written.bytes / 1e6:.1f} MB")
 
 

@@ -11,6 +11,7 @@ from clusterseg.models import (
     model_names,
     normalisation_of,
 )
+from tests.models.overfitting import remembered
 
 
 def count(weights):
@@ -30,6 +31,23 @@ def test_fastscnn_has_the_published_number_of_parameters():
     assert all("seed_generator" in path for path in rest)
     gamma = [w for w in model.trainable_weights if w.path.endswith("/gamma")]
     assert count(moving) == 2 * count(gamma)
+
+
+def test_fastscnns_auxiliary_outputs_are_on_its_first_two_modules():
+    model = build_model("fastscnn", 19, (33, 65), aux=True)
+    heads = {"auxiliary_detail": 64, "auxiliary_context": 128}
+    for name, channels in heads.items():
+        assert model.get_layer(f"{name}_conv").kernel.shape == (3, 3, channels, 32)
+    # A kernel, gamma and beta, and a classifier with a bias: what aux adds, and nothing else.
+    added = sum(9 * channels * 32 + 2 * 32 + 33 * 19 for channels in heads.values())
+    assert count(model.trainable_weights) == 1_138_051 + added == 1_194_729
+    outputs = model(np.zeros((2, 33, 65, 3), np.float32))
+    assert len(outputs) == 1 + len(auxiliary_weights("fastscnn"))
+    for logits in outputs:
+        assert logits.shape == (2, 33, 65, 19)
+        assert logits.dtype == tf.float32
+    plain = build_model("fastscnn", 19, (33, 65))
+    assert [w.path for w in main_output(model).weights] == [w.path for w in plain.weights]
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(19, 31_032_891), (20, 31_032_894)])
@@ -78,6 +96,7 @@ def test_unknown_model_names_the_nearest():
         ("fastscnn", {"backbone": "resnet"}),
         ("fastscnn", {"width": 0}),
         ("fastscnn", {"dropout": -0.1}),
+        ("fastscnn", {"aux": True, "pyramid": "seed"}),
     ],
 )
 def test_wrong_options_are_refused(name, options):
@@ -175,6 +194,12 @@ def test_overfits_two_pictures(name, options, steps, rate):
     predictions = np.argmax(model(images, training=False), axis=-1)
     assert first > 0.5
     assert (predictions == labels).mean() > 0.97
+
+
+@pytest.mark.proof
+def test_fastscnn_with_auxiliary_outputs_overfits_two_pictures():
+    options = {"aux": True, "width": 0.5, "dropout": 0.0}
+    assert remembered("fastscnn", options, steps=60, rate=0.01) > 0.97
 
 
 def test_the_main_output_alone_has_the_same_weights():

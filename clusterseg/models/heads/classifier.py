@@ -14,13 +14,19 @@ def classifier(x: Tensor, classes: int, size: tuple[int, int], *, name: str = "l
 
 
 def auxiliary(
-    x: Tensor, filters: int, classes: int, size: tuple[int, int], *, dropout: float
+    x: Tensor,
+    filters: int,
+    classes: int,
+    size: tuple[int, int],
+    *,
+    dropout: float,
+    name: str = "auxiliary",
 ) -> Tensor:
     """The usual auxiliary output on a map inside the encoder: 3x3 convolution, and a classifier.
 
     As PSPNet puts it on ResNet's fourth block (Zhao et al., arXiv 1612.01105, section 4.1).
     """
-    x = conv_bn_relu(x, filters, 3, name="auxiliary")
+    x = conv_bn_relu(x, filters, 3, name=name)
     if dropout:
-        x = Dropout(dropout, name="auxiliary_dropout")(x)
-    return classifier(x, classes, size, name="auxiliary_logits")
+        x = Dropout(dropout, name=f"{name}_dropout")(x)
+    return classifier(x, classes, size, name=f"{name}_logits")

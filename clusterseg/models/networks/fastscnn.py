@@ -16,6 +16,7 @@ from keras import layers
 from clusterseg.errors import ClustersegError
 from clusterseg.models.checks import check_dropout, check_width
 from clusterseg.models.fastscnn_seed import build_seed_variant
+from clusterseg.models.heads.classifier import auxiliary
 from clusterseg.models.layers import (
     Dropout,
     PyramidPool,
@@ -30,6 +31,9 @@ from clusterseg.models.layers import (
 _BOTTLENECKS = ((6, 64, 3, 2), (6, 96, 3, 2), (6, 128, 3, 1))
 _PYRAMID_BINS = (1, 2, 3, 6)
 
+AUX_WEIGHTS = (0.4, 0.4)  # section 4
+_AUXILIARY_FILTERS = 32  # the paper leaves them open; those of the PyTorch versions
+
 
 def build(
     classes: int,
@@ -38,13 +42,15 @@ def build(
     width: float = 1.0,
     dropout: float = 0.1,
     pyramid: Literal["paper", "seed"] = "paper",
+    aux: bool = False,
 ) -> keras.Model:
     """Fast-SCNN for `size` (height, width); see `clusterseg.models.build_model`.
 
     `width` multiplies every channel count (multiples of 8), for small pictures and tests;
     `dropout` is the share of channels dropped before the classifier's last convolution. `pyramid`:
     that of the paper, or with `seed` that of the ImageSegmentation seed, with all its other layers
-    (`clusterseg.models.fastscnn_seed`), so that the seed's files of weights fit.
+    (`clusterseg.models.fastscnn_seed`), so that the seed's files of weights fit. `aux`: two more
+    outputs, on what leaves the learning to downsample and the global feature extractor.
     """
     check_width("fastscnn", width)
     check_dropout("fastscnn", dropout)
@@ -53,6 +59,12 @@ def build(
         return max(8, round(full * width / 8) * 8)
 
     if pyramid == "seed":
+        if aux:
+            raise ClustersegError(
+                "fastscnn: aux is for the paper's network; the seed's has no such outputs",
+                code="bad-option",
+                help="leave out aux, or pyramid: seed",
+            )
         return build_seed_variant(classes, size, channels, dropout)
     if pyramid != "paper":
         raise ClustersegError(
@@ -78,7 +90,14 @@ def build(
         x = Dropout(dropout, name="classifier_dropout")(x)
     x = layers.Conv2D(classes, 1, name="classifier_logits")(x)
     logits = Upsample(size, dtype="float32", name="logits")(x)
-    return keras.Model(image, logits, name="fastscnn")
+    if not aux:
+        return keras.Model(image, logits, name="fastscnn")
+    inside = [("auxiliary_detail", detail), ("auxiliary_context", context)]
+    filters = channels(_AUXILIARY_FILTERS)
+    others = [
+        auxiliary(x, filters, classes, size, dropout=dropout, name=name) for name, x in inside
+    ]
+    return keras.Model(image, [logits, *others], name="fastscnn")
 
 
 def _separable(x: Tensor, filters: int, *, stride: int = 1, name: str) -> Tensor:
