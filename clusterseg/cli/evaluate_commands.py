@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of
+from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of, tell_devices
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe
 from clusterseg.cli.output import table as aligned
 from clusterseg.cli.progress import ProgressLine
@@ -176,6 +176,7 @@ def evaluate(
         )
     values = [value for value in done.values if value is not None]
     found = evaluation.best_first(msgspec.convert(value, evaluation.Evaluation) for value in values)
+    tell_devices(values)
     _record(run, found)
     if plot is not None and found:
         best = next(one for one in values if one["file"] == found[0].file)

@@ -16,6 +16,7 @@ import typer
 
 from clusterseg.cli.output import AsJson, RunsDir, note, out, out_json, safe
 from clusterseg.cli.output import table as aligned
+from clusterseg.cli.progress import ProgressLine
 from clusterseg.cli.sizes import size_of
 from clusterseg.errors import ClustersegError
 from clusterseg.export.folder import refuse_existing
@@ -115,12 +116,14 @@ def export(
         else _of_run(source, checkpoint, overrides or [], runs_dir)
     )
     cores = threads or len(os.sched_getaffinity(0))
-    with _quiet(), _Progress() as progress:
+    with _quiet(), ProgressLine() as progress:
         from clusterseg.train import exporting
 
         trained = exporting.load(chosen, size=wanted, threads=cores)
         if trained.missing:
             note(f"note: the data set can't be opened ({safe(trained.missing)})")
+        if trained.note:
+            note(f"note: {safe(trained.note)}")
         done = _exported(
             chosen,
             trained,
@@ -205,7 +208,7 @@ def _exported(
     form: dict[str, Any],
     more: dict[str, Any],
     samples: int,
-    progress: _Progress,
+    progress: ProgressLine,
 ) -> Export:
     from clusterseg.export.graph import Form
     from clusterseg.export.network import Network
@@ -236,7 +239,7 @@ def _exported(
         samples=seen or drawn(4, size=trained.size),
         calibration=calibration,
         ignore=ignore,
-        say=progress.show,
+        say=lambda what: progress.show(safe(what)),
     )
 
 
@@ -283,25 +286,6 @@ def _change(before: float, after: float) -> str:
 
 def _latency(one: Latency) -> list[str]:
     return [f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.fps:.1f}"]
-
-
-class _Progress:
-    """A line on a terminal that says what is done; into a pipe nothing is written."""
-
-    def __enter__(self) -> _Progress:
-        self._shown = False
-        return self
-
-    def show(self, what: str) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{safe(what)}")
-            sys.stderr.flush()
-            self._shown = True
-
-    def __exit__(self, *error: object) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 @contextmanager

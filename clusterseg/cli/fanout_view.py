@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -75,6 +76,12 @@ def executor_for(where: Where, plan: Plan, what: str) -> Executor:
     from clusterseg.cluster.fanout_local import LocalJobs
 
     return LocalJobs(plan.threads, {**os.environ, **variables})
+
+
+def tell_devices(values: Iterable[Mapping[str, Any]]) -> None:
+    """Tells why it was computed on the CPU, where the run trains on an accelerator."""
+    for why in sorted({value["device"] for value in values if value["device"]}):
+        note(f"note: {safe(why)}")
 
 
 def complain(done: FanOut) -> None:

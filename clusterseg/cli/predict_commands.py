@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of
+from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of, tell_devices
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
@@ -119,6 +119,7 @@ def predict(
     values = [value for value in done.values if value is not None]
     for why in sorted({value["unknown"] for value in values if value["unknown"]}):
         note(f"note: classes have no names and colours of their own: {safe(why)}")
+    tell_devices(values)
     pictures = sorted((one for value in values for one in value["pictures"]), key=_by_name)
     failures = [one for value in values for one in value["failures"]]
     answer = {"output": str(output), "pictures": pictures, "failures": failures}

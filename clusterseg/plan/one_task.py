@@ -9,21 +9,33 @@ from clusterseg.plan.script import quote
 _INHERITED = (
     "account", "clusters", "constraint", "exclude", "partition", "qos", "reservation", "time",
 )  # fmt: skip
+_ACCELERATORS = ("gres", "gpus-per-node", "gpus-per-task")
 _MEGABYTE = 1 << 20
 
 
 def one_task_options(plan: Plan) -> dict[str, str]:
     """Options of sbatch by long name: those of the run, with the cores and the share of a node's
-    memory that one of its ranks has."""
+    memory that one of its ranks has, and one accelerator if they have any."""
     inherited = _of_job_yaml(plan)
     if plan.slurm is not None:
-        words = (word.removeprefix("--").partition("=") for word in plan.slurm.options)
+        words = [word.removeprefix("--").partition("=") for word in plan.slurm.options]
         inherited |= {name: value for name, _, value in words if name in _INHERITED}
+        if plan.spec.resources.accelerator != "none":
+            inherited |= {
+                "gres" if name == "gres" else "gpus-per-node": _one_of(value)
+                for name, _, value in words
+                if name in _ACCELERATORS
+            }
     memory = plan.spec.resources.memory
     if memory is not None:
         share = -(-memory // max(plan.geometry.hosts.values()))
         inherited["mem"] = f"{-(-share // _MEGABYTE)}M"
     return {**inherited, "cpus-per-task": str(plan.threads)}
+
+
+def _one_of(value: str) -> str:
+    """`gpu:a100:4`: `gpu:a100:1`."""
+    return f"{value.rpartition(':')[0]}:1".removeprefix(":")
 
 
 def one_task_setup(plan: Plan) -> list[str]:

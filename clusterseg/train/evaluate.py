@@ -23,6 +23,7 @@ from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.paths import RunPaths
 from clusterseg.spec.model import TrainSpec
 from clusterseg.train.evaluation import Evaluation
+from clusterseg.train.inference.device import prepare
 from clusterseg.train.inference.how import How
 from clusterseg.train.inference.source import Source, read_plan, training_of
 
@@ -44,7 +45,8 @@ def evaluate_checkpoint(
     part: str = "validation",
     how: dict[str, Any] | None = None,
 ) -> dict[str, object]:
-    """An `Evaluation` as plain values, with `matrix`, the confusion matrix, as lists.
+    """An `Evaluation` as plain values, with `matrix`, the confusion matrix, as lists, and `device`:
+    why it was computed on the CPU, though the run trains on an accelerator, or None.
 
     `submission` is the one whose job.yaml the checkpoint was made under. `part` of the data set is
     validated as in training, or predicted as `how` (a `How`) says. Raises ClustersegError if the
@@ -55,6 +57,8 @@ def evaluate_checkpoint(
     file = Path(path)
     layout, data = read_verified(file, sha256)  # before TensorFlow's seconds
     header = layout.header
+    plan = read_plan(RunPaths(Path(run_dir)).submission(submission).plan)
+    device = prepare(plan.spec.resources.accelerator)  # before what imports TensorFlow
     if asked.is_plain:
         spec, assembly = _assembled(run_dir, submission, header.micro_batch)
         from clusterseg.runs.fit import LIST
@@ -83,7 +87,7 @@ def evaluate_checkpoint(
         **_scores(matrix, _names(dataset, len(matrix))),
     )
     values: dict[str, object] = msgspec.to_builtins(found)
-    return {**values, "matrix": matrix.tolist()}
+    return {**values, "matrix": matrix.tolist(), "device": device.note}
 
 
 def finite(value: float) -> float | None:
@@ -266,9 +270,11 @@ def _assembled(run_dir: str, submission: int, batch: int) -> tuple[TrainSpec, As
     plan = read_plan(RunPaths(Path(run_dir)).submission(submission).plan)
     spec = training_of(plan.spec)
     os.chdir(plan.directory)  # relative paths in job.yaml start there
-    from clusterseg.train.inference.network import prepare
+    threads = prepare(plan.spec.resources.accelerator).threads
+    if spec.deterministic:
+        import tensorflow as tf
 
-    threads = prepare(spec)
+        tf.config.experimental.enable_op_determinism()
     from clusterseg.train.assembly import assemble
     from clusterseg.train.batching import fresh
     from clusterseg.train.communicator.solo import SoloCommunicator

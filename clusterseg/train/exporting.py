@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Trained:
     """`model` has one output, computes in float32 and is for pictures of `size` (height, width).
 
-    `dataset` is None where the data set is not here: `missing` says why.
+    `dataset` is None where the data set is not here: `missing` says why. `note`: why it computes
+    on the CPU, though the job trains on an accelerator.
     """
 
     model: keras.Model
@@ -30,6 +31,7 @@ class Trained:
     size: tuple[int, int]
     dataset: Dataset | None
     missing: str | None
+    note: str | None = None
 
 
 def load(source: Source, *, size: tuple[int, int] | None, threads: int) -> Trained:
@@ -41,10 +43,15 @@ def load(source: Source, *, size: tuple[int, int] | None, threads: int) -> Train
     """
     os.chdir(source.directory)  # relative paths in job.yaml start there
     from clusterseg.data import open_dataset
-    from clusterseg.train.devices import prepare_tensorflow
+    from clusterseg.train.inference.device import prepare
 
-    prepare_tensorflow(threads, deterministic=False)
+    device = prepare(source.accelerator, threads=threads)  # before what imports TensorFlow
+    import tensorflow as tf
+
     from clusterseg.train.inference.network import Network
+
+    # What GPUs make of float32 otherwise is too coarse to compare files with.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
     spec = msgspec.structs.replace(source.train, precision="float32")
     network = Network(msgspec.structs.replace(source, train=spec))
@@ -54,4 +61,4 @@ def load(source: Source, *, size: tuple[int, int] | None, threads: int) -> Train
         dataset = open_dataset(spec.data, spec.loss.ignore)
     except ClustersegError as error:
         missing = error.message
-    return Trained(network.model(size), network.classes, size, dataset, missing)
+    return Trained(network.model(size), network.classes, size, dataset, missing, device.note)

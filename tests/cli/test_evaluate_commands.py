@@ -229,6 +229,42 @@ def test_what_is_predicted_is_what_is_evaluated(cli: Cli, run: RunPaths, tmp_pat
     assert truth(run) == before
 
 
+# A stand-in for what only a host with the hardware can have: says that it was opened, and whether
+# TensorFlow was there already when it came.
+NPU = """
+import os, pathlib, sys
+early = "tensorflow" not in sys.modules
+class Device:
+    def __init__(self, number): self.number = number
+    def as_default(self): pathlib.Path(os.environ["OPENED"]).write_text(f"{self.number} {early}")
+open = Device
+"""
+
+
+@pytest.mark.timeout(900)  # two fan-outs
+@pytest.mark.slow
+def test_they_compute_on_the_accelerator_of_the_run_where_there_is_one(
+    cli: Cli, run: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = RunPaths(tmp_path / run.root.name)
+    shutil.copytree(run.root, copy.root)
+    plan = msgspec.json.decode(copy.submission(0).plan.read_bytes())
+    plan["spec"]["resources"]["accelerator"] = "npu"
+    copy.submission(0).plan.write_bytes(msgspec.json.encode(plan))
+    picture = sorted((run.root.parents[1] / "data" / "val").iterdir())[0]
+    done = cli("predict", copy.root, picture, "--output", tmp_path / "out", "--what", "ids")
+    assert done.code == 0, done.err
+    assert "note: computed on the CPU: the job wants accelerator: npu, but" in done.err
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "npu_device.py").write_text(NPU)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.setenv("OPENED", str(tmp_path / "opened"))
+    done = cli("evaluate", copy.root)
+    assert done.code == 0, done.err
+    assert (tmp_path / "opened").read_text() == "0 True"
+    assert "computed on the CPU" not in done.err
+
+
 @pytest.mark.slow
 def test_options_are_recorded_with_the_figures(cli: Cli, run: RunPaths) -> None:
     """And what the network can't do is told before anything is started."""

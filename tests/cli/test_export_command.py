@@ -53,10 +53,11 @@ def clusterseg(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_weights_and_their_job(folder: Path) -> None:
-    done = clusterseg(
-        folder, "export right.weights.h5 --job job.yaml -o out --to onnx --samples 3 --json"
-    )
+    line = "export right.weights.h5 --job job.yaml -o out --to onnx --samples 3 --json"
+    done = clusterseg(folder, f"{line} --set resources.accelerator=npu")
     assert done.returncode == 0, done.stderr
+    # There is none here.
+    assert "note: computed on the CPU: the job wants accelerator: npu, but" in done.stderr
     said = json.loads(done.stdout)
     assert said["folder"] == str(folder / "out")
     (file,) = said["files"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,6 +109,79 @@ def test_raw_pictures_and_labels(network: Network, tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == before
     labels = np.asarray(Image.open(tmp_path / said["labels"]))
     assert (labels == prediction(network, tmp_path / "a.png")).mean() > 0.999
+
+
+def test_pictures_of_one_name_are_refused_before_anything_is_written(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meta.yaml").write_text('files: [{"file": "model.onnx", "kind": "onnx"}]\n')
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    pictures = [str(tmp_path / name) for name in ("a/x.png", "b/y.png", "b/x.jpg")]
+    output = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(output), *pictures])
+    with pytest.raises(SystemExit, match=r"a/x\.png and .*b/x\.jpg would both be written to x_l"):
+        script.main()
+    assert not output.exists()
+
+
+def test_ids_are_those_of_meta_in_the_colours_of_the_classes(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    meta = {"classes": [{"color": [1, 2, 3], "id": 7}, {"color": [4, 5, 6], "id": 3}]}
+    labels = np.array([[0, 1, 1]], np.int32)
+    for ids, wanted in ((True, [[7, 3, 3]]), (False, [[0, 1, 1]])):
+        script.save(labels, meta, tmp_path / "a.png", ids=ids)
+        with Image.open(tmp_path / "a.png") as written:
+            assert np.asarray(written).tolist() == wanted
+            assert np.asarray(written.convert("RGB")).tolist() == [[[1, 2, 3], *[[4, 5, 6]] * 2]]
+    meta["classes"][0]["id"] = 300
+    script.save(labels, meta, tmp_path / "a.png", ids=True)
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[300, 3, 3]]
+
+
+def test_a_picture_that_can_not_be_written_leaves_what_was_there(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+    monkeypatch.setattr(Image.Image, "save", half_saved)
+    with pytest.raises(OSError, match="no space"):
+        script.put(Image.new("L", (2, 2)), path)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
+    assert path.read_bytes() == b"before"
+
+
+def half_saved(picture: Image.Image, path: Path, **options: Any) -> None:
+    Path(path).write_bytes(b"half")
+    raise OSError("no space")
+
+
+THREADS = """
+import importlib.util, pathlib, sys
+spec = importlib.util.spec_from_file_location("run_script", sys.argv[1])
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+script.open_model(pathlib.Path(sys.argv[2]), sys.argv[3], 3)
+import tensorflow as tf
+print(tf.config.threading.get_intra_op_parallelism_threads())
+"""
+
+
+@pytest.mark.parametrize("kind", ["saved-model", "keras"])
+def test_threads_are_tensorflows_too(kind: str, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 1)])
+    path = tmp_path / "model.keras"
+    if kind == "keras":
+        model.save(path)
+    else:
+        tf.saved_model.save(model, str(path))
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(SCRIPT), str(path), kind],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "3\n", done.stderr
 
 
 @given(

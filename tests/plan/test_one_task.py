@@ -49,6 +49,21 @@ def test_it_runs_where_the_run_does_with_the_share_of_one_rank() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "name", "value"),
+    [
+        ("--gres=gpu:4", "gres", "gpu:1"),
+        ("--gres=gpu:v100:4", "gres", "gpu:v100:1"),
+        ("--gpus-per-node=4", "gpus-per-node", "1"),
+        ("--gpus-per-task=a100:2", "gpus-per-node", "a100:1"),
+    ],
+)
+def test_where_ranks_have_accelerators_it_has_one(asked: str, name: str, value: str) -> None:
+    spec = {"resources": {"accelerator": "cuda"}}
+    assert one_task_options(plan(spec, slurm(asked))) == {"cpus-per-task": "3", name: value}
+    assert one_task_options(plan({}, slurm(asked))) == {"cpus-per-task": "3"}
+
+
 def test_the_plan_of_a_local_run_knows_what_job_yaml_says() -> None:
     spec = {"slurm": {"partition": "low", "qos": "q", "account": "a", "constraint": "c"}}
     assert one_task_options(plan(spec, time=61)) == {

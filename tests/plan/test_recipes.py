@@ -1,19 +1,25 @@
-"""The recipes of the seeds as clusterseg trains them: read, planned, and two steps of each."""
+"""The recipes of the seeds as clusterseg trains them: checked, rendered, and two steps and a
+validation of all that they compute."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from clusterseg.cli.main import app
+from clusterseg.plan.devices import VISIBLE
 from clusterseg.plan.model import Host, Plan
 from clusterseg.shipped import shipped_folder
 from clusterseg.spec.model import JobSpec, TrainSpec
 from clusterseg.spec.pending import not_yet
 from clusterseg.spec.reader import parse_job
+from clusterseg.submit import devices, request
 from tests.plan.plans import plan, site, slurm_plan
 
 FOLDER = shipped_folder("jobs")
@@ -86,6 +92,42 @@ def test_each_can_be_done_and_is_planned_for_its_accelerators(name: str) -> None
     kind = {"habana": "hpu", "cityscapes": "cuda", "voc": "npu", "camvid": "cuda"}
     assert made.environment["CLUSTERSEG_DEVICES"] == f"{kind[name.partition('-')[0]]}:1"
     assert made.argv[-2:] == ("train", "{run_dir}")
+
+
+# A cluster's programs, of which planning asks nothing but whether they are there.
+PROGRAM = "#!/bin/sh\necho slurm 23.02.7\n"
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host of 64 cores and 8 accelerators, from which a cluster can be used."""
+    monkeypatch.setattr(
+        request, "this_host", lambda: Host(name="n", cores=64, sockets=2, here=True)
+    )
+    monkeypatch.setattr(devices, "count_devices", lambda kind: 8)
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text(PROGRAM)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for key in (*VISIBLE.values(), "SLURM_CONF"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.usefixtures("machines")
+def test_check_and_render_take_each(name: str) -> None:
+    job = [str(FOLDER / f"{name}.yaml")]
+    if name.startswith("cityscapes"):
+        job += ["--set", "scheduler=slurm", "--set", "slurm.site=topaz"]
+    checked = CliRunner().invoke(app, ["check", *job, "--json"])
+    assert checked.exit_code == 0, checked.output
+    summary = msgspec.json.decode(checked.stdout)
+    assert summary["geometry"]["ranks"] == rendered(name).ranks
+    shown = CliRunner().invoke(app, ["render", *job])
+    assert shown.exit_code == 0, shown.output
+    assert "clusterseg" in shown.stdout
+    slurm = "#SBATCH --gres" in shown.stdout or "#SBATCH --gpus" in shown.stdout
+    assert slurm == name.startswith("cityscapes")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -187,7 +229,7 @@ def computed(name: str) -> dict[str, Any]:
     return found
 
 
-def test_two_steps_are_taken_of_all_that_is_computed() -> None:
+def test_steps_are_taken_of_all_that_is_computed() -> None:
     stepped = [computed(name) for name in STEPPED]
     assert [name for name in RECIPES if computed(name) not in stepped] == []
 
@@ -198,12 +240,13 @@ def test_two_steps_are_taken_of_all_that_is_computed() -> None:
 )
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # the graphs of HRNet and ResNet-101 are large
-def test_two_steps(name: str, sets: dict[str, Path]) -> None:
+def test_two_steps_and_a_validation(name: str, sets: dict[str, Path]) -> None:
     from clusterseg.train import wishes
     from clusterseg.train.assembly import assemble
     from clusterseg.train.communicator.solo import SoloCommunicator
-    from clusterseg.train.feeding import feed, next_step
+    from clusterseg.train.feeding import feed, next_step, validation_batches
     from clusterseg.train.state import generator_seeds
+    from clusterseg.train.validation import validate
 
     layout = train_of(name).data.format
     small = [*SMALL.get(name.partition("-")[0], ()), *SMALL.get(name, ())]
@@ -239,3 +282,15 @@ def test_two_steps(name: str, sets: dict[str, Path]) -> None:
     moved = [key for key, one in state.variables.items() if (one.numpy() != before[key]).any()]
     trainable = {f"model/{one.path}" for one in state.trainable if one.path.endswith("kernel")}
     assert trainable <= set(moved)
+    with validation_batches(spec, assembly, rank=0, world_size=1) as batches:
+        result = validate(
+            batches,
+            assembly.evaluation_step,
+            SoloCommunicator(),
+            classes=assembly.classes,
+            agree=lambda *wishes: (False, list(wishes)),
+            leave=lambda waited: False,
+        )
+    assert result is not None
+    assert np.isfinite(result.loss)
+    assert result.matrix.sum() > 0

@@ -115,6 +115,40 @@ def test_tiles_are_of_the_picture_at_its_own_size():
     assert len(network.seen) == 3 * 4  # a quarter or more of each side is seen twice
 
 
+class Recording(PixelNetwork):
+    """Keeps what it is shown."""
+
+    def logits(self, image: tf.Tensor, **more: Any) -> tf.Tensor:
+        self.shown = [*getattr(self, "shown", []), image.numpy()]
+        return super().logits(image, **more)
+
+
+def test_a_small_picture_in_a_tile_keeps_its_scale_and_gets_a_margin():
+    """As research/deeplab evaluates: the margin is resized and mirrored with the picture."""
+    image = picture((8, 6))
+    network = Recording()
+    how = How(tile=(10, 12), scales=(1.0, 0.5, 1.5), flip=True)
+    found = predicted(how, image, network)
+    assert [one.shape[:2] for one in network.shown] == [
+        (10, 12), (10, 12), (5, 6), (5, 6), (15, 18), (15, 18),
+    ]  # fmt: skip
+    for first, (height, width) in ((0, (8, 6)), (2, (4, 3)), (4, (12, 9))):
+        plain, mirrored = network.shown[first : first + 2]
+        np.testing.assert_array_equal(mirrored, plain[:, ::-1])
+        np.testing.assert_array_equal(
+            plain[:height, :width], network.prepared(image, (height, width))
+        )
+        assert not plain[height:].any() and not plain[:, width:].any()
+    assert found.classes.shape == (8, 6)
+    # A pixel's class follows from its colour, wherever the margin is.
+    whole = predicted(How(tile=(10, 12)), image, PixelNetwork())
+    again = predicted(How(tile=(10, 12), flip=True), image, PixelNetwork())
+    np.testing.assert_array_equal(whole.classes, again.classes)
+    np.testing.assert_array_equal(
+        whole.classes, np.argmax(PixelNetwork().logits(tf.cast(image, tf.float32)), axis=-1)
+    )
+
+
 def test_mirrored_pictures_are_mirrored_back():
     """Where the place does not matter nothing changes; where it does, the two are averaged."""
     image = picture()

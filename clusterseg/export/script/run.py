@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Segments pictures with the network exported beside this file.
 
-    ./run.py [--output DIR] [--overlay] [--file NAME] [--threads N] PICTURE...
+    ./run.py [--output DIR] [--overlay] [--ids] [--file NAME] [--threads N] PICTURE...
 
 For each picture NAME it writes DIR/NAME_labels.png, of the picture's own size: the number of the
-class at each pixel, shown in the colours of the classes (a palette). A line of JSON a picture says
-which share of it each class has.
+class at each pixel, or with --ids its id in meta.yaml, shown in the colours of the classes (a
+palette). Files appear whole or not at all. A line of JSON a picture says which share of it each
+class has.
 
 Needs numpy and Pillow, and for .onnx files onnxruntime, for .tflite ai-edge-litert, for a
 SavedModel tensorflow, for .keras keras and clusterseg. meta.yaml tells all the rest.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     parser.add_argument("--output", type=Path, default=Path(), metavar="DIR")
     parser.add_argument("--overlay", action="store_true", help="also DIR/NAME_overlay.png")
+    parser.add_argument("--ids", action="store_true", help="write the classes' ids of meta.yaml")
     parser.add_argument("--file", help="one of the files in meta.yaml; else the first")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the library takes")
     options = parser.parse_args()
@@ -44,6 +47,7 @@ def main() -> None:
     known = {entry["file"]: entry for entry in meta["files"]}
     if options.file is not None and options.file not in known:
         sys.exit(f"no file {options.file!r} in meta.yaml; there are: {', '.join(known)}")
+    check_names(options.pictures)
     entry = known[options.file] if options.file else meta["files"][0]
     run = open_model(HERE / entry["file"], entry["kind"], options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -54,13 +58,12 @@ def main() -> None:
         labels = segment(picture, meta, entry, run)
         seconds = time.perf_counter() - start
         written = options.output / f"{path.stem}_labels.png"
-        save(labels, meta, written)
+        save(labels, meta, written, ids=options.ids)
         if options.overlay:
             colours = np.array([one["color"] for one in meta["classes"]], np.uint8)[labels]
             mixed = (picture.astype(np.uint16) + colours) // 2
-            Image.fromarray(mixed.astype(np.uint8)).save(
-                options.output / f"{path.stem}_overlay.png"
-            )
+            shown = Image.fromarray(mixed.astype(np.uint8))
+            put(shown, options.output / f"{path.stem}_overlay.png")
         counts = np.bincount(labels.reshape(-1), minlength=len(meta["classes"]))
         shares = {
             one["name"]: round(float(count / labels.size), 6)
@@ -69,6 +72,18 @@ def main() -> None:
         }
         record = {"picture": str(path), "labels": str(written), "seconds": round(seconds, 4)}
         print(json.dumps({**record, "shares": shares}), flush=True)
+
+
+def check_names(pictures: list[Path]) -> None:
+    """Ends if two of them would be written to the same file."""
+    seen: dict[str, Path] = {}
+    for path in pictures:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            sys.exit(
+                f"{other} and {path} would both be written to {path.stem}_labels.png: give each "
+                "an --output of its own"
+            )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -157,14 +172,29 @@ def nearest(labels: Array, size: tuple[int, ...]) -> Array:
     return labels
 
 
-def save(labels: Array, meta: dict[str, Any], path: Path) -> None:
-    """A PNG whose values are the classes' numbers."""
-    if len(meta["classes"]) > 256:
-        Image.fromarray(labels.astype(np.uint16)).save(path)
+def save(labels: Array, meta: dict[str, Any], path: Path, *, ids: bool = False) -> None:
+    """A PNG whose values are the classes' numbers, or their ids."""
+    classes = meta["classes"]
+    values = [one["id"] if ids else number for number, one in enumerate(classes)]
+    labels = np.array(values)[labels]
+    if max(values) > 255:
+        put(Image.fromarray(labels.astype(np.uint16)), path)
         return
+    palette = np.zeros((max(values) + 1, 3), np.uint8)
+    palette[values] = [one["color"] for one in classes]
     picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette([channel for one in meta["classes"] for channel in one["color"]])
-    picture.save(path)
+    picture.putpalette(palette.reshape(-1).tolist())
+    put(picture, path)
+
+
+def put(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        picture.save(partial, format="PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def open_model(path: Path, kind: str, threads: int) -> Run:
@@ -221,6 +251,7 @@ def open_tflite(path: Path, threads: int) -> Run:
 def open_saved_model(path: Path, threads: int) -> Run:
     import tensorflow as tf
 
+    limit_tensorflow(threads)
     loaded = tf.saved_model.load(str(path))
 
     def run(batch: Array) -> Array:
@@ -230,7 +261,16 @@ def open_saved_model(path: Path, threads: int) -> Run:
     return run
 
 
+def limit_tensorflow(threads: int) -> None:
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 def open_keras(path: Path, threads: int) -> Run:
+    limit_tensorflow(threads)
     from clusterseg.models.saved import load_saved
 
     model = load_saved(path)

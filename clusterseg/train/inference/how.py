@@ -13,8 +13,10 @@ class How(Struct, frozen=True, kw_only=True):
     """Without anything the network sees a picture once, brought to the size that it was built for.
 
     `scales`: it sees the picture resized by each of these. `flip`: each also mirrored left and
-    right. `tile` (height, width): the picture, at the size of its file times the scale, is cut into
-    tiles that overlap by the fraction `overlap` of their sides. `samples`: so many times, each
+    right. `tile` (height, width): the picture, at the size of its file, is cut into tiles that
+    overlap by the fraction `overlap` of their sides; both are resized by the scale, and what is
+    smaller than a tile gets a margin of the mean colour, right and below, before it is mirrored.
+    `samples`: so many times, each
     with other channels dropped (Monte Carlo), drawn from `seed`. The probabilities of all are
     averaged. `refine`: borders are mended so many pixels deep (`clusterseg.models.refine`).
     """

@@ -21,7 +21,6 @@ from clusterseg.models import build_model, main_output, normalisation_of
 from clusterseg.models.monte_carlo import draw, dropouts, monte_carlo
 from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.checkpoints import CheckpointError
-from clusterseg.spec.model import TrainSpec
 from clusterseg.spec.tables import MODELS
 from clusterseg.train.inference.classes import Classes, classes_of
 from clusterseg.train.inference.source import Source
@@ -116,28 +115,13 @@ class Network:
 
 @lru_cache(maxsize=1)
 def opened(source: str) -> Network:
-    """The network of a `Source` in JSON, opened once in a process that is given many tasks."""
+    """The network of a `Source` in JSON, opened once in a process that is given many tasks, on the
+    device that `inference.device` prepared."""
     found = msgspec.json.decode(source, type=Source)
     os.chdir(found.directory)  # relative paths in job.yaml start there
-    prepare(found.train)
-    return Network(found)
-
-
-def prepare(spec: TrainSpec) -> int:
-    """Gives TensorFlow the threads of a rank; returns their number. Once in a process."""
-    threads = _prepared()
-    if spec.deterministic:
+    if found.train.deterministic:
         tf.config.experimental.enable_op_determinism()
-    return threads
-
-
-@lru_cache(maxsize=1)  # TensorFlow's threads can be set once
-def _prepared() -> int:
-    from clusterseg.train.devices import prepare_tensorflow, rank_threads
-
-    threads = rank_threads(os.environ, len(os.sched_getaffinity(0)))
-    prepare_tensorflow(threads, deterministic=False)
-    return threads
+    return Network(found)
 
 
 def _normalised(image: tf.Tensor, how: Normalisation) -> tf.Tensor:

@@ -82,24 +82,34 @@ class Predictor:
 
     def _maps(self, image: NDArray[np.uint8], name: str, sample: int | None) -> Iterator[_Map]:
         for scale, mirrored in self._how.passes():
-            seen = image[:, ::-1] if mirrored else image
-            if self._how.tile is None:
-                size = scaled(self._network.classes.size, scale, self._network.divisor)
-                prepared = self._network.prepared(tf.constant(seen), size)
-                scores = self._logits(prepared, sample, name)
+            tile = self._how.tile
+            seen, (height, width) = self._seen(image, scale)
+            seen = seen[:, ::-1] if mirrored else seen
+            if tile is None:
+                scores = self._logits(seen, sample, name)
             else:
-                scores = self._tiled(seen, scale, self._how.tile, sample, name)
+                scores = self._tiled(seen, self._scaled_tile(tile, scale), sample, name)
             scores = scores[:, ::-1] if mirrored else scores
-            yield _Map(scores, are_probabilities=self._how.tile is not None)
+            yield _Map(scores[:height, :width], are_probabilities=tile is not None)
 
-    def _tiled(
-        self, image: NDArray[np.uint8], scale: float, tile: Size, sample: int | None, name: str
-    ) -> tf.Tensor:
-        """float32 [h, w, classes]: probabilities, averaged where tiles overlap."""
+    def _seen(self, image: NDArray[np.uint8], scale: float) -> tuple[tf.Tensor, Size]:
+        """The prepared picture, and how much of it is no margin."""
+        tile, own = self._how.tile, self._network.classes.size
+        if tile is None:
+            size = scaled(own, scale, self._network.divisor)
+            return self._network.prepared(tf.constant(image), size), size
         size = scaled((image.shape[0], image.shape[1]), scale, 1)
+        least = self._scaled_tile(tile, scale)
         seen = self._network.prepared(tf.constant(image), size)
         # What is beyond a small picture has the mean colour, which is 0.
-        seen = tf.pad(seen, [*([0, max(0, tile[side] - size[side])] for side in (0, 1)), [0, 0]])
+        margins = [[0, max(0, least[side] - size[side])] for side in (0, 1)]
+        return tf.pad(seen, [*margins, [0, 0]]), size
+
+    def _scaled_tile(self, tile: Size, scale: float) -> Size:
+        return scaled(tile, scale, self._network.divisor)
+
+    def _tiled(self, seen: tf.Tensor, tile: Size, sample: int | None, name: str) -> tf.Tensor:
+        """float32 [h, w, classes]: probabilities, averaged where tiles overlap."""
         height, width = int(seen.shape[0]), int(seen.shape[1])
         total = np.zeros((height, width, len(self._network.classes)), np.float32)
         count = np.zeros((height, width, 1), np.float32)
@@ -108,8 +118,7 @@ class Predictor:
             logits = self._logits(seen[rows, columns], sample, f"{name}/{top}-{left}")
             total[rows, columns] += tf.nn.softmax(logits).numpy()
             count[rows, columns] += 1
-        total /= count
-        return tf.constant(total[: size[0], : size[1]])
+        return tf.constant(total / count)
 
     def _logits(self, image: tf.Tensor, sample: int | None, name: str) -> tf.Tensor:
         return self._network.logits(image, sample=sample, seed=self._how.seed, picture=name)

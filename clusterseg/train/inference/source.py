@@ -15,13 +15,14 @@ from clusterseg.train.evaluation import Chosen
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """The network of `train`, with the weights of a file.
+    """The network of `train`, with the weights of a file; the job trains it on `accelerator`.
 
     `directory` is where relative paths of the job begin. `sha256` is that of a checkpoint, as it
     was when it was chosen; None for a file of weights from elsewhere.
     """
 
     train: TrainSpec
+    accelerator: str = "none"
     directory: str
     weights: str
     sha256: str | None = None
@@ -39,6 +40,7 @@ def of_checkpoint(run: RunPaths, chosen: Chosen) -> Source:
     plan = read_plan(run.submission(chosen.submission).plan)
     return Source(
         train=training_of(plan.spec),
+        accelerator=plan.spec.resources.accelerator,
         directory=plan.directory,
         weights=chosen.path,
         sha256=chosen.sha256,
@@ -58,7 +60,11 @@ def of_weights(weights: Path, spec: JobSpec) -> Source:
     except CheckpointError:  # weights from elsewhere
         sha256 = None
     return Source(
-        train=training_of(spec), directory=str(Path.cwd()), weights=str(weights), sha256=sha256
+        train=training_of(spec),
+        accelerator=spec.resources.accelerator,
+        directory=str(Path.cwd()),
+        weights=str(weights),
+        sha256=sha256,
     )
 
 

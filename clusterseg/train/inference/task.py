@@ -10,6 +10,7 @@ import msgspec
 from clusterseg.errors import ClustersegError
 from clusterseg.train.inference.how import How
 from clusterseg.train.inference.inputs import Input
+from clusterseg.train.inference.source import Source
 
 FUNCTION = f"{__name__}:predict_files"
 
@@ -23,12 +24,17 @@ def predict_files(
     files: list[dict[str, Any]],
     every: int,
 ) -> dict[str, Any]:
-    """`pictures`: a record of each; `failures`: what could not be read, as {file, error}.
+    """`pictures`: a record of each; `failures`: what could not be read, as {file, error}; `device`:
+    why it was computed on the CPU, though the job trains on an accelerator, or None.
 
     `source` is a `Source` in JSON. Of what moves, every `every`-th frame is a picture of its own,
     called `<name>/frame-000000`. Raises ClustersegError for what is wrong with all: the network,
     or where it is written to.
     """
+    from clusterseg.train.inference.device import prepare
+
+    # Before what imports TensorFlow.
+    device = prepare(msgspec.json.decode(source, type=Source).accelerator)
     from clusterseg.train.inference import frames, writers
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
@@ -62,4 +68,9 @@ def predict_files(
             if error.code not in {"unreadable-picture", "no-video"}:
                 raise
             failures.append({"file": one.path, "error": error.message})
-    return {"pictures": records, "failures": failures, "unknown": network.classes.unknown}
+    return {
+        "pictures": records,
+        "failures": failures,
+        "unknown": network.classes.unknown,
+        "device": device.note,
+    }
