@@ -1,5 +1,5 @@
 """Training images/s: one rank beside Keras `model.fit`, two ranks beside two that know nothing of
-each other.
+each other; one rank beside `model.fit` at 512x1024 too.
 
 Fast-SCNN on synthetic street scenes on a local disk, the same files, model, batch, optimizer and
 input pipeline for all, every process on one core. Ranks are those of `clusterseg submit`, their
@@ -17,14 +17,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from result import Result
 
 CLUSTERSEG = str(Path(sys.executable).with_name("clusterseg"))
-ROUNDS, SIZE, BATCH, STEPS = 3, (96, 128), 4, 150
-RATE = 0.01
+ROUNDS, BATCH, RATE = 3, 4, 0.01
+
+
+@dataclass(frozen=True)
+class Case:
+    """`size` is (height, width); `pairs`: two ranks are measured as well."""
+
+    size: tuple[int, int]
+    steps: int
+    pairs: bool
+
+    def __str__(self) -> str:
+        return f"{self.size[0]}x{self.size[1]}"
+
+
+CASES = {str(case): case for case in (Case((96, 128), 150, True), Case((512, 1024), 12, False))}
 
 JOB = """
 name: bench
@@ -45,51 +60,57 @@ placement: {{bind_to: {bind}}}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps of each contender")
+    parser.add_argument("--steps", type=int, help="steps of each contender")
+    parser.add_argument("--size", choices=CASES, help="at this size alone")
     parser.add_argument("--fit", type=Path, help=argparse.SUPPRESS)  # this process is the peer
     options = parser.parse_args()
+    cases = [CASES[options.size]] if options.size else list(CASES.values())
+    if options.steps:
+        cases = [replace(case, steps=options.steps) for case in cases]
     if options.fit:
-        print(json.dumps(fit(options.fit, options.steps)))
+        print(json.dumps(fit(options.fit, cases[0])))
         return
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("this benchmark needs two cores")
-    with tempfile.TemporaryDirectory(prefix="clusterseg-bench-") as folder:
-        measure(Path(folder), cores[:2], options.rounds, options.steps)
+    for case in cases:
+        with tempfile.TemporaryDirectory(prefix="clusterseg-bench-") as folder:
+            measure(Path(folder), cores[:2], options.rounds, case)
 
 
-def measure(folder: Path, cores: list[int], rounds: int, steps: int) -> None:
+def measure(folder: Path, cores: list[int], rounds: int, case: Case) -> None:
     data = folder / "data"
-    count = 2 * BATCH * steps  # as many for two ranks; one rank reads half of them
-    print(f"writing {count} pictures", file=sys.stderr)
+    count = (1 + case.pairs) * BATCH * case.steps  # one rank reads half of those for two
+    print(f"writing {count} pictures of {case}", file=sys.stderr)
     made = ["data", "synth", "--format", "camvid", str(data), "--train", str(count)]
-    made += ["--val", "1", "--test", "0", "--size", f"{SIZE[0]}x{SIZE[1]}"]
+    made += ["--val", "1", "--test", "0", "--size", str(case)]
     subprocess.run([CLUSTERSEG, *made], check=True, capture_output=True)
     found: dict[str, list[float]] = {}
-    kinds = ["mpi", *(["horovod"] if has_horovod() else [])]
+    kinds = ["mpi", *(["horovod"] if has_horovod() else [])] if case.pairs else []
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        seen = {"fit": finish_fit(start_fit(data, cores[0], steps))}
+        seen = {"fit": finish_fit(start_fit(data, cores[0], case))}
         seen["one"] = finish(
-            start(folder, data, steps, communicator="solo", ranks=1, cores=cores[:1])
+            start(folder, data, case, communicator="solo", ranks=1, cores=cores[:1])
         )
-        apart = [
-            start(folder, data, steps, communicator="solo", ranks=1, cores=[core]) for core in cores
-        ]
-        seen["apart"] = sum(finish(run) for run in apart)
+        if kinds:
+            apart = [
+                start(folder, data, case, communicator="solo", ranks=1, cores=[core])
+                for core in cores
+            ]
+            seen["apart"] = sum(finish(run) for run in apart)
         for kind in kinds:
-            seen[kind] = finish(start(folder, data, steps, communicator=kind, ranks=2, cores=cores))
+            seen[kind] = finish(start(folder, data, case, communicator=kind, ranks=2, cores=cores))
         for name, value in seen.items():
             found.setdefault(name, []).append(value)
-    report({name: statistics.median(values) for name, values in found.items()})
+    report(case, {name: statistics.median(values) for name, values in found.items()})
 
 
-def report(medians: dict[str, float]) -> None:
-    height, width = SIZE
+def report(case: Case, medians: dict[str, float]) -> None:
     ratio = medians["one"] / medians["fit"]
     Result(
         bench="train",
-        what=f"one rank on one core, {height}x{width}, batch {BATCH}",
+        what=f"one rank on one core, {case}, batch {BATCH}",
         value=medians["one"],
         unit="images/s",
         beside="Keras model.fit",
@@ -114,17 +135,17 @@ def report(medians: dict[str, float]) -> None:
 
 
 def start(
-    folder: Path, data: Path, steps: int, *, communicator: str, ranks: int, cores: list[int]
+    folder: Path, data: Path, case: Case, *, communicator: str, ranks: int, cores: list[int]
 ) -> subprocess.Popen[str]:
     """A job of its own on `cores`; `finish` waits for it."""
     job = folder / f"{communicator}-{cores[0]}.yaml"
     job.write_text(
         JOB.format(
             root=data,
-            height=SIZE[0],
-            width=SIZE[1],
+            height=case.size[0],
+            width=case.size[1],
             rate=RATE,
-            steps=steps,
+            steps=case.steps,
             batch=BATCH,
             communicator=communicator,
             ranks=ranks,
@@ -147,8 +168,9 @@ def finish(submit: subprocess.Popen[str]) -> float:
     return float(json.loads(collected.stdout)["images_per_second"])
 
 
-def start_fit(data: Path, core: int, steps: int) -> subprocess.Popen[str]:
-    return pinned([sys.executable, __file__, "--fit", str(data), "--steps", str(steps)], [core])
+def start_fit(data: Path, core: int, case: Case) -> subprocess.Popen[str]:
+    what = ["--fit", str(data), "--size", str(case), "--steps", str(case.steps)]
+    return pinned([sys.executable, __file__, *what], [core])
 
 
 def finish_fit(process: subprocess.Popen[str]) -> float:
@@ -177,7 +199,7 @@ def has_horovod() -> bool:
     return done.returncode == 0
 
 
-def fit(data: Path, steps: int) -> float:
+def fit(data: Path, case: Case) -> float:
     """Images/s of Keras' own loop, from the end of the first step to that of the last."""
     import keras
     import numpy as np
@@ -190,9 +212,10 @@ def fit(data: Path, steps: int) -> float:
     from clusterseg.models import build_model
     from clusterseg.spec.model import DataSpec, LossSpec
 
+    size, steps = case.size, case.steps
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    dataset = open_dataset(DataSpec(format="camvid", root=str(data), size=SIZE), 255)
+    dataset = open_dataset(DataSpec(format="camvid", root=str(data), size=size), 255)
     loss = build_loss(LossSpec(), dataset.classes)
 
     def mean_loss(labels: Any, logits: Any) -> Any:
@@ -207,7 +230,7 @@ def fit(data: Path, steps: int) -> float:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.ends.append(time.perf_counter())
 
-    model = build_model("fastscnn", dataset.classes, SIZE)
+    model = build_model("fastscnn", dataset.classes, size)
     model.compile(optimizer=keras.optimizers.SGD(RATE, momentum=0.9), loss=mean_loss)
     order = epoch_order(0, 0, len(dataset.train))[: steps * BATCH]
     read = batches(
@@ -216,7 +239,7 @@ def fit(data: Path, steps: int) -> float:
         seed=0,
         epoch=0,
         augment=[{"flip_horizontal": 0.5}],
-        size=SIZE,
+        size=size,
         ignore=255,
         threads=1,
     )

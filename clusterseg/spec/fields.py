@@ -21,6 +21,7 @@ from msgspec import Meta
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+AboveZero = Annotated[float, Meta(gt=0)]
 
 # Text that becomes part of a line of the batch script or of a command: no control characters.
 Line = Annotated[

@@ -21,8 +21,9 @@ from clusterseg.train.batches import StepBatch, no_batch, step_batches
 from clusterseg.train.board.points import iou_by_class
 from clusterseg.train.board.scribe import Scribe
 from clusterseg.train.communicator import Communicator
-from clusterseg.train.failures import TrainingError, diverged
+from clusterseg.train.failures import TrainingError, diverged, warn
 from clusterseg.train.feeding import validation_batches
+from clusterseg.train.first_masks import ignored_foreground
 from clusterseg.train.progress import Progress, epoch_event
 from clusterseg.train.saving import Saver
 from clusterseg.train.schedule import base_learning_rate, learning_rate, rate_scale
@@ -246,6 +247,8 @@ class Loop:
             progress.skip(**self._sizes)
         if outcome.finite:
             self._changed = progress.step
+        if not self._trained and self._communicator.rank == 0:
+            self._look_at(shown.labels.numpy())
         progress.images += outcome.images
         progress.skipped_steps += not outcome.finite
         self._windows.add(
@@ -259,6 +262,12 @@ class Loop:
             gradient_norm=outcome.gradient_norm,
         )
         return agreed
+
+    def _look_at(self, labels: NDArray[np.int32]) -> None:
+        """Tells what the first batch shows of the masks."""
+        classes, ignore = self._assembly.classes, self._spec.loss.ignore
+        if said := ignored_foreground(labels, classes=classes, ignore=ignore):
+            warn(said)
 
     def _meet_not_finite(self, loss_sum: float) -> None:
         """The next step is not finite: raises TrainingError unless it is to be skipped."""
