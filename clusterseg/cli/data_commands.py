@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from clusterseg.cli.data_source import (
     workers_or_cores,
 )
 from clusterseg.cli.output import AsJson, note, out_json, safe
+from clusterseg.data.synth.write import layout_names
 from clusterseg.errors import ClustersegError, ExitCode
 
 app = typer.Typer(
@@ -39,7 +41,9 @@ def _group() -> None:
 def synth(
     *,
     out: Path = typer.Argument(..., help="Folder to write; made if it does not exist."),
-    layout: str = typer.Option("camvid", "--format", help="Layout on disk."),
+    layout: str = typer.Option(
+        "camvid", "--format", metavar="NAME", help=f"Layout on disk: {', '.join(layout_names())}."
+    ),
     train: int = typer.Option(367, "--train", help="Pictures in the training part."),
     val: int = typer.Option(101, "--val", help="Pictures in the validation part."),
     test: int = typer.Option(233, "--test", help="Pictures in the test part."),
@@ -86,6 +90,8 @@ def synth(
     what = f"{counts} pictures of {recipe.size[0]}x{recipe.size[1]}"
     verb = "kept (the same set was there)" if written.kept else "written"
     typer.echo(f"{out}: {what}, {written.contents.bytes / 1e6:.1f} MB, {verb}")
+    more = " --set train.data.labels=blue" if labels == "blue" else ""
+    note(f"look into it: clusterseg data check {shlex.quote(str(out))} --format {layout}{more}")
 
 
 @app.command()
@@ -186,7 +192,8 @@ def convert(
 ) -> None:
     """Write a data set as TFRecord shards, with the keys of research/deeplab's.
 
-    The files are the same with any number of workers. OUT appears whole or not at all.
+    All parts, the test part too. The files are the same with any number of workers. OUT appears
+    whole or not at all.
     """
     from clusterseg.data.convert.write import convert as write_shards
     from clusterseg.data.open import open_dataset
@@ -209,7 +216,8 @@ def convert(
     if as_json:
         out_json({**asdict(written), "root": str(written.root)})
         return
-    samples = f"{written.train} + {written.validation} samples"
+    counts = f"{written.train} + {written.validation}"
+    samples = f"{counts}{f' + {written.test}' if written.test else ''} samples"
     typer.echo(f"{out}: {samples} in {written.shards} shards, {written.bytes / 1e6:.1f} MB")
 
 

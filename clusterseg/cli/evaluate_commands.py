@@ -34,8 +34,12 @@ class Part(StrEnum):
     TEST = "test"
 
 
+_OF_FILES = frozenset({"predictions", "ground_truth", "format", "plot", "as_json"})
+
+
 @app.command()
 def evaluate(
+    context: typer.Context,
     reference: Annotated[
         str | None,
         typer.Argument(
@@ -121,6 +125,7 @@ def evaluate(
                 code="usage",
                 help="give --predictions and --ground-truth alone, or a run",
             )
+        _refuse_others(context)
         from clusterseg.cli.score_view import score_files
 
         score_files(predictions, ground_truth, format, plot=plot, as_json=as_json)
@@ -197,6 +202,22 @@ def evaluate(
         raise typer.Exit(ExitCode.INTERRUPTED)
     if done.failures:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Of files nothing is predicted, nor any job started: options of these would do nothing."""
+    options = {option.name: option for option in context.command.params}
+    others = [
+        options[name].opts[0]
+        for name, value in context.params.items()
+        if name not in _OF_FILES and value != options[name].default
+    ]
+    if others:
+        raise ClustersegError(
+            f"--predictions scores files as they are: {', '.join(others)} can't change them",
+            code="usage",
+            help="leave it out; `predict` takes such options, where they do something",
+        )
 
 
 def _record(run: RunPaths, found: tuple[Evaluation, ...]) -> None:

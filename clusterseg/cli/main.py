@@ -10,6 +10,7 @@ import gc
 import importlib
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -132,14 +133,25 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
+    except SystemExit as ended:
         # The reader of our output went away (`clusterseg list | head`): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        # Typer makes one of it.
+        if isinstance(ended.__context__, BrokenPipeError) and not _has_reader():
+            sys.exit(0)
+        raise
     finally:
+        if not _has_reader():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written
         # At its end the interpreter would look through every class for garbage, twice: a sixth
         # of what `submit` takes.
         gc.freeze()
+
+
+def _has_reader() -> bool:
+    """Whether anybody can still read what is written to stdout."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def predict(
     _write(output, answer)
     if as_json:
         out_json({**answer, "interrupted": done.interrupted, "jobs": done.failures})
-    else:
+    elif pictures:
         _show(pictures, output)
     for failure in failures:
         note(safe(failure["error"]))

@@ -44,6 +44,7 @@ def score_files(
             help=f"--format is one of {', '.join(FORMATS)}",
         )
     from clusterseg.metrics.cityscapes import judge
+    from clusterseg.metrics.files import look_like_train_ids
     from clusterseg.metrics.files import score_files as count
     from clusterseg.metrics.pairing import pair
 
@@ -54,6 +55,11 @@ def score_files(
     with ProgressLine() as line:
         total = count(
             pairs, threads=threads, done=lambda done: line.count("scored", done, len(pairs))
+        )
+    if look_like_train_ids(total):
+        note(
+            "note: no prediction holds more than 18, but the ground truth does: if these are train "
+            "ids, the scores mean nothing, for predictions hold labelIds"
         )
     scores = judge(total)
     if plot is not None:

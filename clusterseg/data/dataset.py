@@ -58,13 +58,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class ClassTable:
+    """The classes of a layout that has its own, whether a set is there or not: their names,
+    colours (RGB, 0 to 255), and values in the layout's own masks, which submissions hold."""
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """An opened data set. `size` is (height, width) in pixels, of what the network sees.
 
     `class_names` and `colors` (RGB, 0 to 255) have one entry a class, in the order of the labels.
     `test` opens a third part, where the layout has one with masks: training does without, and
     must not fail for it. `label_ids`: class -> its value in
-    the layout's own masks, as submissions want it, where that is another number.
+    the layout's own masks, as submissions want it, where that is not the class's number.
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clusterseg import registry
-from clusterseg.data.dataset import Dataset, Part
+from clusterseg.data.dataset import ClassTable, Dataset, Part
 from clusterseg.data.files import is_of_the_file, read_labels
 from clusterseg.errors import ClustersegError
 
@@ -38,6 +38,14 @@ def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
         )
     dataset: Dataset = module.open_dataset(spec, root, ignore)
     return dataset
+
+
+def own_classes(name: str, ignore: int | None) -> ClassTable | None:
+    """Those of every set of the format `name`; None if each set has its own. `ignore` is that of
+    `open_dataset`. Nothing on disk is looked at."""
+    module = registry.load(_FORMATS, "data format", name)
+    of: Callable[[int | None], ClassTable] | None = getattr(module, "own_classes", None)
+    return None if of is None else of(ignore)
 
 
 def format_names() -> list[str]:

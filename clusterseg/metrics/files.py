@@ -30,6 +30,13 @@ def score_files(
     return Tally.total(_each(pairs, threads, done))
 
 
+def look_like_train_ids(total: Tally) -> bool:
+    """Whether the predictions hold nothing above the last train id, though the truth does. Where
+    they hold 255, too, `score_files` refuses them."""
+    true, predicted = (np.flatnonzero(total.matrix.sum(axis=axis)) for axis in (1, 0))
+    return bool(true.size) and predicted[-1] <= _TRAIN_IDS[-1] < true[-1]
+
+
 def _each(pairs: Sequence[Pair], threads: int, done: Callable[[int], None]) -> Iterator[Tally]:
     with ThreadPoolExecutor(threads) as pool:
         begun: deque[Future[Tally]] = deque()

@@ -209,12 +209,17 @@ class _Counting:
     """Counts predictions as the Cityscapes benchmark does, in the order of the samples."""
 
     def __init__(self, part: Part, ids: tuple[int, ...]) -> None:
-        from clusterseg.metrics.cityscapes import Tally
-
-        self.total = Tally.empty()
+        self._tallies: list[Tally] = []
         self._part = part
         self._ids = np.array(ids, np.uint8)
         self._next = 0
+
+    @property
+    def total(self) -> Tally:
+        """What all that was added comes to."""
+        from clusterseg.metrics.cityscapes import Tally
+
+        return Tally.total(self._tallies)
 
     def batch(self, predictions: Any, sizes: Any, valid: Any) -> None:
         """int32 [batch, H, W], int32 [batch, 2] and bool [batch], of the next samples."""
@@ -227,13 +232,15 @@ class _Counting:
 
     def add(self, number: int, classes: Any) -> None:
         """The prediction of sample `number`: classes [height, width]."""
-        from clusterseg.metrics.cityscapes import Tally, tally
+        from clusterseg.metrics.cityscapes import tally
         from clusterseg.metrics.files import read_values
 
         sample = self._part.samples[number]
         instances = None if sample.instances is None else read_values(sample.instances)
         truth = read_values(sample.mask)
-        self.total = Tally.total([self.total, tally(truth, self._ids[classes], instances)])
+        if sample.mask.name.endswith("_labelTrainIds.png"):
+            truth = self._ids[truth]  # 255, what is ignored, is 0: that counts nowhere either
+        self._tallies.append(tally(truth, self._ids[classes], instances))
 
 
 def _counting(dataset: Dataset, part: Part) -> _Counting | None:

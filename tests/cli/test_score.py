@@ -204,6 +204,45 @@ def test_half_a_request_is_told(cli: Cli, trees: tuple[Path, Path]) -> None:
     assert gone.code == 2 and "does not exist" in gone.err
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--scales", "0.5,1"),
+        ("--flip",),
+        ("--tile", "32x32"),
+        ("--overlap", "0.5"),
+        ("--samples", "2"),
+        ("--seed", "1"),
+        ("--refine", "1"),
+        ("--part", "test"),
+        ("--executor", "local"),
+        ("--runs-dir", "runs"),
+    ],
+    ids=lambda one: one[0],
+)
+def test_options_that_would_do_nothing_are_refused(
+    cli: Cli, trees: tuple[Path, Path], option: tuple[str, ...]
+) -> None:
+    done = asked(cli, trees, *option)
+    assert (done.code, done.out) == (2, "")
+    assert option[0] in done.err
+
+
+def test_train_ids_without_255_are_noted(cli: Cli, trees: tuple[Path, Path]) -> None:
+    """All of them are label ids, too: the scores alone would not tell."""
+    for path, values in zip(sorted(trees[0].rglob("*.png")), ([0, 0], [13, 13]), strict=True):
+        save(path, [values * 2])
+    done = asked(cli, trees, "--json")
+    assert (done.code, done.json["mean_iou"]) == (0, 0)
+    assert "train ids" in done.err
+    save(path, [[0, 0, 0, 26]])
+    assert "train ids" not in asked(cli, trees, "--json").err
+    for truth in trees[1].rglob("*Ids.png"):
+        save(truth, [[7, 7, 11, 11]])
+    save(path, [[7, 7, 7, 11]])
+    assert asked(cli, trees, "--json").err == ""
+
+
 def test_tensorflow_is_not_loaded(trees: tuple[Path, Path]) -> None:
     guesses, truth = trees
     heavy = {"tensorflow", "keras", "matplotlib", "h5py"}

@@ -1,6 +1,7 @@
 """`data check` names what is wrong, and nothing where nothing is: each finding has its twin."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -370,6 +371,25 @@ def test_the_command_says_by_its_exit_code_what_it_found(tree, run):
     bad = run("check", "set", "--format", "camvid", cwd=tree.parent)
     assert bad.returncode == 1
     assert "trainannot/1.png: 8x13, but its picture is 8x12" in bad.stdout
+
+
+@pytest.mark.parametrize("labels", ["grey", "palette", "blue"])
+def test_the_command_that_synth_names_reads_what_it_wrote(tmp_path, run, labels):
+    size = ["--size", "48x64", "--train", "4", "--val", "2", "--test", "0"]
+    made = run("synth", "a set", "--format", "folder", "--labels", labels, *size, cwd=tmp_path)
+    assert made.returncode == 0
+    (line,) = made.stderr.splitlines()
+    program, group, *arguments = shlex.split(line.removeprefix("look into it: "))
+    assert (program, group) == ("clusterseg", "data")
+    checked = run(*arguments, "--json", cwd=tmp_path)
+    assert json.loads(checked.stdout)["ok"], checked.stdout
+    assert run("convert", *arguments[1:], "shards", cwd=tmp_path).returncode == 0
+    assert run("check", "shards", "--format", "tfrecord", cwd=tmp_path).returncode == 0
+
+
+def test_synth_names_its_layouts(run, tmp_path):
+    shown = " ".join(run("synth", "--help", cwd=tmp_path).stdout.split())
+    assert "ade20k, camvid, cityscapes, coco_stuff, folder, tfrecord, voc2012" in shown
 
 
 def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree, run):

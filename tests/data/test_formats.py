@@ -360,8 +360,12 @@ def test_names_colours_and_other_folders(sets, tmp_path):
     assert found.test is None
     plain = opened(source, "folder", classes=11)
     assert plain.class_names[2] == "class 2" and plain.colors == default_colors(11)
+    table = opened(source, "folder")
+    assert table.class_names[:2] == ("sky", "building")
+    assert table.colors[0] == (128, 128, 128)
+    with pytest.raises(ClustersegError, match="how many classes"):
+        opened(root, "folder", **folders)
     for keys, expected in (
-        ({}, "how many classes"),
         ({"classes": 3, "names": ["a"]}, "1 names"),
         ({"classes": 3, "colors": [[1, 2, 3]]}, "1 colours"),
     ):

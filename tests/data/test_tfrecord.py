@@ -376,6 +376,48 @@ def test_the_command_converts_and_checks_what_it_wrote(camvid, tmp_path, run):
     assert json.loads(damaged.stdout)["findings"][0]["code"] == "damaged-record"
 
 
+@pytest.mark.parametrize("ignore", [255, None])
+def test_the_test_part_and_the_ids_of_the_classes_are_kept(tmp_path, ignore):
+    root = write_dataset(Recipe("cityscapes", 2, 1, 3, SIZE, 2), tmp_path / "set").root
+    dataset = open_dataset(DataSpec(format="cityscapes", root=str(root)), ignore)
+    written = convert(dataset, root, tmp_path / "shards", ignore, shards=2)
+    assert (written.train, written.validation, written.test, written.skipped) == (2, 1, 3, ())
+    assert len(list((tmp_path / "shards").glob("test-*-of-00002.tfrecord"))) == 2
+    converted = opened(tmp_path / "shards", ignore)
+    assert converted.label_ids == dataset.label_ids
+    ours, theirs = converted.test(), dataset.test()
+    assert len(ours) == 3
+    for number, sample in enumerate(theirs.samples):
+        assert image_data(ours.samples[number]) == sample.image.read_bytes()
+        assert (read_labels(ours, number) == read_labels(theirs, number)).all()
+    again = convert(converted, tmp_path / "shards", tmp_path / "again", ignore, shards=2)
+    assert again.test == 3
+    assert opened(tmp_path / "again", ignore).label_ids == dataset.label_ids
+
+
+def test_a_test_part_that_can_not_be_opened_is_left_out_and_told(tmp_path):
+    root = write_dataset(Recipe("camvid", 2, 1, 1, SIZE, 2), tmp_path / "set").root
+    (root / "test" / "synth_000000.png").unlink()
+    dataset = open_dataset(DataSpec(format="camvid", root=str(root)), 255)
+    written = convert(dataset, root, tmp_path / "shards", 255)
+    assert written.test == 0
+    (told,) = written.skipped
+    assert told.startswith("the test part") and "synth_000000.png" in told
+    converted = opened(tmp_path / "shards")
+    assert (converted.test, converted.label_ids) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("7 a\n8 b\n", "2 classes, but there are 11"), ("a 7\n" * 11, "`id name`")],
+)
+def test_a_list_of_ids_that_is_none_is_told(shards, tmp_path, text, said):
+    root = copied(shards, tmp_path)
+    (root / "label_ids.txt").write_text(text)
+    with pytest.raises(ClustersegError, match=rf"label_ids\.txt.*{said}"):
+        opened(root)
+
+
 def test_synthetic_shards_are_those_of_the_converted_set(tmp_path, shards, camvid):
     root = write_dataset(Recipe("tfrecord", 7, 3, 0, SIZE, 2), tmp_path / "set").root
     made, converted = opened(root), opened(shards)

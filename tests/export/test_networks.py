@@ -35,7 +35,10 @@ def network(name: str, **options: Any) -> Network:
             variable.assign(generator.normal(0, 0.2, variable.shape))
     names = tuple(f"class {n}" for n in range(CLASSES))
     how = normalisation_of(name, options)
-    pictures = tf.constant(normalised(np.stack([pixels for pixels, _ in drawn(2, size=SIZE)]), how))
+    # As unlike as can be: what varies little is blown up by its batch norm, rounding with it.
+    plain = np.stack([pixels for pixels, _ in drawn(4, size=SIZE)])
+    plain *= np.array([1, 0.1, 0.5, -1], np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
+    pictures = tf.constant(normalised(np.where(plain < 0, 255 + plain, plain), how))
     see = tf.function(lambda: model(pictures, training=True))
     for _ in range(30):
         see()
@@ -60,5 +63,5 @@ def test_onnx_and_tflite_of_every_network(name: str, tmp_path: Path) -> None:
     for file in found.files:
         assert file.comparison.largest_difference is not None
         if not one.decides:
-            assert file.comparison.largest_difference <= 1e-4
+            assert file.comparison.largest_difference <= 1e-3
         assert file.comparison.equal_labels > 0.99

@@ -350,7 +350,7 @@ def test_what_runs_from_elsewhere_is_warned_of(repository: Path) -> None:
 
 
 def ended(run: RunPaths) -> State:
-    for _ in range(600):
+    for _ in range(1800):
         snapshot = look(run)
         if snapshot.verdict.over:
             return snapshot.verdict.state

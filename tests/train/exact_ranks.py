@@ -77,8 +77,8 @@ def done_to(one: Part) -> Iterator[None]:
 
     own, prepare = int(os.environ["OMPI_COMM_WORLD_RANK"]), rank._prepare
 
-    def mortal(*arguments: Any) -> Any:
-        loop = prepare(*arguments)
+    def mortal(*arguments: Any, **named: Any) -> Any:
+        loop = prepare(*arguments, **named)
         if one.kill is not None and one.kill[0] == own:
             dies = dying(one.kill[1])
             loop._assembly = replace(

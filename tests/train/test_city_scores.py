@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from clusterseg.data import open_dataset
-from clusterseg.data.cityscapes import TRAIN_TO_ID
+from clusterseg.data.cityscapes import ID_TO_TRAIN, TRAIN_TO_ID
 from clusterseg.data.files import picture_size
 from clusterseg.data.synth.recipe import Recipe
 from clusterseg.data.synth.write import write_dataset
-from clusterseg.metrics.cityscapes import judge
+from clusterseg.metrics.cityscapes import Tally, judge
 from clusterseg.metrics.files import score_files
 from clusterseg.metrics.pairing import pair
-from clusterseg.spec.model import DataSpec
+from clusterseg.spec.model import DataSpec, TrainSpec
 from clusterseg.train.evaluate import _counting
+from clusterseg.train.inference.classes import classes_of
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -55,6 +58,72 @@ def test_counting_batches_is_scoring_files(tmp_path: Path, batch: int) -> None:
     assert scores == judge(score_files(pair(tmp_path / "out", root / "gtFine" / "val")))
     assert scores.mean_classes.iou is not None and 0.3 < scores.mean_classes.iou < 0.9
     assert scores.mean_classes.niou is not None
+
+
+@pytest.fixture
+def by_train_ids(tmp_path: Path) -> tuple[Path, Path]:
+    """(a tree with labelIds, the same one with labelTrainIds alone)."""
+    roots = tmp_path / "ids", tmp_path / "train_ids"
+    for root in roots:
+        recipe = Recipe(format="cityscapes", train=1, val=3, test=0, size=(32, 64), seed=0)
+        write_dataset(recipe, root)
+    for path in roots[1].rglob("*_labelIds.png"):
+        ids = np.asarray(Image.open(path))
+        train_ids = path.with_name(path.name.replace("labelIds", "labelTrainIds"))
+        Image.fromarray(np.array(ID_TO_TRAIN).astype(np.uint8)[ids]).save(train_ids)
+        path.unlink()
+    return roots
+
+
+@pytest.mark.parametrize("instances", [True, False])
+def test_masks_of_train_ids_give_the_same_scores(
+    by_train_ids: tuple[Path, Path], instances: bool
+) -> None:
+    totals = []
+    for root in by_train_ids:
+        if not instances:
+            for path in root.rglob("*_instanceIds.png"):
+                path.unlink()
+        dataset = open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
+        counting = _counting(dataset, dataset.validation)
+        assert counting is not None
+        random = np.random.default_rng(0)
+        for number in range(3):
+            counting.add(number, random.integers(0, 19, (32, 64)))
+        totals.append(counting.total)
+    scores = judge(totals[0])
+    assert judge(totals[1]) == scores
+    assert scores.mean_classes.iou is not None
+    assert (scores.mean_classes.niou is not None) is instances
+
+
+def test_ids_are_label_ids_whatever_the_masks_hold(by_train_ids: tuple[Path, Path]) -> None:
+    for root in by_train_ids:
+        train = {"model": {"name": "fastscnn"}, "data": {"format": "cityscapes", "root": str(root)}}
+        assert classes_of(msgspec.convert(train, TrainSpec), {}).ids == TRAIN_TO_ID
+
+
+def test_instances_are_put_together_once(
+    by_train_ids: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with every picture again: a part of thousands would take hours."""
+    dataset = open_dataset(DataSpec(format="cityscapes", root=str(by_train_ids[0])), 255)
+    counting = _counting(dataset, dataset.validation)
+    assert counting is not None
+    moved = []
+    total = Tally.total
+
+    def counted(tallies: Iterable[Tally]) -> Tally:
+        found = total(tallies)
+        assert found.instances is not None
+        moved.append(len(found.instances))
+        return found
+
+    monkeypatch.setattr(Tally, "total", counted)
+    for number in [0, 1, 2] * 3:
+        counting.add(number, np.zeros((32, 64), np.int32))
+    rows = counting.total.instances
+    assert rows is not None and moved == [len(rows)] and moved[0] > 9
 
 
 def test_other_data_sets_have_no_such_scores(data: Path) -> None:

@@ -214,7 +214,9 @@ class KilledWhenSaved(EventWriter):
 
     def write(self, event: Event) -> None:
         if isinstance(event, Checkpoint):
-            shutil.copytree(self._run, self._run.with_name("left"))
+            # What another thread writes just now has a name that goes away.
+            unfinished = shutil.ignore_patterns(".tmp-*")
+            shutil.copytree(self._run, self._run.with_name("left"), ignore=unfinished)
             raise Killed
         super().write(event)
 

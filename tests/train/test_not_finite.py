@@ -292,7 +292,7 @@ if "CLUSTERSEG_STOP_FILE" in os.environ:
     def poisoned(job, *others):
         from dataclasses import replace
         from tests.train.test_not_finite import poison
-        loop = prepare(job, *others)
+        loop = prepare(job, *others, **named)
         if job.place.rank == 1:
             step = poison(loop._assembly.train_step, {7}, rank=1)
             loop._assembly = replace(loop._assembly, train_step=step)
@@ -354,10 +354,10 @@ if "CLUSTERSEG_STOP_FILE" in os.environ:
     from clusterseg.runs.control import request_stop
     prepare = rank._prepare
 
-    def asked(job, *others):
+    def asked(job, *others, **named):
         from dataclasses import replace
         from tests.train.test_not_finite import poison
-        loop = prepare(job, *others)
+        loop = prepare(job, *others, **named)
         step = poison(loop._assembly.train_step, {2})
 
         def late(*batch, **values):

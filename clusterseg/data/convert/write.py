@@ -15,7 +15,7 @@ from pathlib import Path
 from clusterseg.data.convert.record import NOTHING, record, shard_name, shares
 from clusterseg.data.dataset import Dataset, Part
 from clusterseg.data.files import check_sample, is_of_the_file, read_labels
-from clusterseg.data.formats.tfrecord import COLORS
+from clusterseg.data.formats.tfrecord import COLORS, IDS
 from clusterseg.data.sources import image_data
 from clusterseg.errors import ClustersegError, ExitCode
 
@@ -24,11 +24,12 @@ SAMPLES_A_SHARD = 250
 
 @dataclass(frozen=True)
 class Converted:
-    """`skipped` are the messages about samples that were left out."""
+    """Samples of each part. `skipped`: what was left out, and why."""
 
     root: Path
     train: int
     validation: int
+    test: int
     shards: int
     bytes: int
     skipped: tuple[str, ...]
@@ -45,12 +46,13 @@ def convert(
     skip: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
-    """Writes both parts to the folder `root`, in the order of their samples; with the classes'
-    names and colours.
+    """Writes all parts to the folder `root`, in the order of their samples; with the classes'
+    names and colours, and their ids where these are other numbers.
 
     Files are the same byte for byte whatever the number of `workers`. Masks hold classes, and 255
     where the set has `ignore`. `source` is the folder that names are relative to; `shards` is a
     number a part (else one for 250 samples). With `skip` samples that can't be used are left out.
+    A test part that can't be opened is left out, too: nobody trains on it.
 
     Raises ClustersegError: a folder in the way, more than 255 classes, a sample that can't be used,
     no space. Nothing is left then.
@@ -69,20 +71,43 @@ def convert(
     try:
         fresh.mkdir(parents=True)
         writer = _Writer(fresh, source, ignore, skip, progress)
-        parts = (("train", dataset.train), ("val", dataset.validation))
+        test, unopened = _test(dataset)
+        parts = (("train", dataset.train), ("val", dataset.validation), ("test", test))
         done = writer.write(parts, shards, workers)
         lines = (
             f"{r} {g} {b} {name}\n"
             for name, (r, g, b) in zip(dataset.class_names, dataset.colors, strict=True)
         )
         (fresh / COLORS).write_text("".join(lines), encoding="utf-8")
+        numbers = tuple(range(dataset.classes))
+        if (ids := dataset.label_ids or numbers) != numbers:
+            lines = (f"{i} {name}\n" for i, name in zip(ids, dataset.class_names, strict=True))
+            (fresh / IDS).write_text("".join(lines), encoding="utf-8")
         size = sum(path.stat().st_size for path in fresh.iterdir())
         fresh.rename(root)  # also onto an empty folder
     except OSError as error:
         raise _not_written(root, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return Converted(root, done["train"], done["val"], writer.files, size, tuple(writer.skipped))
+    return Converted(
+        root,
+        done["train"],
+        done["val"],
+        done["test"],
+        writer.files,
+        size,
+        (*unopened, *writer.skipped),
+    )
+
+
+def _test(dataset: Dataset) -> tuple[Part, list[str]]:
+    """The test part, empty if there is none; and why it can't be opened."""
+    if dataset.test is None:
+        return Part("test", (), ()), []
+    try:
+        return dataset.test(), []
+    except ClustersegError as error:
+        return Part("test", (), ()), [f"the test part: {error.message}"]
 
 
 class _Writer:

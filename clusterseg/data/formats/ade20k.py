@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
-from clusterseg.data.dataset import Dataset, Part, Sample, value_table
+from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     MASKS,
     PICTURES,
@@ -47,6 +47,7 @@ CLASSES = names_of(
     radiator, glass, clock, flag
     """
 )
+_VALUES = range(1, 1 + len(CLASSES))
 _OTHER = 0
 _COLORS = default_colors(1 + len(CLASSES))
 
@@ -59,19 +60,25 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     refuse_split(spec.validation_split, "ADE20K")
     if (root / "ADEChallengeData2016").is_dir():
         root /= "ADEChallengeData2016"
-    values = range(1, 1 + len(CLASSES))
-    table = value_table(values, void=[_OTHER], ignore=ignore)
+    table = value_table(_VALUES, void=[_OTHER], ignore=ignore)
     train, validation = _samples(root, "training"), _samples(root, "validation")
-    others = ignore is None
+    classes = own_classes(ignore)
     return Dataset(
         name="ade20k",
-        class_names=(*CLASSES, "other") if others else CLASSES,
-        colors=(*_COLORS[1:], _COLORS[0]) if others else _COLORS[1:],
+        class_names=classes.names,
+        colors=classes.colors,
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, table),
         validation=Part("validation", validation, table),
-        label_ids=(*values, _OTHER) if others else tuple(values),
+        label_ids=classes.ids,
     )
+
+
+def own_classes(ignore: int | None) -> ClassTable:
+    """The 150, and with `ignore: null` other."""
+    names = (*CLASSES, "other") if ignore is None else CLASSES
+    ids = (*_VALUES, _OTHER)[: len(names)]
+    return ClassTable(names, tuple(_COLORS[one] for one in ids), ids)
 
 
 def _samples(root: Path, part: str) -> tuple[Sample, ...]:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterseg.data.cityscapes import CLASSES, ID_TO_TRAIN, IGNORED, TRAIN_TO_ID
-from clusterseg.data.dataset import INVALID, Color, Dataset, Part, Sample
+from clusterseg.data.cityscapes import CLASSES, ID_TO_TRAIN, IGNORED
+from clusterseg.data.dataset import INVALID, ClassTable, Color, Dataset, Part, Sample
 from clusterseg.data.listing import (
     file_names,
     first_size,
@@ -28,7 +28,7 @@ from clusterseg.errors import ClustersegError
 if TYPE_CHECKING:
     from clusterseg.spec.model import DataSpec
 
-_VOID: tuple[str, Color] = ("void", (0, 0, 0))
+_VOID: tuple[str, Color, int] = ("void", (0, 0, 0), 0)
 _PICTURES = "leftImg8bit"
 _END = "_leftImg8bit.png"
 # Around each folder, as the archives have it: leftImg8bit_trainvaltest.zip and so on.
@@ -61,17 +61,24 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         kind, samples = _samples(root, "gtFine", "test")
         return Part("test", samples, _table(kind, ignore))
 
-    listed = [(one.name, one.color) for one in CLASSES] + ([_VOID] if ignore is None else [])
+    classes = own_classes(ignore)
     return Dataset(
         name="cityscapes",
-        class_names=tuple(name for name, _ in listed),
-        colors=tuple(color for _, color in listed),
+        class_names=classes.names,
+        colors=classes.colors,
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, _table(parts[0][0], ignore)),
         validation=Part("validation", validation, _table(kind, ignore)),
         test=test if _find(root, "gtFine", "test") else None,
-        label_ids=(*TRAIN_TO_ID, 0)[: len(listed)],
+        label_ids=classes.ids,
     )
+
+
+def own_classes(ignore: int | None) -> ClassTable:
+    """The 19, and with `ignore: null` void, whose id is that of unlabeled."""
+    listed = [(one.name, one.color, one.id) for one in CLASSES]
+    names, colors, ids = zip(*listed, *([_VOID] if ignore is None else []), strict=True)
+    return ClassTable(names, colors, ids)
 
 
 def _table(kind: str, ignore: int | None) -> tuple[int, ...]:

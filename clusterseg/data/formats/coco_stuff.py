@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
-from clusterseg.data.dataset import Dataset, Part, Sample, value_table
+from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     MASKS,
     PICTURES,
@@ -76,17 +76,24 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     refuse_split(spec.validation_split, "COCO-Stuff")
     table = value_table(VALUES, void=[_NOTHING], ignore=ignore)
     train, validation = _samples(root, "train2017"), _samples(root, "val2017")
-    values = (*VALUES, _NOTHING) if ignore is None else VALUES
+    classes = own_classes(ignore)
     return Dataset(
         name="coco_stuff",
-        class_names=(*CLASSES, "nothing")[: len(values)],
-        # From 1 on: the first one of the map is black.
-        colors=tuple(_COLORS[(value + 1) % 256] for value in values),
+        class_names=classes.names,
+        colors=classes.colors,
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, table),
         validation=Part("validation", validation, table),
-        label_ids=values,
+        label_ids=classes.ids,
     )
+
+
+def own_classes(ignore: int | None) -> ClassTable:
+    """The 171, and with `ignore: null` nothing."""
+    names = (*CLASSES, "nothing") if ignore is None else CLASSES
+    ids = (*VALUES, _NOTHING)[: len(names)]
+    # From 1 on: the first one of the map is black.
+    return ClassTable(names, tuple(_COLORS[(one + 1) % 256] for one in ids), ids)
 
 
 def _samples(root: Path, part: str) -> tuple[Sample, ...]:

@@ -3,6 +3,7 @@
     images/<stem>.{jpg,jpeg,png,bmp,gif}   masks/<stem>.{png,bmp,gif}       the training part
     validation_images/   validation_masks/
     test_images/         test_masks/
+    label_colors.txt                          lines `R G B name`, class 0 first; not needed
 
 All names of folders can be given. A mask holds the number of the class: in its only channel (grey,
 or as indices of a palette), or in the blue channel of three.
@@ -23,6 +24,7 @@ from clusterseg.data.dataset import (
     Sample,
     label_table,
 )
+from clusterseg.data.formats.camvid import read_colors
 from clusterseg.data.listing import (
     MASKS,
     PICTURES,
@@ -44,17 +46,19 @@ _FOLDERS = {
     "validation_images": "validation_images",
     "validation_masks": "validation_masks",
 }
+_TABLE = "label_colors.txt"
 _LOSSY = frozenset({".jpg", ".jpeg"})
 
 
 def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
-    """The folders below `root`, with the classes that `data.classes` counts or `data.names` names.
+    """The folders below `root`, with the classes that `data.classes` counts or `data.names` names,
+    else those of `label_colors.txt`.
 
     Pixels with the value `ignore` count nowhere. Without the validation folders
     `validation_split` of the training samples are taken.
     """
     options = spec.options
-    names, colors = _classes(options)
+    names, colors = _classes(_with_table(options, root / _TABLE))
     kind: MaskKind = options.get("labels", "values")
     table = label_table(len(names), ignored_values=(), ignore=ignore)
     folders = {key: root / options.get(key, default) for key, default in _FOLDERS.items()}
@@ -106,6 +110,13 @@ def _samples(pictures: Path, masks: Path) -> tuple[Sample, ...]:
     return paired(images, labels, where=f"{pictures} and {masks}")
 
 
+def _with_table(options: Mapping[str, Any], table: Path) -> Mapping[str, Any]:
+    if "classes" in options or "names" in options or not table.exists():
+        return options
+    read = read_colors(table)
+    return {"names": [name for name, _ in read], "colors": [color for _, color in read], **options}
+
+
 def _classes(options: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Color, ...]]:
     names = tuple(options.get("names", ()))
     count = options.get("classes", len(names))
@@ -113,7 +124,8 @@ def _classes(options: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Color, 
         raise ClustersegError(
             "the data format `folder` does not know how many classes there are",
             code="no-classes",
-            help="give data.classes, or data.names, one name a class",
+            help=f"give data.classes, or data.names, one name a class, or a {_TABLE} with a line "
+            "`R G B name` a class",
         )
     if names and len(names) != count:
         raise ClustersegError(

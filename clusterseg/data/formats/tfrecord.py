@@ -1,7 +1,8 @@
 """TFRecord shards with the keys of research/deeplab's data sets, read at random.
 
-    train-00000-of-00012.tfrecord …  val-00000-of-00002.tfrecord …
+    train-00000-of-00012.tfrecord …  val-00000-of-00002.tfrecord …  test-… where there is one
     label_colors.txt                     lines `R G B name`, class 0 first; not needed
+    label_ids.txt                        lines `id name`: what submissions hold; not needed
 
 A record is a sample: `image/encoded` (JPEG, PNG, …), `image/segmentation/class/encoded` (the mask,
 one channel), `image/filename`. Where each record begins is found when the set is opened, so samples
@@ -20,7 +21,7 @@ from PIL import Image
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
 from clusterseg.data.formats.camvid import read_colors
-from clusterseg.data.listing import split_off
+from clusterseg.data.listing import split_off, text_lines
 from clusterseg.data.sources import image_data
 from clusterseg.data.tfrecords.shard import walk
 from clusterseg.errors import ClustersegError
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from clusterseg.spec.model import DataSpec
 
 COLORS = "label_colors.txt"
-_TRAIN, _VALIDATION = "train-*.tfrecord", "val-*.tfrecord"
+IDS = "label_ids.txt"
+_TRAIN, _VALIDATION, _TEST = "train-*.tfrecord", "val-*.tfrecord", "test-*.tfrecord"
 _OF = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>.*)")
 
 
 def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
-    """The shards below `root` that the options `train` and `validation` (patterns) name.
+    """The shards below `root` that the options `train`, `validation` and `test` (patterns) name.
 
     The number of classes is that of `label_colors.txt`, or the option `classes`; `ignore_value`
     (255) in a mask counts nowhere. Without validation shards, `validation_split` of the training
@@ -54,6 +56,7 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
             help="give data.train, a pattern like 'train_fine-*', or another folder",
         )
     train, validation = _validation(spec, root, train, options.get("validation", _VALIDATION))
+    rest = options.get("test", _TEST)
     return Dataset(
         name="tfrecord",
         class_names=names,
@@ -61,6 +64,8 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         size=spec.size or _size(train[0]),
         train=Part("train", train, values),
         validation=Part("validation", validation, values),
+        test=(lambda: Part("test", _samples(root, rest), values)) if any(root.glob(rest)) else None,
+        label_ids=_ids(root / IDS, len(names)),
     )
 
 
@@ -132,6 +137,27 @@ def _classes(root: Path, given: int | None) -> tuple[tuple[str, ...], tuple[Colo
             help="leave the option out",
         )
     return tuple(name for name, _ in table), tuple(color for _, color in table)
+
+
+def _ids(path: Path, classes: int) -> tuple[int, ...] | None:
+    if not path.exists():
+        return None
+    help = "each line is a class, the first one is class 0: 7 road; or remove the file"
+    ids = []
+    for number, line in enumerate(text_lines(path, kind="a list of ids", help=help), start=1):
+        word = line.split(maxsplit=1)[0] if line.strip() else ""
+        if not (word.isascii() and word.isdigit() and int(word) < 2**16):
+            raise ClustersegError(
+                f"{path}:{number}: expected `id name`, found {line.strip()[:80]!r}",
+                code="bad-list",
+                help=help,
+            )
+        ids.append(int(word))
+    if len(ids) != classes:
+        raise ClustersegError(
+            f"{path} has {len(ids)} classes, but there are {classes}", code="bad-list", help=help
+        )
+    return tuple(ids)
 
 
 def _size(sample: Sample) -> tuple[int, int]:

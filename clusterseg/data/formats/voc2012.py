@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
-from clusterseg.data.dataset import Dataset, Part, Sample, value_table
+from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
     file_names,
     first_size,
@@ -59,16 +59,23 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         train = _read(root, root / _LISTS / "train.txt", (_MASKS,))
     validation = _read(root, root / _LISTS / "val.txt", (_MASKS,))
     table = value_table(range(len(CLASSES)), void=[_BORDER], ignore=ignore)
-    names = (*CLASSES, "border") if ignore is None else CLASSES
+    classes = own_classes(ignore)
     return Dataset(
         name="voc2012",
-        class_names=names,
-        colors=(*_COLORS[: len(CLASSES)], _COLORS[_BORDER])[: len(names)],
+        class_names=classes.names,
+        colors=classes.colors,
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, table),
         validation=Part("validation", validation, table),
-        label_ids=(*range(len(CLASSES)), _BORDER) if ignore is None else None,
+        label_ids=classes.ids,
     )
+
+
+def own_classes(ignore: int | None) -> ClassTable:
+    """Background and the 20, and with `ignore: null` the border."""
+    names = (*CLASSES, "border") if ignore is None else CLASSES
+    ids = (*range(len(CLASSES)), _BORDER)[: len(names)]
+    return ClassTable(names, tuple(_COLORS[one] for one in ids), ids)
 
 
 def _trainaug(root: Path) -> Path:

@@ -72,6 +72,7 @@ DATA_FORMATS: Table = MappingProxyType(
             options={
                 "train": Annotated[str, about("pattern of the training part's shards")],
                 "validation": Annotated[str, about("pattern of the validation part's shards")],
+                "test": Annotated[str, about("pattern of the test part's shards")],
                 "classes": Annotated[
                     Annotated[int, Meta(ge=2, le=256)],
                     about("number of classes, where label_colors.txt does not tell"),

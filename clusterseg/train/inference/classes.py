@@ -1,7 +1,7 @@
 """What the classes of a network are called, look like and are in a submission.
 
-The data set says so. It need not be there any more where a network is used: then what the job and
-the checkpoint say must do.
+The data set says so. It need not be there any more where a network is used: then what its format,
+the job and the checkpoint say must do.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clusterseg.data import open_dataset
-from clusterseg.data.cityscapes import CLASSES
-from clusterseg.data.dataset import Color, Dataset
+from clusterseg.data.dataset import ClassTable, Color
+from clusterseg.data.open import own_classes
 from clusterseg.errors import ClustersegError
 from clusterseg.spec.model import TrainSpec
 
@@ -19,7 +19,8 @@ from clusterseg.spec.model import TrainSpec
 @dataclass(frozen=True)
 class Classes:
     """`ids`: what the masks of the data set, and submissions, hold for each class. `size` is
-    (height, width) of what the network was trained on. `unknown`: why the data set was not asked.
+    (height, width) of what the network was trained on. `unknown`: why the data set was not asked,
+    where nothing else says what its classes are.
     """
 
     names: tuple[str, ...]
@@ -44,26 +45,19 @@ def classes_of(spec: TrainSpec, identity: Mapping[str, str]) -> Classes:
         count, size = _told(spec, identity)
         if count is None or size is None:
             raise
-        if spec.data.format == "cityscapes" and count == len(CLASSES):
-            names, colors = (
-                tuple(one.name for one in CLASSES),
-                tuple(one.color for one in CLASSES),
-            )
-            return Classes(names, colors, tuple(one.id for one in CLASSES), size)
+        own = own_classes(spec.data.format, spec.loss.ignore)
+        if own is not None and len(own.ids) <= count:
+            return _of_table(own, count, size)
         return Classes(
             tuple(f"class {number}" for number in range(count)),
             tuple(distinct_color(number) for number in range(count)),
             tuple(range(count)),
             size,
-            unknown=error.message,
+            unknown=f"{error.message}; ids are class numbers",
         )
-    return _of_dataset(dataset, spec.model.classes or dataset.classes)
-
-
-def mask_values(dataset: Dataset) -> tuple[int, ...]:
-    """Of each class, the lowest value that stands for it in a mask."""
-    table = dataset.train.label_table
-    return tuple(table.index(one) if one in table else one for one in range(dataset.classes))
+    ids = dataset.label_ids or tuple(range(dataset.classes))
+    table = ClassTable(dataset.class_names, dataset.colors, ids)
+    return _of_table(table, spec.model.classes or dataset.classes, dataset.size)
 
 
 def distinct_color(number: int) -> Color:
@@ -78,14 +72,14 @@ def distinct_color(number: int) -> Color:
     return red, green, blue
 
 
-def _of_dataset(dataset: Dataset, count: int) -> Classes:
-    more = range(dataset.classes, count)
-    ids = mask_values(dataset)
+def _of_table(table: ClassTable, count: int, size: tuple[int, int]) -> Classes:
+    """Of `count` classes: those of the table, and what a network has beyond them."""
+    more = range(len(table.ids), count)
     return Classes(
-        (*dataset.class_names, *(f"class {number}" for number in more)),
-        (*dataset.colors, *(distinct_color(number) for number in more)),
-        (*ids, *(max(ids) + 1 + number for number in range(len(more)))),
-        dataset.size,
+        (*table.names, *(f"class {number}" for number in more)),
+        (*table.colors, *(distinct_color(number) for number in more)),
+        (*table.ids, *(max(table.ids) + 1 + number for number in range(len(more)))),
+        size,
     )
 
 

@@ -3,6 +3,7 @@
     images/  masks/                            the training part
     validation_images/  validation_masks/
     test_images/  test_masks/                  where there are pictures of it
+    label_colors.txt                           lines `R G B name`
 
 Classes are CamVid's eleven, void is 255. By the recipe's `labels` a mask is grey, or has a palette,
 or has three channels, of which blue holds the classes and the others a colour for people to see.
@@ -29,7 +30,7 @@ _COLORS = [color for _, color in CLASSES[:VOID]] + [(0, 0, 0)] * (256 - VOID)
 
 def names(recipe: Recipe) -> list[str]:
     """Relative paths of all files, in the order of `files`."""
-    written = []
+    written = ["label_colors.txt"]
     for part in PARTS:
         for number in range(recipe.count(part)):
             written += [_path(part, "images", number), _path(part, "masks", number)]
@@ -38,6 +39,8 @@ def names(recipe: Recipe) -> list[str]:
 
 def files(recipe: Recipe) -> Iterator[tuple[str, bytes]]:
     """(relative path, content) of every file, made one by one."""
+    colors = "".join(f"{r} {g} {b} {name}\n" for name, (r, g, b) in CLASSES[:VOID])
+    yield "label_colors.txt", colors.encode()
     for part in PARTS:
         for number in range(recipe.count(part)):
             image, labels = street_scene(scene_key(recipe, part, number), *recipe.size)

@@ -1,0 +1,44 @@
+"""`clusterseg predict`, where nothing comes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+CLUSTERSEG = str(Path(sys.executable).with_name("clusterseg"))
+
+JOB = """
+name: predicted
+train:
+  model: {name: fastscnn}
+  data: {format: cityscapes, root: gone, size: [32, 64]}
+"""
+
+
+def test_interrupted_before_the_first_picture_it_shows_none(tmp_path: Path) -> None:
+    """No header without lines, and nothing said to be written."""
+    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "weights.h5").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    line = "predict weights.h5 a.png --job job.yaml --output out"
+    with subprocess.Popen(
+        [CLUSTERSEG, *line.split()],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not list(tmp_path.glob("out/.work/fanout/*/results/*.begun")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, ""), err
+    assert "cancelled" in err and "Traceback" not in err
