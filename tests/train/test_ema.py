@@ -17,6 +17,7 @@ from clusterseg.spec.model import LossSpec, OptimizerSpec, TrainSpec
 from clusterseg.train import evaluate, wishes
 from clusterseg.train.assembly import Assembly, assemble
 from clusterseg.train.communicator.solo import SoloCommunicator
+from clusterseg.train.inference.device import Prepared
 from clusterseg.train.initial_weights.load import load_initial_weights
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
@@ -165,7 +166,7 @@ def test_evaluate_and_fine_tuning_take_what_was_validated(
     assert one.attempt() is None
     newest = list_checkpoints(one.run.paths.checkpoints)[-1]
     # This process has its threads already.
-    monkeypatch.setattr("clusterseg.train.inference.network._prepared", lambda: 1)
+    monkeypatch.setattr(evaluate, "prepare", lambda accelerator: Prepared(1, None))
     found = evaluate.evaluate_checkpoint(
         str(one.run.root), path=str(newest.path), sha256=newest.sha256, submission=0
     )
