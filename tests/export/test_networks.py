@@ -28,8 +28,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bayes_segnet": {"width": 0.25},
     "vgg_segnet": {"width": 0.25},
 }
-# A hundred layers deep: with weights as they are drawn, rounding alone comes to more than the export
-# allows; and HRNet's conversion takes a quarter of an hour and 7 GB (docs/export.md).
+# A hundred layers deep: where weights are as drawn, rounding alone comes to more than an export may
+# differ by; and HRNet's conversion takes a quarter of an hour and 7 GB (docs/export.md).
 DEEP = ("deeplabv3", "fastfcn", "hrnetv2_ocr")
 
 
