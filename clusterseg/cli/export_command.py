@@ -20,7 +20,7 @@ from clusterseg.cli.progress import ProgressLine
 from clusterseg.cli.sizes import size_of
 from clusterseg.errors import ClustersegError
 from clusterseg.export.folder import refuse_existing
-from clusterseg.export.formats import FORMATS, check_wishes
+from clusterseg.export.formats import FORMATS, TOLERANCE, check_wishes
 
 if TYPE_CHECKING:
     from clusterseg.export.bench import Latency
@@ -90,6 +90,16 @@ def export(
             "--samples", min=1, metavar="N", help="Pictures to calibrate and to compare with."
         ),
     ] = 100,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance",
+            min=1e-7,
+            max=1,
+            metavar="X",
+            help="How far logits of float32 files may be from the network's.",
+        ),
+    ] = TOLERANCE,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Measure latency and pictures a second here.")
     ] = False,
@@ -131,7 +141,12 @@ def export(
             origin=origin,
             formats=tuple(to),
             form={"batch": count, "raw": raw, "argmax": argmax},
-            more={"integer_io": integer_io, "benchmark": benchmark, "threads": cores},
+            more={
+                "integer_io": integer_io,
+                "benchmark": benchmark,
+                "threads": cores,
+                "tolerance": tolerance,
+            },
             samples=samples,
             progress=progress,
         )

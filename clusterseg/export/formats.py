@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterseg.errors import ClustersegError
 
@@ -25,7 +25,8 @@ class Bound:
 
 
 # float32 has 24 bits: 6e-6 at 100, times what a few hundred layers add up to.
-_FLOAT32 = Bound(1e-4, steady=100.0)
+TOLERANCE = 1e-4
+_FLOAT32 = Bound(TOLERANCE, steady=100.0)
 _FLOAT16 = Bound(1e-2, steady=1.0)  # kernels of 11 bits
 
 
@@ -50,6 +51,12 @@ FORMATS = {
     "keras": Format("model.keras", "keras"),
     "qonnx": Format("model.qonnx.onnx", "qonnx"),
 }
+
+
+def bound_of(name: str, tolerance: float = TOLERANCE) -> Bound | None:
+    """That of the format `name`; `tolerance` is the difference allowed where logits are float32."""
+    bound = FORMATS[name].bound
+    return replace(bound, difference=tolerance) if bound == _FLOAT32 else bound
 
 
 def check_wishes(

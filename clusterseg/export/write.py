@@ -15,7 +15,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.export.bench import Latency, measure
 from clusterseg.export.check import Comparison, Inputs, compare, prepared
 from clusterseg.export.folder import appearing
-from clusterseg.export.formats import FORMATS
+from clusterseg.export.formats import FORMATS, TOLERANCE, bound_of
 from clusterseg.export.graph import INPUT, Form, function
 from clusterseg.export.meta import as_yaml, meta
 from clusterseg.export.network import Network
@@ -34,7 +34,7 @@ class Wishes:
     """What is to be exported, and how: see `clusterseg.export.graph.Form`.
 
     `integer_io`: int8 input and output of tflite-int8. `threads` are those of the runtimes that
-    check and measure.
+    check and measure. `tolerance`: how far a float32 file's logits may be from the network's.
     """
 
     formats: tuple[str, ...]
@@ -42,6 +42,7 @@ class Wishes:
     integer_io: bool = False
     benchmark: bool = False
     threads: int = 1
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,8 @@ def _judged(
     known = FORMATS[name]
     form = form_of(name, wishes)
     run = open_file(folder / known.file, threads=wishes.threads)
-    comparison = compare(
-        network, form, run, samples, bound=known.bound, ignore=ignore, file=known.file
-    )
+    bound = bound_of(name, wishes.tolerance)
+    comparison = compare(network, form, run, samples, bound=bound, ignore=ignore, file=known.file)
     latency = None
     if wishes.benchmark:
         latency = measure(run, _pictures(network, form, samples), threads=wishes.threads)

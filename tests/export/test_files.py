@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clusterseg.errors import ClustersegError
 from clusterseg.export.check import compare
-from clusterseg.export.formats import FORMATS, Bound
+from clusterseg.export.formats import FORMATS, Bound, bound_of
 from clusterseg.export.graph import Form, normalised
 from clusterseg.export.network import Network
 from clusterseg.export.onnx_files import save_onnx
@@ -165,21 +165,49 @@ def test_a_file_that_computes_something_else_is_refused(network: Network) -> Non
 
         compare(network, form, run, drawn(2, size=SIZE), bound=bound, ignore=None, file="x.onnx")
 
-    def one_in_a_thousand(found: NDArray[Any]) -> NDArray[Any]:
+    def at_one_place(found: NDArray[Any]) -> NDArray[Any]:
         found = found.copy()
-        found.reshape(-1)[::1000] += 2e-3
+        found.reshape(-1)[7] += 2e-4
         return found
 
     check(lambda found: found)
     check(lambda found: found, Form(argmax=True))
     for wrong, form in (
+        (at_one_place, Form()),
         (lambda found: found + 2e-4, Form()),
         (lambda found: np.where(found > 0, np.nan, found), Form()),
-        (one_in_a_thousand, Form()),
         (lambda found: (found + 1) % network.classes, Form(argmax=True)),
     ):
         with pytest.raises(ClustersegError, match=r"x\.onnx .*nothing was written"):
             check(wrong, form)
+
+
+def test_where_a_network_decides_one_pixel_in_a_hundred_may_be_another(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(every: int) -> None:
+        def run(pictures: NDArray[Any]) -> NDArray[Any]:
+            found = np.array(network.model(pictures, training=False))
+            pixels = found.reshape(-1, network.classes)
+            pixels[::every] = np.roll(pixels[::every], 1, axis=-1)
+            return found
+
+        bound = bound_of("onnx")
+        compare(network, Form(), run, drawn(2, size=SIZE), bound=bound, ignore=None, file="x.onnx")
+
+    with pytest.raises(ClustersegError, match=r"x\.onnx .*nothing was written"):
+        check(200)
+    monkeypatch.setattr(Network, "decides", True)
+    check(200)
+    with pytest.raises(ClustersegError, match="gives another class at 246 of 12288 pixels"):
+        check(50)
+
+
+def test_the_difference_allowed_is_1e_4_unless_another_is_given() -> None:
+    assert bound_of("onnx") == Bound(1e-4, steady=100)
+    assert bound_of("keras", 1e-3) == Bound(1e-3, steady=100)
+    assert bound_of("tflite-float16", 1e-6) == bound_of("tflite-float16")
+    assert bound_of("tflite-int8", 1e-6) is None
 
 
 def test_small_logits_do_not_hide_a_difference() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from clusterseg.export.formats import TOLERANCE
 from clusterseg.export.graph import Form, normalised
 from clusterseg.export.network import Network
 from clusterseg.export.samples import drawn
@@ -28,9 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bayes_segnet": {"width": 0.25},
     "vgg_segnet": {"width": 0.25},
 }
-# A hundred layers deep: where weights are as drawn, rounding alone comes to more than an export may
-# differ by; and HRNet's conversion takes a quarter of an hour and 7 GB (docs/export.md).
-DEEP = ("deeplabv3", "fastfcn", "hrnetv2_ocr")
+# Many layers of weights as they are drawn: rounding alone comes to more than an export may differ
+# by unless it is told so.
+TOLERANCES = {"deeplabv3+": 1e-3, "deeplabv3": 1e-2, "fastfcn": 1e-2}
+BY_HAND = ("hrnetv2_ocr",)  # its conversion takes a quarter of an hour and 7 GB
 
 
 def network(name: str, **options: Any) -> Network:
@@ -55,7 +57,7 @@ def network(name: str, **options: Any) -> Network:
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("name", sorted({*model_names()} - {*DEEP}))
+@pytest.mark.parametrize("name", sorted({*model_names()} - {*BY_HAND}))
 def test_onnx_and_tflite_of_every_network(name: str, tmp_path: Path) -> None:
     """Raw pictures in: the normalisation is each network's own. The export itself compares; the
     negative twin is in test_files."""
@@ -65,12 +67,12 @@ def test_onnx_and_tflite_of_every_network(name: str, tmp_path: Path) -> None:
     one = network(name, **options)
     found = export(
         one,
-        Wishes(("onnx", "tflite"), Form(raw=True)),
+        Wishes(("onnx", "tflite"), Form(raw=True), tolerance=TOLERANCES.get(name, TOLERANCE)),
         tmp_path / "out",
         samples=drawn(2, size=SIZE),
     )
     for file in found.files:
         assert file.comparison.largest_difference is not None
         if not one.decides:
-            assert file.comparison.largest_difference <= 1e-3
+            assert file.comparison.largest_difference <= file.comparison.bound
         assert file.comparison.equal_labels > 0.99
