@@ -289,7 +289,7 @@ if "CLUSTERSEG_STOP_FILE" in os.environ:
     import clusterseg.train.rank as rank
     prepare = rank._prepare
 
-    def poisoned(job, *others):
+    def poisoned(job, *others, **named):
         from dataclasses import replace
         from tests.train.test_not_finite import poison
         loop = prepare(job, *others, **named)
