@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from clusterseg.data.normalisation import Normalisation
+
 Window = tuple[tf.Tensor, tf.Tensor]
 """Along one side: (first pixel shown, how many), of the resized picture."""
 
@@ -122,6 +124,13 @@ def pad_image(image: tf.Tensor, around: tf.Tensor, fill: Sequence[float]) -> tf.
     """Puts `around` [[top, bottom], [left, right]] pixels of the colour `fill` around it."""
     above_fill = per_channel(image, offset=[-channel for channel in fill])
     return per_channel(tf.pad(above_fill, tf.concat([around, [[0, 0]]], 0)), offset=fill)
+
+
+def normalise(image: tf.Tensor, normalisation: Normalisation) -> tf.Tensor:
+    """RGB in 0 to 255 as the network sees it."""
+    factors, offsets = normalisation.linear()
+    image = per_channel(image, factor=factors, offset=offsets)
+    return image[..., ::-1] if normalisation.order == "bgr" else image
 
 
 def per_channel(

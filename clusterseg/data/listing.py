@@ -152,6 +152,15 @@ def _some(files: Sequence[Path]) -> str:
     return ", ".join(str(file) for file in files[:_SHOWN]) + more
 
 
+def pictures_and_masks(pictures: Path, masks: Path) -> tuple[Sample, ...]:
+    """Those of two folders whose files have equal stems. Raises ClustersegError as `paired`, and
+    for no picture at all."""
+    images = by_stem(pictures, PICTURES)
+    if not images:
+        raise no_samples(pictures, "pictures")
+    return paired(images, by_stem(masks, MASKS), where=f"{pictures} and {masks}")
+
+
 def no_samples(where: Path, wanted: str) -> ClustersegError:
     """The error of a part in which nothing was found."""
     return ClustersegError(

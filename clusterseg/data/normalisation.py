@@ -17,6 +17,12 @@ class Normalisation:
     deviation: tuple[float, float, float]
     order: Literal["rgb", "bgr"] = "rgb"
 
+    def linear(self) -> tuple[list[float], list[float]]:
+        """(factors, offsets), in the order RGB: what is seen is pixel x factor + offset."""
+        factors = [1 / deviation for deviation in self.deviation]
+        offsets = [-mean * one for mean, one in zip(self.mean, factors, strict=True)]
+        return factors, offsets
+
 
 # Means and deviations of ImageNet's training pictures, as torchvision gives them, times 255.
 IMAGENET = Normalisation(mean=(123.675, 116.28, 103.53), deviation=(58.395, 57.12, 57.375))

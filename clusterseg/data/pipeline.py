@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
 from clusterseg.data.dataset import INVALID, MaskKind, Part
 from clusterseg.data.files import check_sample
-from clusterseg.data.geometry import per_channel, resize_image, resize_labels
+from clusterseg.data.geometry import normalise, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.data.order import PADDING
@@ -157,8 +157,6 @@ def _reader(
     context = Context(size, normalisation.mean, no_label)
     augmentations = build_augmentations(json.loads(listed), context)
     classes = tf.constant(table, tf.int32)
-    factor = [1 / deviation for deviation in normalisation.deviation]
-    offset = [-mean * one for mean, one in zip(normalisation.mean, factor, strict=True)]
 
     @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[
@@ -179,9 +177,7 @@ def _reader(
         image, labels = _augmented(image, labels, augmentations, key)
         if sized:
             image, labels = _fit(image, labels, size)
-        image = per_channel(image, factor=factor, offset=offset)
-        if normalisation.order == "bgr":
-            image = image[..., ::-1]
+        image = normalise(image, normalisation)
         labels = tf.cond(valid, lambda: labels, lambda: tf.fill(size, no_label))
         element = tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size), valid
         if not file_masks:

@@ -72,26 +72,16 @@ def frozen(network: Network, form: Form) -> Any:
     return convert_variables_to_constants_v2(function(network, form).get_concrete_function())
 
 
-def linear(normalisation: Normalisation) -> tuple[list[float], list[float]]:
-    """(factors, offsets), in the order RGB: normalised = pixel x factor + offset.
-
-    Rounded to float32 as the input pipeline rounds them (`clusterseg.data.pipeline`).
-    """
-    factors = [1 / deviation for deviation in normalisation.deviation]
-    offsets = [-mean * one for mean, one in zip(normalisation.mean, factors, strict=True)]
-    return factors, offsets
-
-
 def normalised(pixels: NDArray[np.generic], normalisation: Normalisation) -> NDArray[np.float32]:
     """float32 pictures [..., 3] for the network, of RGB in 0 to 255."""
-    factors, offsets = linear(normalisation)
+    factors, offsets = normalisation.linear()
     found = np.asarray(pixels, np.float32) * np.array(factors, np.float32)
     found += np.array(offsets, np.float32)
     return found[..., ::-1] if normalisation.order == "bgr" else found
 
 
 def _normalised(image: tf.Tensor, normalisation: Normalisation) -> tf.Tensor:
-    factors, offsets = linear(normalisation)
+    factors, offsets = normalisation.linear()
     pixels = tf.cast(image, tf.float32) * tf.constant(factors, tf.float32)
     pixels += tf.constant(offsets, tf.float32)
     return tf.reverse(pixels, [-1]) if normalisation.order == "bgr" else pixels

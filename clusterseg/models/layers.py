@@ -21,7 +21,15 @@ def conv_bn_relu(
     x: Tensor, filters: int, kernel: int, *, stride: int = 1, dilation: int = 1, name: str
 ) -> Tensor:
     """Convolution without bias, batch norm, ReLU; `same` padding."""
-    x = layers.Conv2D(
+    x = conv(x, filters, kernel, stride=stride, dilation=dilation, name=f"{name}_conv")
+    return _bn_relu(x, name)
+
+
+def conv(
+    x: Tensor, filters: int, kernel: int, *, stride: int = 1, dilation: int = 1, name: str
+) -> Tensor:
+    """Convolution without bias; `same` padding."""
+    return layers.Conv2D(
         filters,
         kernel,
         strides=stride,
@@ -29,9 +37,8 @@ def conv_bn_relu(
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
-        name=f"{name}_conv",
+        name=name,
     )(x)
-    return _bn_relu(x, name)
 
 
 def depthwise_bn_relu(x: Tensor, *, stride: int = 1, name: str) -> Tensor:

@@ -15,13 +15,9 @@ from typing import TYPE_CHECKING
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
 from clusterseg.data.listing import (
-    MASKS,
-    PICTURES,
-    by_stem,
     first_size,
     names_of,
-    no_samples,
-    paired,
+    pictures_and_masks,
     refuse_split,
 )
 
@@ -83,7 +79,4 @@ def own_classes(ignore: int | None) -> ClassTable:
 
 def _samples(root: Path, part: str) -> tuple[Sample, ...]:
     pictures, masks = root / "images" / part, root / "annotations" / part
-    images = by_stem(pictures, PICTURES)
-    if not images:
-        raise no_samples(pictures, "pictures")
-    return paired(images, by_stem(masks, MASKS), where=f"{pictures} and {masks}")
+    return pictures_and_masks(pictures, masks)

@@ -9,7 +9,7 @@ from keras import layers
 
 from clusterseg.models.backbones.features import Features
 from clusterseg.models.dilated import depthwise, depthwise_initializer
-from clusterseg.models.layers import Tensor, batch_norm
+from clusterseg.models.layers import Tensor, batch_norm, conv
 from clusterseg.models.strides import Step, stages
 
 # Channels, blocks, stride of the first block; all but the first expand by 6.
@@ -25,7 +25,7 @@ _OUT = 1280
 def mobilenetv2(image: Tensor, output_stride: int) -> Features:
     """144, 96 and 1280 channels of an `image`; `output_stride` 8, 16 or 32."""
     first, *steps = stages((2, *_STRIDES), output_stride)
-    x = _bn(_conv(image, 32, 3, first.stride, "Conv1"), "bn_Conv1")
+    x = _bn(conv(image, 32, 3, stride=first.stride, name="Conv1"), "bn_Conv1")
     x = _relu6(x, "Conv1_relu")
     low = middle = None
     channels = [group[0] for group in _GROUPS for _ in range(group[1])]
@@ -35,7 +35,7 @@ def mobilenetv2(image: Tensor, output_stride: int) -> Features:
             low = expanded
         if block == _MIDDLE:
             middle = x
-    x = _bn(_conv(x, _OUT, 1, 1, "Conv_1"), "Conv_1_bn")
+    x = _bn(conv(x, _OUT, 1, name="Conv_1"), "Conv_1_bn")
     return Features(low, middle, _relu6(x, "out_relu"))
 
 
@@ -44,7 +44,7 @@ def _block(x: Tensor, filters: int, step: Step, block: int) -> tuple[Tensor, Ten
     before = x
     name = f"block_{block}" if block else "expanded_conv"
     if block:
-        x = _bn(_conv(x, 6 * x.shape[-1], 1, 1, f"{name}_expand"), f"{name}_expand_BN")
+        x = _bn(conv(x, 6 * x.shape[-1], 1, name=f"{name}_expand"), f"{name}_expand_BN")
         x = _relu6(x, f"{name}_expand_relu")
     expanded = x
     if _STRIDES[block] == 2:
@@ -59,22 +59,10 @@ def _block(x: Tensor, filters: int, step: Step, block: int) -> tuple[Tensor, Ten
             name=f"{name}_depthwise",
         )(x)
     x = _relu6(_bn(x, f"{name}_depthwise_BN"), f"{name}_depthwise_relu")
-    x = _bn(_conv(x, filters, 1, 1, f"{name}_project"), f"{name}_project_BN")
+    x = _bn(conv(x, filters, 1, name=f"{name}_project"), f"{name}_project_BN")
     if before.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([before, x])
     return expanded, x
-
-
-def _conv(x: Tensor, filters: int, kernel: int, stride: int, name: str) -> Tensor:
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
 
 
 def _bn(x: Tensor, name: str) -> Tensor:

@@ -12,7 +12,7 @@ from keras import layers
 
 from clusterseg.models.backbones.features import Features
 from clusterseg.models.dilated import depthwise_initializer, max_pool
-from clusterseg.models.layers import Tensor, batch_norm
+from clusterseg.models.layers import Tensor, batch_norm, conv
 from clusterseg.models.strides import Step, stages
 
 _ENTRY = ((2, 128), (3, 256), (4, 728))  # block, channels
@@ -23,9 +23,9 @@ _MIDDLE = range(5, 13)
 def xception(image: Tensor, output_stride: int) -> Features:
     """256, 728 and 2048 channels of an `image`; `output_stride` 8, 16 or 32."""
     first, *steps, last = stages((2, 2, 2, 2, 2), output_stride)
-    x = _conv(image, 32, 3, first.stride, "block1_conv1")
+    x = conv(image, 32, 3, stride=first.stride, name="block1_conv1")
     x = _relu(_bn(x, "block1_conv1_bn"), "block1_conv1_act")
-    x = _conv(x, 64, 3, 1, "block1_conv2")
+    x = conv(x, 64, 3, name="block1_conv2")
     x = _relu(_bn(x, "block1_conv2_bn"), "block1_conv2_act")
     low = None
     for (block, filters), step in zip(_ENTRY, steps, strict=True):
@@ -54,7 +54,7 @@ def _pooled(
     `activated`: the input has had its ReLU.
     """
     name = f"block{block}"
-    beside = _conv(x, filters[1], 1, step.stride, f"{name}_residual_conv")
+    beside = conv(x, filters[1], 1, stride=step.stride, name=f"{name}_residual_conv")
     beside = _bn(beside, f"{name}_residual_bn")
     for i in (1, 2):
         if i == 2 or not activated:
@@ -76,18 +76,6 @@ def _separable(x: Tensor, filters: int, dilation: int, name: str) -> Tensor:
         name=name,
     )(x)
     return _bn(x, f"{name}_bn")
-
-
-def _conv(x: Tensor, filters: int, kernel: int, stride: int, name: str) -> Tensor:
-    return layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
 
 
 def _bn(x: Tensor, name: str) -> Tensor:

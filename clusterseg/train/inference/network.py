@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from clusterseg.data.geometry import per_channel, resize_image
-from clusterseg.data.normalisation import Normalisation
+from clusterseg.data.geometry import normalise, resize_image
 from clusterseg.errors import ClustersegError
 from clusterseg.models import build_model, main_output, normalisation_of
 from clusterseg.models.monte_carlo import draw, dropouts, monte_carlo
@@ -64,7 +63,7 @@ class Network:
         image = tf.cast(image, tf.float32)
         if size is not None and tuple(image.shape[:2]) != size:
             image = resize_image(image, tf.constant(size))
-        return _normalised(image, self._normalisation)
+        return normalise(image, self._normalisation)
 
     def logits(
         self, image: tf.Tensor, *, sample: int | None = None, seed: int = 0, picture: str = ""
@@ -122,13 +121,6 @@ def opened(source: str) -> Network:
     if found.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     return Network(found)
-
-
-def _normalised(image: tf.Tensor, how: Normalisation) -> tf.Tensor:
-    factor = [1 / deviation for deviation in how.deviation]
-    offset = [-mean * one for mean, one in zip(how.mean, factor, strict=True)]
-    image = per_channel(image, factor=factor, offset=offset)
-    return image[..., ::-1] if how.order == "bgr" else image
 
 
 def _variables(model: keras.Model) -> list[Any]:
