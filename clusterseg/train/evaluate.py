@@ -173,7 +173,7 @@ def _predicted(
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
-    network = opened(msgspec.json.encode(source).decode())
+    network = opened(source)
     dataset = open_dataset(spec.data, spec.loss.ignore)
     samples = part_of(spec, dataset, part)
     predictor = Predictor(network, how)

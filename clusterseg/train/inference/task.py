@@ -33,13 +33,13 @@ def predict_files(
     """
     from clusterseg.train.inference.device import prepare
 
-    # Before what imports TensorFlow.
-    device = prepare(msgspec.json.decode(source, type=Source).accelerator)
+    chosen = msgspec.json.decode(source, type=Source)
+    device = prepare(chosen.accelerator)  # before what imports TensorFlow
     from clusterseg.train.inference import frames, writers
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
-    network = opened(source)
+    network = opened(chosen)
     predictor = Predictor(network, msgspec.convert(how, How))
     records: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
