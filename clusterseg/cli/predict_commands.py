@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of, tell_devices
+from clusterseg.cli.fanout_view import RunBy, Where, complain, executor_for, plan_of, tell_devices
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
@@ -83,12 +83,7 @@ def predict(
     every: Annotated[
         int, typer.Option("--every", help="Of a video, every so many frames.", min=1)
     ] = 1,
-    executor: Annotated[
-        Where,
-        typer.Option(
-            "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
-        ),
-    ] = Where.AUTO,
+    executor: RunBy = Where.AUTO,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:

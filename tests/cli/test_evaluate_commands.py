@@ -278,7 +278,6 @@ def test_options_are_recorded_with_the_figures(cli: Cli, run: RunPaths) -> None:
     assert written["val_loss"] is None and written["val_accuracy"] > 0
     for wrong, said in (
         (("--scales", "x"), "not numbers"),
-        (("--tile", "32"), "not a size"),
         (("--overlap", "1.5"), "overlap"),
         (("--samples", "1"), "one sample"),
     ):
