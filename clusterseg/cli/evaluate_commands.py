@@ -251,6 +251,8 @@ def _details(one: Evaluation) -> None:
         out()
         for line in aligned(keys, [[number(one.cityscapes[key]) for key in keys]]):
             out(line)
+        if one.cityscapes["mean_niou"] is None:
+            note("note: no instances in the data: there is no nIoU")
 
 
 def _progress(now: Progress) -> str:
