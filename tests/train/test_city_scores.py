@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import keras
 import msgspec
 import numpy as np
 import pytest
@@ -20,9 +22,21 @@ from clusterseg.data.synth.write import write_dataset
 from clusterseg.metrics.cityscapes import Tally, judge
 from clusterseg.metrics.files import score_files
 from clusterseg.metrics.pairing import pair
-from clusterseg.spec.model import DataSpec, TrainSpec
+from clusterseg.models import build_model
+from clusterseg.runs.checkpoint_file import write_file
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import CheckpointHeader
+from clusterseg.spec.model import DataSpec, JobSpec, TrainSpec
+from clusterseg.train import evaluate
 from clusterseg.train.benchmark import benchmark_scores, counting_of
+from clusterseg.train.inference import device as inference_device
 from clusterseg.train.inference.classes import classes_of
+from clusterseg.train.inference.device import Prepared
+from clusterseg.train.inference.inputs import find
+from clusterseg.train.inference.source import Source
+from clusterseg.train.inference.task import predict_files
+from clusterseg.train.state import tensor_of
+from tests.train.runs import job
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -178,3 +192,56 @@ def test_shards_of_other_classes_have_no_such_scores(data: Path, tmp_path: Path)
 def test_other_data_sets_have_no_such_scores(data: Path) -> None:
     dataset = open_dataset(DataSpec(format="camvid", root=str(data)), 255)
     assert counting_of(dataset, dataset.validation) is None
+
+
+@pytest.mark.slow
+def test_several_scales_are_scored_as_what_they_predict_is_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the size of the ground truth, which is not the network's, with instances: every score of
+    `evaluate` is that of `evaluate --predictions` for what `predict` writes."""
+    monkeypatch.setattr(inference_device, "prepare", lambda _: Prepared(1, None))  # it is at work
+    monkeypatch.setattr(evaluate, "prepare", lambda _: Prepared(1, None))
+    root = tmp_path / "data"
+    write_dataset(Recipe(format="cityscapes", train=1, val=3, test=0, size=(40, 72), seed=0), root)
+    spec = job(root)
+    spec["train"]["data"] = {"format": "cityscapes", "root": str(root), "size": [32, 64]}
+    source = drawn(spec, tmp_path / "weights-0001-0.5000.safetensors")
+    run = RunPaths(tmp_path / "run")
+    run.submission(0).folder.mkdir(parents=True)
+    run.submission(0).plan.write_bytes(
+        msgspec.json.encode({"spec": msgspec.convert(spec, JobSpec), "directory": str(tmp_path)})
+    )
+    how = {"scales": [0.5, 1.0], "flip": True}
+    evaluated = evaluate.evaluate_checkpoint(
+        str(run.root), path=source.weights, sha256=source.sha256 or "", submission=0, how=how
+    )
+    for name, asked in (("as asked", how), ("at one scale", {})):
+        found, _ = find([root / "leftImg8bit" / "val"], beside=tmp_path / name)
+        predict_files(
+            msgspec.json.encode(source).decode(),
+            how=asked,
+            output=str(tmp_path / name),
+            kinds=["ids"],
+            files=msgspec.to_builtins(found),
+            every=1,
+        )
+    truth = root / "gtFine" / "val"
+    scores = judge(score_files(pair(tmp_path / "as asked", truth))).record()
+    assert evaluated["cityscapes"] == scores
+    assert scores["mean_niou"] > 0 and scores["mean_category_niou"] > 0
+    assert evaluated["val_mean_iou"] == pytest.approx(scores["mean_iou"])
+    other = judge(score_files(pair(tmp_path / "at one scale", truth))).record()
+    assert other["mean_niou"] != scores["mean_niou"]
+
+
+def drawn(spec: dict[str, Any], file: Path) -> Source:
+    """A checkpoint of drawn weights that find many classes."""
+    train = msgspec.convert(spec["train"], TrainSpec)
+    keras.utils.set_random_seed(3)
+    model = build_model("fastscnn", 19, (32, 64), **train.model.options)
+    header = CheckpointHeader(epoch=1, step=1, step_in_epoch=0, attempt=0, t=0.0)
+    tensors = [tensor_of(f"model/{one.path}", one.numpy()) for one in model.variables]
+    with file.open("w+b") as stream:
+        sha256 = write_file(stream.fileno(), header, tensors)
+    return Source(train=train, directory=str(file.parent), weights=str(file), sha256=sha256)
