@@ -236,15 +236,15 @@ def network(source: Source) -> Network:
 
 @pytest.mark.slow
 def test_a_network_is_the_same_at_every_size(network: Network, source: Source) -> None:
-    """The same weights, whatever size it is built for."""
-    for size in ((32, 48), (64, 32)):
-        keras.utils.set_random_seed(9)
-        model = build_model("fastscnn", 11, size, **source.train.model.options)
-        model.load_weights(source.weights)
-        image = network.prepared(tf.constant(picture((40, 50))), size)
-        assert image.shape == (*size, 3)
-        expected = model(image[tf.newaxis], training=False)[0]
-        np.testing.assert_allclose(network.logits(image), expected, atol=1e-5)
+    """The same weights, at another size than that which it was built for first."""
+    size = (64, 32)
+    keras.utils.set_random_seed(9)
+    model = build_model("fastscnn", 11, size, **source.train.model.options)
+    model.load_weights(source.weights)
+    image = network.prepared(tf.constant(picture((40, 50))), size)
+    assert image.shape == (*size, 3) and network.classes.size == (32, 48)
+    expected = model(image[tf.newaxis], training=False)[0]
+    np.testing.assert_allclose(network.logits(image), expected, atol=1e-5)
     assert network.classes.names[0] == "sky" and network.classes.ids == tuple(range(11))
 
 
