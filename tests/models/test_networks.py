@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from clusterseg.data.normalisation import IMAGENET
 from clusterseg.errors import ClustersegError
 from clusterseg.models import (
     auxiliary_weights,
@@ -217,3 +218,16 @@ def test_the_main_output_alone_has_the_same_weights():
 def test_a_network_says_how_its_pictures_are_normalised(name):
     assert len(auxiliary_weights(name)) >= 1
     assert min(normalisation_of(name, {}).deviation) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("separable_unet", {}), ("fastscnn", {"pyramid": "seed"}), ("lmsegnet", {})],
+)
+def test_the_seeds_own_networks_see_pictures_as_the_seeds_trained_them(name, options):
+    """Or a file of their weights would predict from numbers that it has never seen."""
+    factors, offsets = normalisation_of(name, options).linear()
+    assert np.multiply(255, factors) + offsets == pytest.approx([1, 1, 1])
+    assert offsets == [0, 0, 0]
+    assert normalisation_of(name, options).order == "rgb"
+    assert normalisation_of("fastscnn", {}) == IMAGENET

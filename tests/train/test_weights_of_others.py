@@ -22,7 +22,8 @@ from clusterseg.train.initial_weights.source import Source
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
 from tests.models.test_backbones import encoder, pictures, scramble
-from tests.train import slim
+from tests.train import seed_fastscnn, slim
+from tests.train.test_initial_weights import keras_2
 
 pytestmark = pytest.mark.slow
 
@@ -177,6 +178,30 @@ def test_the_seeds_deeplab_has_our_names() -> None:
     }
     model = build_model("deeplabv3+", 3, (33, 33))
     assert {ours for ours, _ in SEED.values()} <= {layer.name for layer in model.layers}
+
+
+@pytest.mark.proof
+def test_the_seeds_fast_scnn_is_the_same_network(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the seed's, written down by its definition; and its file fits by its turns alone,
+    which the two layers that have names would break."""
+    side, path = 768, tmp_path / "weights-00-0.88-0.41-2020.hdf5"
+    theirs = seed_fastscnn.network(5, side, width=0.25)
+    scramble(theirs)
+    keras_2(state_of(theirs), path)
+    ours = build_model("fastscnn", 5, (side, side), width=0.25, pyramid="seed")
+    load_initial_weights(path, state_of(ours))
+    said = capfd.readouterr().err
+    assert "0 are not there, 0 of the file's are not used" in said
+    assert "warning" not in said
+    expected = theirs(pictures((side, side))).numpy()
+    got = ours(pictures((side, side))).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+    monkeypatch.setattr(load, "adapt", lambda source: source)
+    with pytest.raises(ClustersegError, match="fits no layer"):
+        load_initial_weights(path, state_of(ours))
 
 
 def test_another_file_stays_as_it_is() -> None:
