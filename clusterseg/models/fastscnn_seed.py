@@ -4,7 +4,8 @@ It differs from the paper in its layers: a bias before every batch norm, separab
 without one between their halves, a pyramid of 2, 4, 6 and 8 cells a side whose branches are 3x3
 convolutions of stride 2 beside the input (640 channels), a batch norm behind the classifier, and
 maps doubled by the nearest pixel where they are fused and at the end.
-1,784,452 parameters with 20 classes, 1,760,892 without the batch norms' moving statistics.
+1,784,452 parameters with 20 classes, 1,760,892 without the batch norms' moving statistics. Dropout
+stands before the last convolution, as in the paper's network; the seed drops logits.
 """
 
 from __future__ import annotations
