@@ -65,6 +65,17 @@ def test_fastscnn_takes_any_size(size):
     assert np.isfinite(logits).all()
 
 
+def test_unet_doubles_by_transposed_convolutions_with_as_many_weights():
+    small = {"base_filters": 2, "head_filters": None}
+    one = build_model("unet", 3, (16, 32), upsampling="transpose", **small)
+    assert count(one.weights) == count(build_model("unet", 3, (16, 32), **small).weights)
+    kinds = [type(layer) for layer in one.layers]
+    assert kinds.count(keras.layers.Conv2DTranspose) == 4
+    assert keras.layers.UpSampling2D not in kinds
+    with pytest.raises(ClustersegError, match="nearest or transpose"):
+        build_model("unet", 3, (16, 32), upsampling="bilinear")
+
+
 def test_unet_gives_logits_at_input_size():
     model = build_model("unet", 4, (48, 80), base_filters=4, head_filters=None)
     assert model(np.zeros((2, 48, 80, 3), np.float32)).shape == (2, 48, 80, 4)
@@ -222,7 +233,12 @@ def test_a_network_says_how_its_pictures_are_normalised(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("separable_unet", {}), ("fastscnn", {"pyramid": "seed"}), ("lmsegnet", {})],
+    [
+        ("unet", {"upsampling": "transpose"}),
+        ("separable_unet", {}),
+        ("fastscnn", {"pyramid": "seed"}),
+        ("lmsegnet", {}),
+    ],
 )
 def test_the_seeds_own_networks_see_pictures_as_the_seeds_trained_them(name, options):
     """Or a file of their weights would predict from numbers that it has never seen."""
