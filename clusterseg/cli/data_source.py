@@ -43,10 +43,17 @@ Workers = Annotated[
 ]
 
 
+_ANY_SIZE = (1, 1)
+
+
 def data_of(
     source: Path | None, layout: str | None, overrides: list[str] | None
 ) -> tuple[DataSpec, int | None]:
-    """(the data, the label that counts nowhere). Raises ClustersegError for what is no data set."""
+    """(the data, the label that counts nowhere). Raises ClustersegError for what is no data set.
+
+    Files are read at their own sizes: the data have some `size`, so that opening the set does not
+    take it from the first picture, which may be one of those that are to be named.
+    """
     from msgspec.structs import replace
 
     from clusterseg.spec.reader import open_job, parse_job
@@ -78,6 +85,7 @@ def data_of(
             f"{source}: this job has no `train`, and so no data set", code="usage"
         )
     data = job.train.data
+    data = replace(data, size=data.size or _ANY_SIZE)
     if layout is not None and source is not None:
         data = replace(data, root=str(source))
     return data, job.train.loss.ignore

@@ -29,7 +29,8 @@ _MASK_HELP: dict[MaskKind, str] = {
     "stands in the blue of three channels: data format folder, labels: blue",
     "grey": "masks hold one grey channel, with the number of the class (data.labels: grey)",
     "palette": "masks hold the class as indices of a palette (data.labels: palette)",
-    "blue": "masks hold three channels, the class in the blue one (data.labels: blue)",
+    "blue": "masks hold three channels, the class in the blue one (data.labels: blue); "
+    "where they have one, leave data.labels out",
 }
 # Pillow's own errors are OSErrors without a number.
 _OF_THE_FILE = (None, errno.EISDIR)
@@ -99,7 +100,8 @@ def mask_values(picture: Image.Image, kind: MaskKind) -> NDArray[np.int32]:
     if picture.mode not in _MODES[kind]:
         channels = len(picture.getbands())
         if kind == "blue":
-            raise ValueError(f"the mask has {channels} channels ({picture.mode}), not three")
+            has = "one channel" if channels == 1 else f"{channels} channels"
+            raise ValueError(f"the mask has {has} ({picture.mode}), not three")
         if channels > 1:
             raise ValueError(f"the mask has {channels} channels")
         raise ValueError(f"the mask is not {kind} (its mode is {picture.mode})")

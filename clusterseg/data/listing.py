@@ -130,7 +130,7 @@ def paired(
     lost = [masks[key] for key in masks if key not in images]
     if alone or lost:
         parts = [
-            f"{len(files)} {what}: {_some(files)}"
+            f"{what} ({len(files)}): {_some(files)}"
             for files, what in (
                 (alone, "pictures without a mask"),
                 (lost, "masks without a picture"),

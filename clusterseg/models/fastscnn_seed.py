@@ -2,8 +2,10 @@
 
 It differs from the paper in its layers: a bias before every batch norm, separable convolutions
 without one between their halves, a pyramid of 2, 4, 6 and 8 cells a side whose branches are 3x3
-convolutions of stride 2 beside the input (640 channels), and a batch norm behind the classifier.
-1,784,452 parameters with 20 classes, 1,760,892 without the batch norms' moving statistics.
+convolutions of stride 2 beside the input (640 channels), a batch norm behind the classifier, and
+maps doubled by the nearest pixel where they are fused and at the end.
+1,784,452 parameters with 20 classes, 1,760,892 without the batch norms' moving statistics. Dropout
+stands before the last convolution, as in the paper's network; the seed drops logits.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def build_seed_variant(
     context = _pyramid(x)
 
     detail = _conv(detail, channels(128), 1, relu=False, name="fusion_detail")
-    context = Upsample(detail.shape[1:3], name="fusion_upsample")(context)
+    context = Upsample(detail.shape[1:3], "nearest", name="fusion_upsample")(context)
     context = _depthwise(context, name="fusion_context_spatial")
     context = layers.Conv2D(channels(128), 1, name="fusion_context_conv")(context)
     x = layers.Add(name="fusion_add")([detail, context])
@@ -53,7 +55,7 @@ def build_seed_variant(
     if dropout:
         x = Dropout(dropout, name="classifier_dropout")(x)
     x = _conv(x, classes, 1, relu=False, name="classifier_logits")
-    logits = Upsample(size, dtype="float32", name="logits")(x)
+    logits = Upsample(size, "nearest", dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="fastscnn")
 
 

@@ -7,7 +7,7 @@ in the network.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -102,24 +102,30 @@ class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable("clusterseg")
 class Upsample(layers.Layer):  # type: ignore[misc]
-    """Bilinear resize to a fixed `size` (height, width), half-pixel centres.
+    """Resize to a fixed `size` (height, width), half-pixel centres; `method`: bilinear or nearest.
 
     `tf.image.resize` computes in float32 whatever comes in; the result has the layer's compute
     dtype, so `dtype="float32"` gives full-precision logits under a mixed policy.
     """
 
-    def __init__(self, size: tuple[int, int], **keywords: Any) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        method: Literal["bilinear", "nearest"] = "bilinear",
+        **keywords: Any,
+    ) -> None:
         super().__init__(**keywords)
         self.size = (int(size[0]), int(size[1]))
+        self.method = method
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.image.resize(x, self.size, method="bilinear"), self.compute_dtype)
+        return tf.cast(tf.image.resize(x, self.size, method=self.method), self.compute_dtype)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (shape[0], *self.size, shape[3])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
+        return {**super().get_config(), "size": self.size, "method": self.method}
 
 
 @keras.saving.register_keras_serializable("clusterseg")

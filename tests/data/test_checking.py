@@ -221,12 +221,12 @@ def test_a_palette_in_another_order_is_a_warning(tree):
 
 def test_classes_that_are_nowhere_are_named(tree):
     for i in range(3):
-        write(tree / "trainannot" / f"{i}.png", np.kron(ALL, np.ones((4, 2))) % 10)
+        write(tree / "trainannot" / f"{i}.png", np.kron(ALL, np.ones((4, 2))) % 9)
     for i in range(2):
-        write(tree / "valannot" / f"{i}.png", np.kron(ALL, np.ones((4, 2))) % 9)
+        write(tree / "valannot" / f"{i}.png", np.kron(ALL, np.ones((4, 2))) % 8)
     findings = found(tree)
-    assert findings["absent-class"].details == ("10 class10",)
-    assert findings["absent-in-validation"].details == ("9 class9",)
+    assert findings["absent-class"].details == ("9 class9", "10 class10")
+    assert findings["absent-in-validation"].details == ("8 class8",)
 
 
 def test_two_classes_of_one_colour(tree):
@@ -390,6 +390,18 @@ def test_the_command_that_synth_names_reads_what_it_wrote(tmp_path, run, labels)
 def test_synth_names_its_layouts(run, tmp_path):
     shown = " ".join(run("synth", "--help", cwd=tmp_path).stdout.split())
     assert "ade20k, camvid, cityscapes, coco_stuff, folder, tfrecord, voc2012" in shown
+
+
+def test_a_broken_first_picture_hides_nothing(tree, run):
+    """Opening a set for training takes the size from it."""
+    for name in ("train/0.png", "train/2.png", "valannot/1.png"):
+        (tree / name).write_bytes(b"no picture")
+    bad = run("check", "set", "--format", "camvid", "--json", cwd=tree.parent)
+    assert bad.returncode == 1
+    broken = [file for one in json.loads(bad.stdout)["findings"] for file in one["files"]]
+    assert [Path(file).name for file in broken] == ["0.png", "2.png", "1.png"]
+    counted = run("stats", "set", "--format", "camvid", "--json", cwd=tree.parent)
+    assert counted.returncode == 0  # its masks can be used
 
 
 def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree, run):

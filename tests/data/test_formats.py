@@ -298,7 +298,7 @@ def test_a_missing_partner_is_named(sets, tmp_path, layout):
     shutil.copytree(sets[layout], root)
     mask = next(iter(sorted((root / "annotations").rglob("*.png"))))
     mask.unlink()
-    with pytest.raises(ClustersegError, match="1 pictures without a mask") as caught:
+    with pytest.raises(ClustersegError, match=r"pictures without a mask \(1\)") as caught:
         opened(root, layout)
     assert mask.stem in caught.value.message
 
@@ -330,7 +330,7 @@ def test_blue_palette_and_grey_folders_are_one_set(sets):
         ("blue", "palette", "3 channels"),
         ("grey", "palette", "not palette"),
         ("palette", "grey", "not grey"),
-        ("grey", "blue", "not three"),
+        ("grey", "blue", "the mask has one channel"),
     ],
 )
 def test_a_mask_of_another_kind_is_named(sets, made, labels, expected):
@@ -341,6 +341,7 @@ def test_a_mask_of_another_kind_is_named(sets, made, labels, expected):
     with pytest.raises(ClustersegError, match=expected) as caught:
         read_labels(found.train, 0)
     assert str(found.train.samples[0].mask) in caught.value.message
+    assert f"labels: {labels or 'blue'}" in (caught.value.help or "")  # what it would have to be
     with pytest.raises(tf.errors.OpError) as stopped:
         pipeline_labels(found.train)
     assert expected in explain(stopped.value, found.train, [0]).message

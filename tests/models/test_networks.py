@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from clusterseg.data.normalisation import IMAGENET
 from clusterseg.errors import ClustersegError
 from clusterseg.models import (
     auxiliary_weights,
@@ -62,6 +63,17 @@ def test_fastscnn_takes_any_size(size):
     assert logits.shape == (1, *size, 5)
     assert logits.dtype == tf.float32
     assert np.isfinite(logits).all()
+
+
+def test_unet_doubles_by_transposed_convolutions_with_as_many_weights():
+    small = {"base_filters": 2, "head_filters": None}
+    one = build_model("unet", 3, (16, 32), upsampling="transpose", **small)
+    assert count(one.weights) == count(build_model("unet", 3, (16, 32), **small).weights)
+    kinds = [type(layer) for layer in one.layers]
+    assert kinds.count(keras.layers.Conv2DTranspose) == 4
+    assert keras.layers.UpSampling2D not in kinds
+    with pytest.raises(ClustersegError, match="nearest or transpose"):
+        build_model("unet", 3, (16, 32), upsampling="bilinear")
 
 
 def test_unet_gives_logits_at_input_size():
@@ -217,3 +229,21 @@ def test_the_main_output_alone_has_the_same_weights():
 def test_a_network_says_how_its_pictures_are_normalised(name):
     assert len(auxiliary_weights(name)) >= 1
     assert min(normalisation_of(name, {}).deviation) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unet", {"upsampling": "transpose"}),
+        ("separable_unet", {}),
+        ("fastscnn", {"pyramid": "seed"}),
+        ("lmsegnet", {}),
+    ],
+)
+def test_the_seeds_own_networks_see_pictures_as_the_seeds_trained_them(name, options):
+    """Or a file of their weights would predict from numbers that it has never seen."""
+    factors, offsets = normalisation_of(name, options).linear()
+    assert np.multiply(255, factors) + offsets == pytest.approx([1, 1, 1])
+    assert offsets == [0, 0, 0]
+    assert normalisation_of(name, options).order == "rgb"
+    assert normalisation_of("fastscnn", {}) == IMAGENET

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from clusterseg.train.initial_weights.source import Source
 from clusterseg.train.optimizers import build_optimizer
 from clusterseg.train.state import TrainState
 from tests.models.test_backbones import encoder, pictures, scramble
-from tests.train import slim
+from tests.train import seed_fastscnn, slim
+from tests.train.test_initial_weights import keras_2
 
 pytestmark = pytest.mark.slow
 
@@ -177,6 +179,58 @@ def test_the_seeds_deeplab_has_our_names() -> None:
     }
     model = build_model("deeplabv3+", 3, (33, 33))
     assert {ours for ours, _ in SEED.values()} <= {layer.name for layer in model.layers}
+
+
+@pytest.mark.parametrize(
+    ("first", "norm"), [("Conv1", "bn_Conv1"), ("block1_conv1", "block1_conv1_bn")]
+)
+def test_the_seeds_deeplab_saw_pictures_from_0_to_1(first: str, norm: str) -> None:
+    """What its first batch norm takes the mean off is the same of ours, from -1 to 1."""
+    draw = np.random.default_rng(0)
+    members = [Member(layer, 0, 1) for layer in ("ASPP_project_conv", "decoder_conv1x1")]
+    members += [Member("decoder_conv2", 0, 1), Member(first, 0, 1)]
+    members += [Member(norm, i, 4) for i in range(4)]
+    shapes = {first: (3, 3, 3, 32), norm: (32,)}
+    items = tuple(
+        Item(f"{one.layer}/{one.number}", shapes.get(one.layer, (1,)), own=one) for one in members
+    )
+    stored = {item.name: draw.normal(size=item.shape) for item in items}
+    source = adapt(Source("a Keras 2 file", items, stored.__getitem__))
+    x = draw.uniform(0, 1, (3, 3, 3, 1))
+    kernel, mean = f"{first}/0", f"{norm}/2"
+    theirs = (x * stored[kernel]).sum((0, 1, 2)) - stored[mean]
+    ours = ((2 * x - 1) * source.read(kernel)).sum((0, 1, 2)) - source.read(mean)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    others = set(stored) - {kernel, mean}
+    assert all(source.read(name) is stored[name] for name in others)
+
+    wide = tuple(replace(one, shape=(1 << 20, *one.shape[1:])) for one in items)
+    beyond = adapt(Source("a Keras 2 file", wide, stored.__getitem__))
+    assert beyond.read(mean) is stored[mean]  # nothing of a shape that fits nowhere is read
+
+
+@pytest.mark.proof
+def test_the_seeds_fast_scnn_is_the_same_network(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the seed's, written down by its definition; and its file fits by its turns alone,
+    which the two layers that have names would break."""
+    side, path = 768, tmp_path / "weights-00-0.88-0.41-2020.hdf5"
+    theirs = seed_fastscnn.network(5, side, width=0.25)
+    scramble(theirs)
+    keras_2(state_of(theirs), path)
+    ours = build_model("fastscnn", 5, (side, side), width=0.25, pyramid="seed")
+    load_initial_weights(path, state_of(ours))
+    said = capfd.readouterr().err
+    assert "0 are not there, 0 of the file's are not used" in said
+    assert "warning" not in said
+    expected = theirs(pictures((side, side))).numpy()
+    got = ours(pictures((side, side))).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+    monkeypatch.setattr(load, "adapt", lambda source: source)
+    with pytest.raises(ClustersegError, match="fits no layer"):
+        load_initial_weights(path, state_of(ours))
 
 
 def test_another_file_stays_as_it_is() -> None:

@@ -31,7 +31,8 @@ _KNOWN: dict[str, tuple[Severity, str, str]] = {
     "unreadable-shard": ("error", "shards that can't be read", "make them readable"),
     "bad-picture": ("error", "pictures of more than 8 bits a channel", "convert them to 8 bits"),
     "bad-mask": ("error", "masks that hold no classes where they should",
-        "masks hold one value a pixel, the number of the class; colours must be converted first"),
+        "masks hold one value a pixel, the number of the class; colours must be converted first; "
+        "where it stands in the blue of three channels: format folder, train.data.labels=blue"),
     "lossy-mask": ("error", "masks in a lossy format", "save masks as PNG"),
     "bad-mask-size": ("error", "masks of another size than their pictures",
         "give both one size"),
@@ -234,7 +235,7 @@ def _other_color(
 
 def _finding(code: str, entries: Sequence[tuple[str, str]]) -> Finding:
     severity, message, remedy = _KNOWN[code]
-    shown = sorted(entries)[:MOST_FILES]
+    shown = sorted(entries, key=lambda entry: entry[0])[:MOST_FILES]  # classes stay in their order
     return Finding(
         code,
         severity,

@@ -13,7 +13,9 @@ from typing import Literal
 import keras
 from keras import layers
 
+from clusterseg.data.normalisation import IMAGENET, Normalisation
 from clusterseg.errors import ClustersegError
+from clusterseg.models.backbones.preprocessing import ZERO_TO_ONE
 from clusterseg.models.checks import check_dropout, check_width
 from clusterseg.models.fastscnn_seed import build_seed_variant
 from clusterseg.models.heads.classifier import auxiliary
@@ -98,6 +100,11 @@ def build(
         auxiliary(x, filters, classes, size, dropout=dropout, name=name) for name, x in inside
     ]
     return keras.Model(image, [logits, *others], name="fastscnn")
+
+
+def normalisation(*, pyramid: str = "paper", **_: object) -> Normalisation:
+    """ImageNet's; for the seed's network that of the seed, whose files of weights fit."""
+    return ZERO_TO_ONE if pyramid == "seed" else IMAGENET
 
 
 def _separable(x: Tensor, filters: int, *, stride: int = 1, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from keras import layers
 
 from clusterseg.data.normalisation import Normalisation
 from clusterseg.errors import ClustersegError
+from clusterseg.models.backbones.preprocessing import ZERO_TO_ONE
 from clusterseg.models.checks import check_divisible
 from clusterseg.models.layers import Tensor, batch_norm
 from clusterseg.models.quantise import DepthToSpace, QuantConv2D, SpaceToDepth, TwoBit
@@ -71,7 +72,7 @@ def build(
 
 def normalisation(**options: object) -> Normalisation:
     """Pictures from 0 to 1."""
-    return Normalisation(mean=(0.0, 0.0, 0.0), deviation=(255.0, 255.0, 255.0))
+    return ZERO_TO_ONE
 
 
 def _conv(x: Tensor, filters: int, kernel: int, one_bit: bool, name: str) -> Tensor:

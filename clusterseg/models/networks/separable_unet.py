@@ -10,6 +10,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from clusterseg.data.normalisation import Normalisation
+from clusterseg.models.backbones.preprocessing import ZERO_TO_ONE
 from clusterseg.models.checks import check_divisible, check_dropout, check_filters
 from clusterseg.models.layers import BatchNormalization, Dropout, Tensor
 
@@ -60,6 +62,11 @@ def build(
         x = _plain(x, head_filters, "head")
     logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
     return keras.Model(image, logits, name="separable_unet")
+
+
+def normalisation(**options: object) -> Normalisation:
+    """That of the seed, whose files of weights fit."""
+    return ZERO_TO_ONE
 
 
 def _double(x: Tensor, filters: int, name: str) -> Tensor:

@@ -54,7 +54,13 @@ MODELS: Table = MappingProxyType(
         "unet": Known(
             "U-Net (Ronneberger 2015); height and width divisible by 16",
             ready=True,
-            options=_UNET,
+            options={
+                **_UNET,
+                "upsampling": Annotated[
+                    Literal["nearest", "transpose"],
+                    about("doubling by the nearest pixel and a convolution, or a transposed one"),
+                ],
+            },
             divides_size=16,
         ),
         "separable_unet": Known(

@@ -10,11 +10,18 @@ from clusterseg.train.initial_weights.adapters import (
     keras_resnet,
     keras_xception,
     seed_deeplab,
+    seed_fastscnn,
     slim_resnet,
 )
 from clusterseg.train.initial_weights.source import Source
 
-_ADAPTERS = (slim_resnet.adapt, keras_resnet.adapt, keras_xception.adapt, seed_deeplab.adapt)
+_ADAPTERS = (
+    slim_resnet.adapt,
+    keras_resnet.adapt,
+    keras_xception.adapt,
+    seed_deeplab.adapt,
+    seed_fastscnn.adapt,
+)
 
 
 def adapt(source: Source) -> Source:
