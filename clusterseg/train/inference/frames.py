@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from clusterseg.errors import ClustersegError
 Picture = NDArray[np.uint8]
 
 _TENSORFLOW = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+# What TensorFlow 2.21 puts around its words: `{{function_node ...}} ... [Op:DecodeImage] name: `.
+_OF_THE_GRAPH = re.compile(r"\A\{\{.*?\}\}|\[Op:\w+\](?: name:.*)?\s*\Z")
 _OF_PILLOW = (
     OSError,
     UnidentifiedImageError,
@@ -104,7 +107,8 @@ def _rgb(picture: Image.Image) -> Picture:
 
 
 def _unreadable(path: Path, error: Exception) -> ClustersegError:
-    text = getattr(error, "message", None) or str(error)
+    said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    text = _OF_THE_GRAPH.sub("", said).strip()
     why = text.splitlines()[0][:300] if text else type(error).__name__
     return ClustersegError(
         f"{path}: not readable ({why})",
