@@ -143,6 +143,7 @@ def evaluate(
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train import evaluation
     from clusterseg.train.evaluate import FUNCTION
+    from clusterseg.train.inference.source import training_of
 
     if checkpoint is not None and all_checkpoints:
         raise ClustersegError(
@@ -154,6 +155,7 @@ def evaluate(
     )
     run = resolve_run(reference, runs_root(runs_dir))
     plan = plan_of(run)
+    inference_options.check_network(asked, training_of(plan.spec))
     chosen, messages = evaluation.choose(run, file=checkpoint, every=all_checkpoints)
     for message in messages:
         note(f"note: {safe(message)}")

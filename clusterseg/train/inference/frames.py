@@ -108,7 +108,9 @@ def _rgb(picture: Image.Image) -> Picture:
 
 def _unreadable(path: Path, error: Exception) -> ClustersegError:
     said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-    text = _OF_THE_GRAPH.sub("", said).strip()
+    # Pillow says an address in memory there.
+    unknown = isinstance(error, UnidentifiedImageError)
+    text = "of no known kind" if unknown else _OF_THE_GRAPH.sub("", said).strip()
     why = text.splitlines()[0][:300] if text else type(error).__name__
     return ClustersegError(
         f"{path}: not readable ({why})",
