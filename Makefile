@@ -47,6 +47,7 @@ proof: ## every fault, on a real Slurm: both launchers, the real trainer; and te
 	@tools/setup.sh dev
 	@tools/mpis.sh
 	@tools/cityscapes.sh
+	@tools/qonnx.sh
 	@tools/run_tests.sh proof
 
 lint: ## ruff, mypy, and the rules of who imports whom

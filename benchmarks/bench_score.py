@@ -1,9 +1,11 @@
 """Scoring label maps of 1024x2048 as Cityscapes does, beside the benchmark's own scripts.
 
-The scripts run in the old environment that they need (tools/cityscapes.sh); both read the same
-files, on one core, in turns, and must come to the same mean IoU. Synthetic streets, predicted a few
-pixels beside their place and wrongly in patches, are like what a network gives; noise, of which no
-two pixels are alike, is the worst there can be.
+The scripts are cityscapesScripts as PyPI has it, one wheel of pure Python (its Cython is not in it,
+and pip doesn't build it), in the old environment that they need (tools/cityscapes.sh). Both read
+the same files, in turns, and must come to the same mean IoU: on one core, by the processor time it
+takes, and as whole processes, on all cores there are (the scripts use one). Synthetic streets,
+predicted a few pixels beside their place and wrongly in patches, are like what a network gives;
+noise, of which no two pixels are alike, is the worst there can be.
 """
 
 from __future__ import annotations
@@ -24,22 +26,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from result import Result
+from scorer import Lists, Process
 
 from clusterseg.data.synth.city import city_scene
 from clusterseg.metrics.cityscapes import judge, tally
-from clusterseg.metrics.files import score_files
+from clusterseg.metrics.files import read_values, score_files
+from clusterseg.metrics.memory import keep_freed_memory
 from clusterseg.metrics.pairing import Pair
 
 TOP = Path(__file__).resolve().parent.parent
 SIZE = (1024, 2048)
-FILES, MANY, NOISE = 20, 100, 4
-ROUNDS = 5
+FILES, MANY, NOISE = 20, 60, 4
+ROUNDS, WHOLE_ROUNDS = 5, 3
+TIMES = 10  # a matrix takes milliseconds: one figure is of so many
 SHIFT = 3  # pixels
 PATCH, WRONG = 16, 0.04  # pixels; share of the patches
 LABELS = 34
 
 Maps = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # truth, prediction, instances
-Lists = tuple[list[str], list[str]]  # predictions, ground truths
+Clock = Callable[[], float]  # seconds
 
 
 def main() -> None:
@@ -59,15 +64,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="clusterseg-bench-") as name:
         folder = Path(name)
         print(f"drawing {FILES} streets of {SIZE[0]}x{SIZE[1]}", file=sys.stderr)
+        keep_freed_memory()  # as the command does
         streets = [street(number) for number in range(FILES)]
-        maps = {"streets": streets[0], "noise": noise(0)}
-        for what, one in maps.items():
-            matrix_alone(what, one, options.rounds)
         listed = written(folder / "streets", streets)
         noises = written(folder / "noise", [noise(number) for number in range(NOISE)])
+        for what, lists in (("a street", listed), ("noise", noises)):
+            matrix_alone(what, lists, scripts, options.rounds)
         whole("streets", listed, scripts, options.rounds, aim=10)
         whole("maps of noise", noises, scripts, options.rounds, aim=None)
-        memory(listed, copied(folder / "more", listed, MANY), scripts)
+        many = copied(folder / "more", listed, MANY)
+        whole_processes(many, scripts, min(options.rounds, WHOLE_ROUNDS))
+        memory(listed, many, scripts)
 
 
 def street(number: int) -> Maps:
@@ -92,30 +99,35 @@ def noise(number: int) -> Maps:
 
 
 def written(folder: Path, streets: list[Maps]) -> Lists:
-    folder.mkdir()
-    predictions, truths = [], []
+    predictions, truths = names(folder, len(streets))
     for number, (truth, prediction, instances) in enumerate(streets):
-        name = f"{folder / 'street'}_{number:06d}_000019"
-        truths.append(f"{name}_gtFine_labelIds.png")
-        predictions.append(f"{name}_prediction.png")
-        Image.fromarray(truth).save(truths[-1])
-        Image.fromarray(prediction).save(predictions[-1])
-        Image.fromarray(instances).save(instance_file(truths[-1]))
+        Image.fromarray(truth).save(truths[number])
+        Image.fromarray(prediction).save(predictions[number])
+        Image.fromarray(instances).save(instance_file(truths[number]))
     return predictions, truths
+
+
+def names(folder: Path, count: int) -> Lists:
+    """Files in folders that this makes: one for the predictions, one for the ground truths."""
+    folders = folder / "predictions", folder / "gtFine"
+    for one in folders:
+        one.mkdir(parents=True)
+    keys = [f"street_{number:06d}_000019" for number in range(count)]
+    predictions, truths = ([str(one / key) for key in keys] for one in folders)
+    return (
+        [f"{name}_prediction.png" for name in predictions],
+        [f"{name}_gtFine_labelIds.png" for name in truths],
+    )
 
 
 def copied(folder: Path, listed: Lists, count: int) -> Lists:
     """`count` files of the same contents."""
-    folder.mkdir()
-    predictions, truths = [], []
+    predictions, truths = names(folder, count)
     for number in range(count):
-        name = f"{folder / 'street'}_{number:06d}_000019"
-        predictions.append(f"{name}_prediction.png")
-        truths.append(f"{name}_gtFine_labelIds.png")
         prediction, truth = (paths[number % len(paths)] for paths in listed)
-        os.link(prediction, predictions[-1])
-        os.link(truth, truths[-1])
-        os.link(instance_file(truth), instance_file(truths[-1]))
+        os.link(prediction, predictions[number])
+        os.link(truth, truths[number])
+        os.link(instance_file(truth), instance_file(truths[number]))
     return predictions, truths
 
 
@@ -123,14 +135,26 @@ def instance_file(truth: str) -> str:
     return truth.replace("labelIds", "instanceIds")
 
 
-def matrix_alone(what: str, maps: Maps, rounds: int) -> None:
-    truth, prediction, _ = maps
-
-    def as_the_scripts() -> object:
-        return np.unique(truth.astype(np.int32) * LABELS + prediction, return_counts=True)
-
-    ours, theirs = in_turns(lambda: tally(truth, prediction, None), as_the_scripts, rounds)
-    report(f"confusion matrix, {what}", ours, theirs, "np.unique, as in the scripts", aim=None)
+def matrix_alone(what: str, lists: Lists, scripts: Path, rounds: int) -> None:
+    """Of the first picture; of the scripts it is their own function, on pictures that are read."""
+    one = lists[0][:1], lists[1][:1]
+    prediction, truth = (read_values(Path(paths[0])) for paths in one)
+    mine, theirs = [], []
+    with official(scripts, TOP / "benchmarks" / "official_matrix.py", "seconds") as their:
+        for number in range(rounds + 1):
+            start = time.process_time()
+            for _ in range(TIMES):
+                tally(truth, prediction, None)
+            found = (time.process_time() - start) / TIMES, their.score(one)
+            if number:
+                mine.append(found[0])
+                theirs.append(found[1])
+    report(
+        f"confusion matrix alone, {what}, one core",
+        *(statistics.median(seconds) for seconds in (mine, theirs)),
+        "the benchmark's scripts",
+        aim=10,
+    )
 
 
 def whole(what: str, lists: Lists, scripts: Path, rounds: int, *, aim: float | None) -> None:
@@ -139,12 +163,48 @@ def whole(what: str, lists: Lists, scripts: Path, rounds: int, *, aim: float | N
         one, other = mine.score(lists), their.score(lists)
         if abs(one - other) > 1e-9:
             sys.exit(f"not the same mean IoU of {what}: {one} and {other}")
-        seconds = in_turns(lambda: mine.score(lists), lambda: their.score(lists), rounds)
+        seconds = in_turns(
+            lambda: mine.score(lists), lambda: their.score(lists), rounds, (mine.spent, their.spent)
+        )
     report(
-        f"all scores of {files} {what}, one core, a file",
+        f"all scores of {files} {what} ({kilobytes(lists)}), one core, a picture",
         *(one / files for one in seconds),
         "the benchmark's scripts",
         aim=aim,
+    )
+
+
+def kilobytes(lists: Lists) -> str:
+    """Of a file of each kind, on average."""
+    kinds = *lists, [instance_file(truth) for truth in lists[1]]
+    sizes = (sum(Path(one).stat().st_size for one in paths) / len(paths) / 1e3 for paths in kinds)
+    return " + ".join(f"{size:.0f}" for size in sizes) + " KB"
+
+
+def whole_processes(lists: Lists, scripts: Path, rounds: int) -> None:
+    """The command beside the scripts, from start to end."""
+    folders = [str(Path(paths[0]).parent) for paths in lists]
+    words = "evaluate", "--predictions", folders[0], "--ground-truth", folders[1], "--json"
+    program = Path(sys.executable).parent / "clusterseg"
+
+    def command() -> float:
+        done = subprocess.run([program, *words], check=True, capture_output=True, text=True)
+        return float(json.loads(done.stdout)["mean_iou"])
+
+    def the_scripts() -> float:
+        with official(scripts) as their:
+            return their.score(lists)
+
+    one, other = command(), the_scripts()
+    if abs(one - other) > 1e-9:
+        sys.exit(f"not the same mean IoU of whole processes: {one} and {other}")
+    seconds = in_turns(command, the_scripts, rounds)
+    cores, files = len(os.sched_getaffinity(0)), len(lists[0])
+    report(
+        f"`evaluate` of {files} streets, {cores} cores, start included, a picture",
+        *(one / files for one in seconds),
+        "the benchmark's scripts, one core",
+        aim=10,
     )
 
 
@@ -167,51 +227,21 @@ def memory(few: Lists, many: Lists, scripts: Path) -> None:
         ).emit()
 
 
-class Process:
-    """A scorer on the first core; lists go in as lines of JSON, results come out."""
-
-    def __init__(self, command: list[str], key: str) -> None:
-        self._key = key
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        os.sched_setaffinity(self._process.pid, {min(os.sched_getaffinity(0))})
-
-    def __enter__(self) -> Process:
-        return self
-
-    def score(self, lists: Lists) -> float:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(lists) + "\n")
-        self._process.stdin.flush()
-        return float(json.loads(self._process.stdout.readline())[self._key])
-
-    def peak(self) -> float:
-        """Megabytes that it has needed at most."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        (line,) = (line for line in status if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1e3
-
-    def __exit__(self, *error: object) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
-
-
 def ours() -> Process:
     return Process([sys.executable, __file__, "--serve"], "mean_iou")
 
 
-def official(scripts: Path) -> Process:
-    program = TOP / "tests" / "metrics" / "official.py"
+def official(
+    scripts: Path,
+    program: Path = TOP / "tests" / "metrics" / "official.py",
+    key: str = "averageScoreClasses",
+) -> Process:
     command = [scripts / "python", "-S", "-E", program, scripts / "packages"]
-    return Process([str(word) for word in command], "averageScoreClasses")
+    return Process([str(word) for word in command], key)
 
 
 def serve() -> None:
+    keep_freed_memory()
     for line in sys.stdin:
         predictions, truths = json.loads(line)
         pairs = [
@@ -223,16 +253,19 @@ def serve() -> None:
 
 
 def in_turns(
-    one: Callable[[], object], other: Callable[[], object], rounds: int
+    one: Callable[[], object],
+    other: Callable[[], object],
+    rounds: int,
+    clocks: tuple[Clock, Clock] = (time.perf_counter, time.perf_counter),
 ) -> tuple[float, float]:
-    """Medians of the seconds, after a round that does not count."""
+    """Medians of the seconds by each one's clock, after a round that does not count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
-        for call, found in zip((one, other), seconds, strict=True):
-            start = time.perf_counter()
+        for call, found, clock in zip((one, other), seconds, clocks, strict=True):
+            start = clock()
             call()
             if number:
-                found.append(time.perf_counter() - start)
+                found.append(clock() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 

@@ -88,7 +88,7 @@ def test_no_file_names_a_registry_or_a_place_of_one_machine() -> None:
     assert not found, "\n".join(found)
 
 
-LOCKS = (*TOP.glob("requirements*.lock"), *TOP.glob("tools/mpis/*.lock"))
+LOCKS = (*TOP.glob("requirements*.lock"), *TOP.glob("tools/**/*.lock"))
 
 
 @pytest.mark.parametrize("lock", sorted(str(path.relative_to(TOP)) for path in LOCKS))

@@ -21,5 +21,6 @@ compile tools/uv.in -o requirements-uv.lock
 for pins in tools/mpis/*.in; do
   compile "$pins" -o "${pins%.in}.lock"
 done
+compile tools/qonnx.in -o tools/qonnx.lock
 # What the benchmark asks for besides is not needed, and in part no longer there.
 compile --no-deps tools/cityscapes.in -o tools/cityscapes.lock

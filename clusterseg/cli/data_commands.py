@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from clusterseg.cli.data_source import (
     workers_or_cores,
 )
 from clusterseg.cli.output import AsJson, note, out_json, safe
+from clusterseg.cli.sizes import size_of
 from clusterseg.data.synth.write import layout_names
 from clusterseg.errors import ClustersegError, ExitCode
 
@@ -65,7 +65,9 @@ def synth(
     from clusterseg.data.synth.recipe import Recipe
     from clusterseg.data.synth.write import write_dataset
 
-    recipe = Recipe(layout, train, val, test, _size(size), seed, extra=extra, labels=labels)
+    recipe = Recipe(
+        layout, train, val, test, size_of(size, "--size"), seed, extra=extra, labels=labels
+    )
     with _Progress("writing", "files") as progress:
         written = write_dataset(recipe, out, force=force, progress=progress.show)
     if as_json:
@@ -219,15 +221,6 @@ def convert(
     counts = f"{written.train} + {written.validation}"
     samples = f"{counts}{f' + {written.test}' if written.test else ''} samples"
     typer.echo(f"{out}: {samples} in {written.shards} shards, {written.bytes / 1e6:.1f} MB")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text)
-    if match is None:
-        raise ClustersegError(
-            f"--size {text!r} is not a size", code="usage", help="write HEIGHTxWIDTH: 360x480"
-        )
-    return int(match[1]), int(match[2])
 
 
 class _Progress:

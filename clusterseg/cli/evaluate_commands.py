@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of, tell_devices
+from clusterseg.cli.fanout_view import RunBy, Where, complain, executor_for, plan_of, tell_devices
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe
 from clusterseg.cli.output import table as aligned
 from clusterseg.cli.progress import ProgressLine
@@ -61,12 +61,7 @@ def evaluate(
     all_checkpoints: Annotated[
         bool, typer.Option("--all-checkpoints", help="All that the run has kept.")
     ] = False,
-    executor: Annotated[
-        Where,
-        typer.Option(
-            "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
-        ),
-    ] = Where.AUTO,
+    executor: RunBy = Where.AUTO,
     part: Annotated[
         Part, typer.Option("--part", help="The part of the data set that is evaluated on.")
     ] = Part.VALIDATION,
@@ -262,6 +257,8 @@ def _details(one: Evaluation) -> None:
         out()
         for line in aligned(keys, [[number(one.cityscapes[key]) for key in keys]]):
             out(line)
+        if one.cityscapes["mean_niou"] is None:
+            note("note: no instances in the data: there is no nIoU")
 
 
 def _progress(now: Progress) -> str:

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clusterseg.cli.output import AsJson, RunsDir, note, out, out_json, safe
-from clusterseg.cli.output import table as aligned
+from clusterseg.cli.export_view import show
+from clusterseg.cli.output import AsJson, RunsDir, note, safe
 from clusterseg.cli.progress import ProgressLine
+from clusterseg.cli.quiet import quiet
 from clusterseg.cli.sizes import size_of
 from clusterseg.errors import ClustersegError
 from clusterseg.export.folder import refuse_existing
 from clusterseg.export.formats import FORMATS, TOLERANCE, check_wishes
 
 if TYPE_CHECKING:
-    from clusterseg.export.bench import Latency
-    from clusterseg.export.write import Export, Exported
+    from clusterseg.export.write import Export
     from clusterseg.train.exporting import Trained
     from clusterseg.train.inference.source import Source
 
 app = typer.Typer(rich_markup_mode=None)
-
-_COLUMNS = ("file", "MB", "largest difference", "equal labels", "accuracy", "mean IoU")
-_MEASURED = ("p50 ms", "p90 ms", "FPS")
 
 
 @app.command()
@@ -126,7 +117,7 @@ def export(
         else _of_run(source, checkpoint, overrides or [], runs_dir)
     )
     cores = threads or len(os.sched_getaffinity(0))
-    with _quiet(), ProgressLine() as progress:
+    with quiet(), ProgressLine() as progress:
         from clusterseg.train import exporting
 
         trained = exporting.load(chosen, size=wanted, threads=cores)
@@ -150,7 +141,7 @@ def export(
             samples=samples,
             progress=progress,
         )
-    _print(done, as_json=as_json)
+    show(done, as_json=as_json)
 
 
 def _batch(text: str) -> int | None:
@@ -256,75 +247,3 @@ def _exported(
         ignore=ignore,
         say=lambda what: progress.show(safe(what)),
     )
-
-
-def _print(done: Export, *, as_json: bool) -> None:
-    if as_json:
-        out_json(
-            {
-                "folder": str(done.folder),
-                "files": [asdict(one) for one in done.files],
-                "latency": asdict(done.latency) if done.latency else None,
-            }
-        )
-        return
-    measured = done.latency is not None
-    rows = [_row(one) for one in done.files]
-    if done.latency:
-        rows.append(["(TensorFlow)", "", "", "", "", "", *_latency(done.latency)])
-    for line in aligned((*_COLUMNS, *(_MEASURED if measured else ())), rows):
-        out(line)
-    first = done.files[0].comparison
-    note(f"compared with the network on {first.pictures} pictures of the {first.of}")
-    for one in done.files:
-        if one.float_operators:
-            note(f"note: {one.file} computes in float32: {', '.join(one.float_operators)}")
-    note(f"written: {safe(str(done.folder))}")
-
-
-def _row(one: Exported) -> list[str]:
-    seen = one.comparison
-    difference = "-" if seen.largest_difference is None else f"{seen.largest_difference:.2g}"
-    row = [one.file, f"{one.bytes / 1e6:.2f}", difference, f"{100 * seen.equal_labels:.3f} %"]
-    if seen.network is None or seen.file is None:
-        row += ["-", "-"]
-    else:
-        row.append(_change(seen.network.pixel_accuracy, seen.file.pixel_accuracy))
-        row.append(_change(seen.network.mean_iou, seen.file.mean_iou))
-    return row + (_latency(one.latency) if one.latency else [])
-
-
-def _change(before: float, after: float) -> str:
-    """A score of the file, and by how much it differs from the network's."""
-    return f"{after:.4f} ({after - before:+.4f})"
-
-
-def _latency(one: Latency) -> list[str]:
-    return [f"{one.p50_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.fps:.1f}"]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what converters and runtimes print, from C++ too, for the traceback of an error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    before, terminal = sys.stderr, os.dup(2)
-    with (
-        tempfile.TemporaryFile() as said,
-        os.fdopen(terminal, "w", errors="backslashreplace") as own,
-    ):
-        os.dup2(said.fileno(), 2)
-        sys.stderr = own
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        except Exception as error:
-            if not isinstance(error, ClustersegError):
-                said.seek(0)
-                own.write(said.read().decode(errors="backslashreplace")[-10_000:])
-            raise
-        finally:
-            own.flush()
-            os.dup2(terminal, 2)
-            sys.stderr = before

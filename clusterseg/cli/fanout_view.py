@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import typer
 
 from clusterseg.cli.output import note, safe
 from clusterseg.errors import ClustersegError, ExitCode
@@ -24,6 +25,14 @@ class Where(StrEnum):
     AUTO = "auto"
     LOCAL = "local"
     SLURM = "slurm"
+
+
+RunBy = Annotated[
+    Where,
+    typer.Option(
+        "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
+    ),
+]
 
 
 def plan_of(run: RunPaths) -> Plan:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterseg.cli.sizes import size_of
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def how(
     asked = How(
         scales=_numbers(scales),
         flip=flip,
-        tile=None if tile is None else _size(tile),
+        tile=None if tile is None else size_of(tile, "--tile"),
         overlap=overlap,
         samples=samples,
         seed=seed,
@@ -87,12 +88,3 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise ClustersegError(
             f"--scales {text}: not numbers", code="usage", help="--scales 0.75,1,1.25"
         ) from None
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
-        raise ClustersegError(
-            f"--tile {text}: not a size", code="usage", help="height and width: --tile 513x513"
-        )
-    return int(height), int(width)

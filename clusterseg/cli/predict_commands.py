@@ -10,19 +10,17 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import Where, complain, executor_for, plan_of, tell_devices
+from clusterseg.cli.fanout_view import RunBy, Where, complain, executor_for, plan_of, tell_devices
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
     from clusterseg.cluster.fanout import Executor, FanOut, Task
-    from clusterseg.train.inference.inputs import Input
     from clusterseg.train.inference.source import Source
 
 app = typer.Typer(rich_markup_mode=None)
 
-_TOGETHER = 8  # pictures a task: enough to be worth its overhead, few enough to see progress
 _SHOWN = 20
 
 
@@ -83,12 +81,7 @@ def predict(
     every: Annotated[
         int, typer.Option("--every", help="Of a video, every so many frames.", min=1)
     ] = 1,
-    executor: Annotated[
-        Where,
-        typer.Option(
-            "--executor", help="auto: Slurm for a run of Slurm's, unless inside a job; else here."
-        ),
-    ] = Where.AUTO,
+    executor: RunBy = Where.AUTO,
     as_json: AsJson = False,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -96,8 +89,10 @@ def predict(
 
     Writes a folder for each kind below the output folder, and predictions.json.
     """
+    from clusterseg.cluster.fanout import Task
     from clusterseg.train.inference.inputs import find
     from clusterseg.train.inference.kinds import check_kinds
+    from clusterseg.train.inference.parts import joined, name_of, shared_out
     from clusterseg.train.inference.task import FUNCTION
 
     asked = inference_options.how(
@@ -116,13 +111,16 @@ def predict(
         "kinds": list(kinds),
         "every": every,
     }
-    done = _done(output, FUNCTION, _tasks(found, arguments), running)
+    tasks = [
+        Task(name=name_of(part), arguments={**arguments, "files": msgspec.to_builtins(part)})
+        for part in shared_out(found, slots=running.slots, every=every)
+    ]
+    done = _done(output, FUNCTION, tasks, running)
     values = [value for value in done.values if value is not None]
     for why in sorted({value["unknown"] for value in values if value["unknown"]}):
         note(f"note: classes have no names and colours of their own: {safe(why)}")
     tell_devices(values)
-    pictures = sorted((one for value in values for one in value["pictures"]), key=_by_name)
-    failures = [one for value in values for one in value["failures"]]
+    pictures, failures = joined(values)
     answer = {"output": str(output), "pictures": pictures, "failures": failures}
     _write(output, answer)
     if as_json:
@@ -170,18 +168,6 @@ def _source(
     return source, LocalJobs(cpus)
 
 
-def _tasks(found: list[Input], arguments: dict[str, Any]) -> list[Task]:
-    from clusterseg.cluster.fanout import Task
-
-    moving = [[one] for one in found if one.moves]
-    still = [one for one in found if not one.moves]
-    parts = [still[first : first + _TOGETHER] for first in range(0, len(still), _TOGETHER)]
-    return [
-        Task(name=part[0].name, arguments={**arguments, "files": msgspec.to_builtins(part)})
-        for part in [*parts, *moving]
-    ]
-
-
 def _done(output: Path, function: str, tasks: list[Task], executor: Executor) -> FanOut:
     """The fan-out, from a folder of its own in the output: the run is not touched."""
     import shutil
@@ -223,11 +209,6 @@ def _write(output: Path, answer: dict[str, Any]) -> None:
         replace(output / "predictions.json", data)
     except OSError as error:
         note(f"note: predictions.json can't be written ({error.strerror or error})")
-
-
-def _by_name(one: dict[str, Any]) -> str:
-    name: str = one["name"]
-    return name
 
 
 def _show(pictures: list[dict[str, Any]], output: Path) -> None:

@@ -49,11 +49,13 @@ def score_files(
     from clusterseg.metrics.cityscapes import drawn, judge
     from clusterseg.metrics.files import look_like_train_ids
     from clusterseg.metrics.files import score_files as count
+    from clusterseg.metrics.memory import keep_freed_memory
     from clusterseg.metrics.pairing import pair
 
     pairs = pair(predictions, truth)
     if pairs[0].instances is None:
         note(f"note: {truth} holds no instanceIds files: there is no nIoU")
+    keep_freed_memory()
     threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
     with ProgressLine() as line:
         total = count(

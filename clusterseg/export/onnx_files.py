@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clusterseg.export.graph import Form, function, signature
@@ -25,13 +28,30 @@ def save_onnx(network: Network, form: Form, path: Path) -> None:
     need("keras.src.export.tf2onnx_lib").patch_tf2onnx()
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     # TensorRT's MaxPool gives no indices, and ONNX' own count otherwise than TensorFlow's.
-    with by_window(network.model):
+    with by_window(network.model), _in_place():
         written, _ = tf2onnx.convert.from_function(
             function(network, form), [signature(network, form)], opset=OPSET
         )
     _name_output(written.graph, form.output)
     onnx.checker.check_model(written)
     onnx.save(written, str(path))
+
+
+@contextmanager
+def _in_place() -> Iterator[None]:
+    """Has tf2onnx 1.17 optimize the graph itself, as it does large ones, and not a copy of it and
+    all weights for each of a dozen passes, several times over: of HRNetV2 that is most of the
+    time, and gigabytes. An optimization that fails fails the export."""
+    name = need("tf2onnx.constants").ENV_TF2ONNX_CATCH_ERRORS
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _name_output(graph: object, name: str) -> None:

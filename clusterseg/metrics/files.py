@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -78,10 +79,16 @@ def _look_like_train_ids(prediction: Map) -> bool:
 
 
 def read_values(path: Path) -> Map:
-    """The values of a picture of one channel as they stand in the file: palettes are indices, and
-    16-bit greys what Pillow makes of them (int32 before Pillow 12, uint16 since)."""
+    """As `values_of`, of a file."""
+    return values_of(path, path)
+
+
+def values_of(data: Path | BinaryIO, path: Path) -> Map:
+    """The values of a picture of one channel, which `path` names in errors, as they stand in it:
+    palettes are indices, and 16-bit greys what Pillow makes of them (int32 before Pillow 12,
+    uint16 since). Raises ClustersegError: unreadable, or of several channels."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(data) as picture:
             values = np.asarray(picture)
     except (
         OSError,

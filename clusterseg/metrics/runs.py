@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.integer[Any]]
 
+_BLOCK = 1 << 17  # pixels at a time, so that what is between two steps stays in the cache
 _LOOKED_AT = 64  # rows of a map
 _SHORT = 4  # pixels
 _DENSE = 1 << 16  # keys from which on counting cells beats sorting
@@ -22,16 +23,21 @@ def run_lengths(*maps: Map) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
 
     The maps have one shape. `starts` are places in the flat maps; lengths add up to all pixels.
     """
-    size = maps[0].size
+    flat = [one.reshape(-1) for one in maps]
+    size = flat[0].size
     if not size:
         return np.zeros(0, np.intp), np.zeros(0, np.int64)
-    changes = np.ones(size, np.bool_)  # the first pixel begins a run
-    later = changes[1:]
-    later[...] = False
-    for one in maps:
-        flat = one.reshape(-1)
-        later |= flat[1:] != flat[:-1]
-    starts = np.flatnonzero(changes)
+    changes, more = np.empty((2, min(size, _BLOCK)), np.bool_)
+    found = [np.zeros(1, np.intp)]  # the first pixel begins a run
+    for begin in range(1, size, _BLOCK):
+        end = min(begin + _BLOCK, size)
+        block, other = changes[: end - begin], more[: end - begin]
+        np.not_equal(flat[0][begin:end], flat[0][begin - 1 : end - 1], out=block)
+        for one in flat[1:]:
+            np.not_equal(one[begin:end], one[begin - 1 : end - 1], out=other)
+            np.logical_or(block, other, out=block)
+        found.append(np.flatnonzero(block) + begin)
+    starts = np.concatenate(found)
     return starts, np.diff(starts, append=size)
 
 
@@ -59,7 +65,12 @@ def histogram(
     keys: NDArray[np.integer[Any]], lengths: NDArray[np.int64] | None, cells: int
 ) -> NDArray[np.int64]:
     """int64 [cells]: the sum of the lengths of each key from 0 to cells - 1, or their number."""
-    return _added(keys, lengths, cells)
+    if lengths is not None:
+        return _added(keys, lengths, cells)
+    found = np.zeros(cells, np.int64)
+    for begin in range(0, keys.size, _BLOCK):  # bincount makes int64 of its keys
+        found += np.bincount(keys[begin : begin + _BLOCK], minlength=cells)
+    return found
 
 
 def _added(keys: NDArray[Any], lengths: NDArray[np.int64] | None, cells: int) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from clusterseg.metrics import scores
 from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.paths import RunPaths
 from clusterseg.spec.model import TrainSpec
+from clusterseg.train.benchmark import benchmark_scores, counting_of
 from clusterseg.train.evaluation import Evaluation
 from clusterseg.train.inference.device import prepare
 from clusterseg.train.inference.how import How
@@ -83,7 +84,7 @@ def evaluate_checkpoint(
         t=time.time(),
         part=part,
         how=None if asked.is_plain else asked,
-        cityscapes=_benchmark(tally),
+        cityscapes=benchmark_scores(tally),
         **_scores(matrix, _names(dataset, len(matrix))),
     )
     values: dict[str, object] = msgspec.to_builtins(found)
@@ -145,7 +146,7 @@ def _validated(
     from clusterseg.train.validation import validate
 
     assembly = replace(assembly, dataset=replace(assembly.dataset, validation=part))
-    counting = _counting(assembly.dataset, part)
+    counting = counting_of(assembly.dataset, part)
     with validation_batches(spec, assembly, rank=0, world_size=1) as batches:
         result = validate(
             batches,
@@ -173,11 +174,11 @@ def _predicted(
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
-    network = opened(msgspec.json.encode(source).decode())
+    network = opened(source)
     dataset = open_dataset(spec.data, spec.loss.ignore)
     samples = part_of(spec, dataset, part)
     predictor = Predictor(network, how)
-    counting = _counting(dataset, samples)
+    counting = counting_of(dataset, samples)
     classes = len(network.classes)
     matrix = np.zeros((classes, classes), np.int64)
     for number, sample in enumerate(samples.samples):
@@ -207,61 +208,6 @@ def _picture(sample: Sample) -> Any:
         raise ClustersegError(
             f"{sample.image}: not readable ({error.strerror or error})", code="unreadable-picture"
         ) from error
-
-
-class _Counting:
-    """Counts predictions as the Cityscapes benchmark does, in the order of the samples."""
-
-    def __init__(self, part: Part, ids: tuple[int, ...]) -> None:
-        self._tallies: list[Tally] = []
-        self._part = part
-        self._ids = np.array(ids, np.uint8)
-        self._next = 0
-
-    @property
-    def total(self) -> Tally:
-        """What all that was added comes to."""
-        from clusterseg.metrics.cityscapes import Tally
-
-        return Tally.total(self._tallies)
-
-    def batch(self, predictions: Any, sizes: Any, valid: Any) -> None:
-        """int32 [batch, H, W], int32 [batch, 2] and bool [batch], of the next samples."""
-        for found, (height, width), is_valid in zip(
-            predictions.numpy(), sizes.numpy(), valid.numpy(), strict=True
-        ):
-            if is_valid:
-                self.add(self._next, found[:height, :width])
-            self._next += 1
-
-    def add(self, number: int, classes: Any) -> None:
-        """The prediction of sample `number`: classes [height, width]."""
-        from clusterseg.metrics.cityscapes import tally
-        from clusterseg.metrics.files import read_values
-
-        sample = self._part.samples[number]
-        instances = None if sample.instances is None else read_values(sample.instances)
-        truth = read_values(sample.mask)
-        if sample.mask.name.endswith("_labelTrainIds.png"):
-            truth = self._ids[truth]  # 255, what is ignored, is 0: that counts nowhere either
-        self._tallies.append(tally(truth, self._ids[classes], instances))
-
-
-def _counting(dataset: Dataset, part: Part) -> _Counting | None:
-    if dataset.name != "cityscapes":
-        return None
-    from clusterseg.data.cityscapes import TRAIN_TO_ID
-
-    # What else a network of more classes may find is void, which is right nowhere.
-    return _Counting(part, (*TRAIN_TO_ID, *[0] * (256 - len(TRAIN_TO_ID))))
-
-
-def _benchmark(tally: Tally | None) -> dict[str, Any] | None:
-    if tally is None:
-        return None
-    from clusterseg.metrics.cityscapes import judge
-
-    return judge(tally).record()
 
 
 @lru_cache(maxsize=1)  # a process evaluates many checkpoints of one run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,20 +40,19 @@ def load(source: Source, *, size: tuple[int, int] | None, threads: int) -> Train
     weights that can't be read or don't fit whole, a size that the network can't take, or numbers
     that nothing tells.
     """
-    os.chdir(source.directory)  # relative paths in job.yaml start there
     from clusterseg.data import open_dataset
     from clusterseg.train.inference.device import prepare
 
     device = prepare(source.accelerator, threads=threads)  # before what imports TensorFlow
     import tensorflow as tf
 
-    from clusterseg.train.inference.network import Network
+    from clusterseg.train.inference.network import opened
 
     # What GPUs make of float32 otherwise is too coarse to compare files with.
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
     spec = msgspec.structs.replace(source.train, precision="float32")
-    network = Network(msgspec.structs.replace(source, train=spec))
+    network = opened(msgspec.structs.replace(source, train=spec))
     size = size or network.classes.size
     dataset, missing = None, None
     try:

@@ -142,6 +142,57 @@ def test_the_best_one_through_slurm(
     assert line.split()[1:4] == [str(best.epoch), str(best.step), f"{best.val_loss:.4g}"]
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_film_through_slurm_after_a_job_was_killed_and_the_rest_interrupted(
+    run: RunPaths, slurm_cluster: DevCluster, tmp_path: Path
+) -> None:
+    """Called again, it ends with every frame once, and nothing else."""
+    values = np.random.default_rng(0).integers(0, 256, (16, 32, 48, 3), np.uint8)
+    first, *rest = [Image.fromarray(one) for one in values]
+    first.save(tmp_path / "film.gif", save_all=True, append_images=rest, duration=40)
+    output = tmp_path / "out"
+    line = f"predict {run.root} {tmp_path / 'film.gif'} --what ids --output {output}"
+    command = [CLUSTERSEG, *line.split(), "--executor", "slurm", "--json"]
+    environ = {**os.environ, **slurm_cluster.environ}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+
+        def wait_for(count: int, pattern: str) -> None:
+            while len(list(output.glob(pattern))) < count:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+
+        wait_for(2, ".work/fanout/*/results/*.begun")
+        job, _ = slurm_cluster.squeue("-r", "-t", "R", "-o", "%i")
+        # At once: asked to end first, it might come to its end before.
+        slurm_cluster.run("scancel", "--full", "--signal=KILL", job)
+        wait_for(1, "ids/film/*.png")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    answer = msgspec.json.decode(out)
+    parts = {"film, frames 0 to 7", "film, frames 8 on"}
+    assert answer["jobs"] and {one["name"] for one in answer["jobs"]} <= parts
+    assert 0 < len(list(output.glob("ids/film/*.png"))) <= 8
+
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = msgspec.json.decode(done.stdout)
+    numbers = range(16)
+    assert [one["name"] for one in answer["pictures"]] == [f"film/frame-{n:06d}" for n in numbers]
+    assert (answer["failures"], answer["jobs"], answer["interrupted"]) == ([], [], False)
+    names = [str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()]
+    assert sorted(names) == [*(f"ids/film/frame-{n:06d}.png" for n in numbers), "predictions.json"]
+    written = msgspec.json.decode((output / "predictions.json").read_bytes())
+    assert written["pictures"] == answer["pictures"]
+    for one in answer["pictures"]:
+        ids = np.asarray(Image.open(output / "ids" / f"{one['name']}.png"))
+        assert sum(one["classes"].values()) == ids.size == 32 * 48
+        assert len(one["classes"]) == len(np.unique(ids))
+
+
 def begun(run: RunPaths) -> list[Path]:
     return list(run.fanout.glob("*/results/*.begun"))
 
@@ -283,7 +334,6 @@ def test_options_are_recorded_with_the_figures(cli: Cli, run: RunPaths) -> None:
     assert written["val_loss"] is None and written["val_accuracy"] > 0
     for wrong, said in (
         (("--scales", "x"), "not numbers"),
-        (("--tile", "32"), "not a size"),
         (("--overlap", "1.5"), "overlap"),
         (("--samples", "1"), "one sample"),
     ):

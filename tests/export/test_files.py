@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -266,3 +267,21 @@ def test_meta_says_what_was_found(exported: Export) -> None:
         (said,) = (file for file in values["files"] if file["format"] == one.format)
         assert said["check"] == json.loads(json.dumps(dataclasses.asdict(one.comparison)))
         assert (exported.folder / said["file"]).exists()
+
+
+def test_onnx_is_made_without_copies_of_the_whole_graph(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tf2onnx would make dozens, each with all weights: of a large network gigabytes."""
+    copied = []
+    graph = need("tf2onnx.graph").Graph
+
+    def copy(self: Any, memo: Any) -> Any:
+        copied.append(self)
+        return self
+
+    monkeypatch.setattr(graph, "__deepcopy__", copy, raising=False)
+    monkeypatch.setenv("TF2ONNX_CATCH_ERRORS", "TRUE")
+    save_onnx(network, Form(), tmp_path / "model.onnx")
+    assert not copied
+    assert os.environ["TF2ONNX_CATCH_ERRORS"] == "TRUE"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from clusterseg.data.cityscapes import AVERAGE_INSTANCE_PIXELS
 from clusterseg.errors import ClustersegError
+from clusterseg.metrics import runs
 from clusterseg.metrics.cityscapes import Tally, drawn, judge, tally
-from clusterseg.metrics.runs import counts, run_lengths
+from clusterseg.metrics.runs import counts, histogram, run_lengths
 
 ROAD, PARKING, GUARD_RAIL, PERSON, RIDER, CAR, CARAVAN = 7, 9, 14, 24, 25, 26, 29
 
@@ -119,11 +120,15 @@ def test_the_sum_of_parts_is_the_whole_however_pixels_are_counted(seed, cut, sid
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=30))
-def test_runs_are_longest_stretches_without_a_change(pairs):
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=30), st.integers(1, 40))
+def test_runs_are_longest_stretches_without_a_change(pairs, block):
     maps = np.array(pairs, np.uint8).reshape(-1, 2).T
-    starts, lengths = run_lengths(*maps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_BLOCK", block)
+        starts, lengths = run_lengths(*maps)
+        cells = histogram(maps[0], None, 2)
     assert lengths.sum() == len(pairs)
+    assert list(cells) == [np.count_nonzero(maps[0] == value) for value in (0, 1)]
     rebuilt = np.repeat(maps[:, starts], lengths, axis=1)
     np.testing.assert_array_equal(rebuilt, maps)
     inside = maps[:, starts]

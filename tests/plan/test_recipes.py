@@ -56,6 +56,9 @@ SMALL: dict[str, list[str]] = {
     "camvid": ["train.data.size=[40, 48]"],
 }
 FEW = ["train.epochs=4", "train.steps_per_epoch=2", "train.batch_size=2"]
+# Further steps at rate 0, which move but the statistics of batch norm. After two those of HRNet are
+# still nearly of no picture, and what no batch norm holds outgrows float32 over its hundred layers.
+SETTLING = {"cityscapes-hrnet-ocr": 30}
 # The folders of Habana's sample set, as a synthetic set names them.
 SYNTHETIC = [
     *("train.data.images=images", "train.data.masks=masks"),
@@ -266,13 +269,14 @@ def test_two_steps_and_a_validation(name: str, sets: dict[str, Path]) -> None:
             augment=spec.augment,
         )
     )
-    for step in range(2):
-        images, labels, real = next_step(pieces, 1)
+    batches = [next_step(pieces, 1) for _ in range(2)]
+    for step in range(2 + SETTLING.get(name, 0)):
+        images, labels, real = batches[step % 2]
         outcome = assembly.train_step(
             images,
             labels,
             real=real,
-            learning_rate=spec.optimizer.learning_rate,
+            learning_rate=spec.optimizer.learning_rate if step < 2 else 0.0,
             seeds=generator_seeds(spec.seed, step, 0, len(state.generators)),
             flags=np.zeros(wishes.COUNT, np.float32),
             step=step,
@@ -282,9 +286,9 @@ def test_two_steps_and_a_validation(name: str, sets: dict[str, Path]) -> None:
     moved = [key for key, one in state.variables.items() if (one.numpy() != before[key]).any()]
     trainable = {f"model/{one.path}" for one in state.trainable if one.path.endswith("kernel")}
     assert trainable <= set(moved)
-    with validation_batches(spec, assembly, rank=0, world_size=1) as batches:
+    with validation_batches(spec, assembly, rank=0, world_size=1) as validated:
         result = validate(
-            batches,
+            validated,
             assembly.evaluation_step,
             SoloCommunicator(),
             classes=assembly.classes,
@@ -292,7 +296,5 @@ def test_two_steps_and_a_validation(name: str, sets: dict[str, Path]) -> None:
             leave=lambda waited: False,
         )
     assert result is not None
-    # Not the loss: HRNet's moving statistics are still those of no picture then, and numbers
-    # that no batch norm holds grow beyond float32 over its hundred layers.
-    assert np.isfinite(result.accuracy)
+    assert np.isfinite(result.loss)
     assert result.matrix.sum() > 0

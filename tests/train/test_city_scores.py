@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import keras
 import msgspec
 import numpy as np
 import pytest
@@ -13,15 +15,28 @@ from PIL import Image
 
 from clusterseg.data import open_dataset
 from clusterseg.data.cityscapes import ID_TO_TRAIN, TRAIN_TO_ID
+from clusterseg.data.convert.write import convert
 from clusterseg.data.files import picture_size
 from clusterseg.data.synth.recipe import Recipe
 from clusterseg.data.synth.write import write_dataset
 from clusterseg.metrics.cityscapes import Tally, judge
 from clusterseg.metrics.files import score_files
 from clusterseg.metrics.pairing import pair
-from clusterseg.spec.model import DataSpec, TrainSpec
-from clusterseg.train.evaluate import _counting
+from clusterseg.models import build_model
+from clusterseg.runs.checkpoint_file import write_file
+from clusterseg.runs.paths import RunPaths
+from clusterseg.runs.records import CheckpointHeader
+from clusterseg.spec.model import DataSpec, JobSpec, TrainSpec
+from clusterseg.train import evaluate
+from clusterseg.train.benchmark import benchmark_scores, counting_of
+from clusterseg.train.inference import device as inference_device
 from clusterseg.train.inference.classes import classes_of
+from clusterseg.train.inference.device import Prepared
+from clusterseg.train.inference.inputs import find
+from clusterseg.train.inference.source import Source
+from clusterseg.train.inference.task import predict_files
+from clusterseg.train.state import tensor_of
+from tests.train.runs import job
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -31,7 +46,7 @@ def test_counting_batches_is_scoring_files(tmp_path: Path, batch: int) -> None:
     write_dataset(Recipe(format="cityscapes", train=1, val=3, test=0, size=(32, 64), seed=0), root)
     dataset = open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
     part = dataset.validation
-    counting = _counting(dataset, part)
+    counting = counting_of(dataset, part)
     assert counting is not None
     random = np.random.default_rng(0)
     found = []
@@ -85,7 +100,7 @@ def test_masks_of_train_ids_give_the_same_scores(
             for path in root.rglob("*_instanceIds.png"):
                 path.unlink()
         dataset = open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
-        counting = _counting(dataset, dataset.validation)
+        counting = counting_of(dataset, dataset.validation)
         assert counting is not None
         random = np.random.default_rng(0)
         for number in range(3):
@@ -108,7 +123,7 @@ def test_instances_are_put_together_once(
 ) -> None:
     """Not with every picture again: a part of thousands would take hours."""
     dataset = open_dataset(DataSpec(format="cityscapes", root=str(by_train_ids[0])), 255)
-    counting = _counting(dataset, dataset.validation)
+    counting = counting_of(dataset, dataset.validation)
     assert counting is not None
     moved = []
     total = Tally.total
@@ -126,6 +141,107 @@ def test_instances_are_put_together_once(
     assert rows is not None and moved == [len(rows)] and moved[0] > 9
 
 
+@pytest.mark.parametrize("ignore", [255, 254, None])
+def test_shards_give_the_scores_that_need_no_instances(tmp_path: Path, ignore: int | None) -> None:
+    """Equal to those of the files; what is ignored, or is a class of its own, counts nowhere."""
+    root, shards = tmp_path / "files", tmp_path / "shards"
+    write_dataset(Recipe(format="cityscapes", train=1, val=3, test=0, size=(32, 64), seed=0), root)
+    files = open_dataset(DataSpec(format="cityscapes", root=str(root)), ignore)
+    convert(files, root, shards, ignore)
+    converted = open_dataset(DataSpec(format="tfrecord", root=str(shards)), ignore)
+    scores = []
+    for dataset in (files, converted):
+        counting = counting_of(dataset, dataset.validation)
+        assert counting is not None
+        random = np.random.default_rng(0)
+        for number in range(3):
+            counting.add(number, random.integers(0, dataset.classes, (32, 64)))
+        scores.append(judge(counting.total))
+    assert scores[0].mean_categories.niou is not None
+    for of_files, of_shards in (
+        (scores[0].classes, scores[1].classes),
+        (scores[0].categories, scores[1].categories),
+    ):
+        assert {name: one.iou for name, one in of_files.items()} == {
+            name: one.iou for name, one in of_shards.items()
+        }
+        assert {one.niou for one in of_shards.values()} == {None}
+    assert scores[1].mean_categories.iou == scores[0].mean_categories.iou is not None
+    record = benchmark_scores(counting.total)
+    assert (
+        record is not None and record["mean_niou"] is None and record["mean_category_niou"] is None
+    )
+
+
+def test_shards_of_other_classes_have_no_such_scores(data: Path, tmp_path: Path) -> None:
+    """Nor have those of 19 classes that nothing says are Cityscapes'."""
+    camvid = open_dataset(DataSpec(format="camvid", root=str(data)), 255)
+    convert(camvid, data, tmp_path / "camvid", 255)
+    root = tmp_path / "files"
+    write_dataset(Recipe(format="cityscapes", train=1, val=1, test=0, size=(32, 64), seed=0), root)
+    city = open_dataset(DataSpec(format="cityscapes", root=str(root)), 255)
+    convert(city, root, tmp_path / "city", 255)
+    shards = DataSpec(format="tfrecord", root=str(tmp_path / "city"))
+    assert counting_of(open_dataset(shards, 255), city.validation) is not None
+    (tmp_path / "city" / "label_ids.txt").unlink()
+    for name in ("camvid", "city"):
+        dataset = open_dataset(DataSpec(format="tfrecord", root=str(tmp_path / name)), 255)
+        assert counting_of(dataset, dataset.validation) is None
+
+
 def test_other_data_sets_have_no_such_scores(data: Path) -> None:
     dataset = open_dataset(DataSpec(format="camvid", root=str(data)), 255)
-    assert _counting(dataset, dataset.validation) is None
+    assert counting_of(dataset, dataset.validation) is None
+
+
+@pytest.mark.slow
+def test_several_scales_are_scored_as_what_they_predict_is_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the size of the ground truth, which is not the network's, with instances: every score of
+    `evaluate` is that of `evaluate --predictions` for what `predict` writes."""
+    monkeypatch.setattr(inference_device, "prepare", lambda _: Prepared(1, None))  # it is at work
+    monkeypatch.setattr(evaluate, "prepare", lambda _: Prepared(1, None))
+    root = tmp_path / "data"
+    write_dataset(Recipe(format="cityscapes", train=1, val=3, test=0, size=(40, 72), seed=0), root)
+    spec = job(root)
+    spec["train"]["data"] = {"format": "cityscapes", "root": str(root), "size": [32, 64]}
+    source = drawn(spec, tmp_path / "weights-0001-0.5000.safetensors")
+    run = RunPaths(tmp_path / "run")
+    run.submission(0).folder.mkdir(parents=True)
+    run.submission(0).plan.write_bytes(
+        msgspec.json.encode({"spec": msgspec.convert(spec, JobSpec), "directory": str(tmp_path)})
+    )
+    how = {"scales": [0.5, 1.0], "flip": True}
+    evaluated = evaluate.evaluate_checkpoint(
+        str(run.root), path=source.weights, sha256=source.sha256 or "", submission=0, how=how
+    )
+    for name, asked in (("as asked", how), ("at one scale", {})):
+        found, _ = find([root / "leftImg8bit" / "val"], beside=tmp_path / name)
+        predict_files(
+            msgspec.json.encode(source).decode(),
+            how=asked,
+            output=str(tmp_path / name),
+            kinds=["ids"],
+            files=msgspec.to_builtins(found),
+            every=1,
+        )
+    truth = root / "gtFine" / "val"
+    scores = judge(score_files(pair(tmp_path / "as asked", truth))).record()
+    assert evaluated["cityscapes"] == scores
+    assert scores["mean_niou"] > 0 and scores["mean_category_niou"] > 0
+    assert evaluated["val_mean_iou"] == pytest.approx(scores["mean_iou"])
+    other = judge(score_files(pair(tmp_path / "at one scale", truth))).record()
+    assert other["mean_niou"] != scores["mean_niou"]
+
+
+def drawn(spec: dict[str, Any], file: Path) -> Source:
+    """A checkpoint of drawn weights that find many classes."""
+    train = msgspec.convert(spec["train"], TrainSpec)
+    keras.utils.set_random_seed(3)
+    model = build_model("fastscnn", 19, (32, 64), **train.model.options)
+    header = CheckpointHeader(epoch=1, step=1, step_in_epoch=0, attempt=0, t=0.0)
+    tensors = [tensor_of(f"model/{one.path}", one.numpy()) for one in model.variables]
+    with file.open("w+b") as stream:
+        sha256 = write_file(stream.fileno(), header, tensors)
+    return Source(train=train, directory=str(file.parent), weights=str(file), sha256=sha256)

@@ -17,11 +17,18 @@ from clusterseg.errors import ClustersegError
 from clusterseg.models import build_model
 from clusterseg.models.refine import refine
 from clusterseg.spec.model import TrainSpec
+from clusterseg.train.inference import device as inference_device
+from clusterseg.train.inference import network as inference_network
 from clusterseg.train.inference import predictor
+from clusterseg.train.inference.device import Prepared
 from clusterseg.train.inference.how import How, check, scaled, tiles
+from clusterseg.train.inference.inputs import Input, find
 from clusterseg.train.inference.network import Network
+from clusterseg.train.inference.parts import frame_name, joined, shared_out
 from clusterseg.train.inference.predictor import Predictor
 from clusterseg.train.inference.source import Source
+from clusterseg.train.inference.task import predict_files
+from tests.train.films import film
 from tests.train.runs import job
 
 CLASSES = 3
@@ -229,15 +236,15 @@ def network(source: Source) -> Network:
 
 @pytest.mark.slow
 def test_a_network_is_the_same_at_every_size(network: Network, source: Source) -> None:
-    """The same weights, whatever size it is built for."""
-    for size in ((32, 48), (64, 32)):
-        keras.utils.set_random_seed(9)
-        model = build_model("fastscnn", 11, size, **source.train.model.options)
-        model.load_weights(source.weights)
-        image = network.prepared(tf.constant(picture((40, 50))), size)
-        assert image.shape == (*size, 3)
-        expected = model(image[tf.newaxis], training=False)[0]
-        np.testing.assert_allclose(network.logits(image), expected, atol=1e-5)
+    """The same weights, at another size than that which it was built for first."""
+    size = (64, 32)
+    keras.utils.set_random_seed(9)
+    model = build_model("fastscnn", 11, size, **source.train.model.options)
+    model.load_weights(source.weights)
+    image = network.prepared(tf.constant(picture((40, 50))), size)
+    assert image.shape == (*size, 3) and network.classes.size == (32, 48)
+    expected = model(image[tf.newaxis], training=False)[0]
+    np.testing.assert_allclose(network.logits(image), expected, atol=1e-5)
     assert network.classes.names[0] == "sky" and network.classes.ids == tuple(range(11))
 
 
@@ -260,6 +267,50 @@ def test_samples_follow_from_the_name_and_the_seed_alone(network: Network) -> No
     np.testing.assert_array_equal(
         plain.confidence, Predictor(network, How()).predict(image, "b").confidence
     )
+
+
+@pytest.mark.slow
+def test_a_film_in_parts_is_predicted_as_in_one_pass(
+    network: Network, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File by file and record by record, in any order, and where a part was done before."""
+    # This process has both already.
+    monkeypatch.setattr(inference_device, "prepare", lambda _: Prepared(1, None))
+    monkeypatch.setattr(inference_network, "opened", lambda _: network)
+    (whole,), _ = find([film(tmp_path / "film.gif", 12)], beside=tmp_path)
+    parts = shared_out([whole], slots=9, every=1)
+
+    def predicted(output: Path, *tasks: tuple[Input, ...]) -> tuple[list[Any], list[Any]]:
+        told = msgspec.json.encode(source).decode()
+        kinds = ["ids", "color", "overlay", "confidence"]
+        return joined(
+            [
+                predict_files(
+                    told,
+                    how={},
+                    output=str(output),
+                    kinds=kinds,
+                    files=msgspec.to_builtins(files),
+                    every=1,
+                )
+                for files in tasks
+            ]
+        )
+
+    def files(output: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(output)): path.read_bytes()
+            for path in output.rglob("*")
+            if path.is_file()
+        }
+
+    once = predicted(tmp_path / "once", (whole,))
+    predicted(tmp_path / "parts", parts[1])
+    assert len(files(tmp_path / "parts")) == 4 * 6
+    assert predicted(tmp_path / "parts", *parts[::-1]) == once
+    assert [one["name"] for one in once[0]] == [frame_name("film", number) for number in range(12)]
+    assert files(tmp_path / "parts") == files(tmp_path / "once")
+    assert len({one["confidence"] for one in once[0]}) == 12  # another frame would be noticed
 
 
 @pytest.mark.slow

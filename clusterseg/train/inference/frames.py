@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +53,22 @@ def decoded(data: bytes, path: Path) -> Picture:
         raise _unreadable(path, error) from None
 
 
-def frames(path: Path, *, is_video: bool, every: int = 1) -> Iterator[tuple[int, Picture]]:
-    """(number from 0, frame) of every `every`-th frame, one at a time.
+def frames(
+    path: Path, *, is_video: bool, every: int = 1, first: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, Picture]]:
+    """(number from 0, frame) of every `every`-th frame, one at a time; of those from number
+    `first` on and before `stop`.
+
+    Frames are decoded from the beginning and counted, never looked up: a container leads to the
+    key frame before a time at best, and where times are missing or wrong, to another frame. So a
+    frame has the same number and pixels in whichever range it is read.
 
     GIF, APNG, WebP and TIFF are read by Pillow, other videos by PyAV. Raises ClustersegError: not
     readable, or PyAV is not installed.
     """
     try:
-        for number, picture in enumerate(_video(path) if is_video else _moving(path)):
-            if number % every == 0:
+        for number, picture in enumerate(islice(_video(path) if is_video else _moving(path), stop)):
+            if number >= first and number % every == 0:
                 yield number, picture()
     except _OF_PILLOW as error:
         raise _unreadable(path, error) from None
@@ -95,11 +103,14 @@ def _video(path: Path) -> Iterator[_Frame]:
             code="no-video",
             help="pip install 'clusterseg[video]', or give the frames as pictures",
         ) from None
-    with av.open(str(path)) as container:  # what it raises is an OSError or a ValueError
-        if not container.streams.video:
-            raise ValueError("it has no pictures")
-        for frame in container.decode(video=0):
-            yield _Frame(frame)
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("it has no pictures")
+            for frame in container.decode(video=0):
+                yield _Frame(frame)
+    except av.FFmpegError as error:  # not all are an OSError or a ValueError: no decoder is neither
+        raise ValueError(str(error)) from None
 
 
 def _rgb(picture: Image.Image) -> Picture:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 from PIL import Image, UnidentifiedImageError
 
@@ -20,13 +21,18 @@ _MAY_MOVE = frozenset({".png", ".gif", ".tif", ".tiff", ".webp"})
 class Input(Struct, frozen=True, kw_only=True):
     """A file; `name` is where its results go, below the folder of each kind, without a suffix.
 
-    `moves`: it has several frames. `is_video`: those are no pictures of Pillow's.
+    `moves`: it has several frames, about `frames` of them (None: its header does not say). Those
+    from number `first` on, and before `stop`, are meant. `is_video`: they are no pictures of
+    Pillow's.
     """
 
     path: str
     name: str
     moves: bool = False
     is_video: bool = False
+    frames: int | None = None
+    first: int = 0
+    stop: int | None = None
 
 
 def find(arguments: Sequence[Path], *, beside: Path) -> tuple[list[Input], int]:
@@ -65,13 +71,19 @@ def find(arguments: Sequence[Path], *, beside: Path) -> tuple[list[Input], int]:
 def _input(path: Path, place: Path) -> Input:
     suffix = path.suffix.lower()
     video = suffix in VIDEOS
+    frames: int | None = 1
+    if video:
+        frames = _frames_of_video(path)
+    elif suffix in _MAY_MOVE:
+        frames = _frames(path)
     return Input(
         path=str(path.absolute()),
         name=str(place.with_suffix(""))
         if place.suffix.lower() in PICTURES | VIDEOS
         else str(place),
-        moves=video or (suffix in _MAY_MOVE and _frames(path) > 1),
+        moves=video or frames != 1,
         is_video=video,
+        frames=frames,
     )
 
 
@@ -84,29 +96,55 @@ def _frames(path: Path) -> int:
         return 1
 
 
+def _frames_of_video(path: Path) -> int | None:
+    """As the header tells, which may err. None too for what can't be read, or not here: what
+    predicts it will tell."""
+    try:
+        import av
+    except ImportError:
+        return None
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if stream.frames > 0:
+                return stream.frames
+            seconds = (container.duration or 0) / av.time_base
+            return round(seconds * (stream.average_rate or 0)) or None
+    except (OSError, ValueError, IndexError, av.FFmpegError):
+        return None
+
+
 def _named_apart(found: list[Input]) -> list[Input]:
-    """Two files of one folder that differ in their suffix keep it in their names."""
+    """Two files of one folder that differ in their suffix keep it in their names, and so does a
+    film beside a folder of its name, such as one with its frames."""
     times = Counter(one.name for one in found)
+    folders = _folders(found)
     apart = [
-        one
-        if times[one.name] == 1
-        else Input(
-            path=one.path,
-            name=one.name + Path(one.path).suffix,
-            moves=one.moves,
-            is_video=one.is_video,
-        )
+        msgspec.structs.replace(one, name=one.name + Path(one.path).suffix)
+        if times[one.name] > 1 or (one.moves and one.name in folders)
+        else one
         for one in found
     ]
-    twice = [name for name, count in Counter(one.name for one in apart).items() if count > 1]
-    if twice:
-        paths = [one.path for one in apart if one.name == twice[0]]
-        raise ClustersegError(
-            f"{paths[0]} and {paths[1]} would be written to the same files",
-            code="same-name",
-            help="predict them into folders of their own",
-        )
+    folders = _folders(apart)
+    times = Counter(one.name for one in apart)
+    for one in apart:
+        if times[one.name] > 1 or (one.moves and one.name in folders):
+            other = next(
+                two
+                for two in apart
+                if two is not one and (two.name == one.name or two.name.startswith(f"{one.name}/"))
+            )
+            raise ClustersegError(
+                f"{one.path} and {other.path} would be written to the same files",
+                code="same-name",
+                help="predict them into folders of their own",
+            )
     return apart
+
+
+def _folders(found: list[Input]) -> set[str]:
+    """Those that the results of `found` lie in."""
+    return {str(folder) for one in found for folder in Path(one.name).parents}
 
 
 def _below(root: Path, beside: Path) -> Iterator[Path]:

@@ -112,12 +112,19 @@ class Network:
         return main_output(built)
 
 
+def opened(source: Source) -> Network:
+    """The network of `source`, opened once in a process that is given many tasks, on the device
+    that `inference.device` prepared. From now on relative paths start where those of its job do.
+
+    Raises what `Network` does.
+    """
+    return _opened(msgspec.json.encode(source))
+
+
 @lru_cache(maxsize=1)
-def opened(source: str) -> Network:
-    """The network of a `Source` in JSON, opened once in a process that is given many tasks, on the
-    device that `inference.device` prepared."""
+def _opened(source: bytes) -> Network:
     found = msgspec.json.decode(source, type=Source)
-    os.chdir(found.directory)  # relative paths in job.yaml start there
+    os.chdir(found.directory)
     if found.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     return Network(found)

@@ -10,6 +10,7 @@ import msgspec
 from clusterseg.errors import ClustersegError
 from clusterseg.train.inference.how import How
 from clusterseg.train.inference.inputs import Input
+from clusterseg.train.inference.parts import frame_name
 from clusterseg.train.inference.source import Source
 
 FUNCTION = f"{__name__}:predict_files"
@@ -27,19 +28,19 @@ def predict_files(
     """`pictures`: a record of each; `failures`: what could not be read, as {file, error}; `device`:
     why it was computed on the CPU, though the job trains on an accelerator, or None.
 
-    `source` is a `Source` in JSON. Of what moves, every `every`-th frame is a picture of its own,
-    called `<name>/frame-000000`. Raises ClustersegError for what is wrong with all: the network,
-    or where it is written to.
+    `source` is a `Source` in JSON. Of what moves, every `every`-th frame of its range is a picture
+    of its own, called `<name>/frame-000000`. Raises ClustersegError for what is wrong with all: the
+    network, or where it is written to.
     """
     from clusterseg.train.inference.device import prepare
 
-    # Before what imports TensorFlow.
-    device = prepare(msgspec.json.decode(source, type=Source).accelerator)
+    chosen = msgspec.json.decode(source, type=Source)
+    device = prepare(chosen.accelerator)  # before what imports TensorFlow
     from clusterseg.train.inference import frames, writers
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
-    network = opened(source)
+    network = opened(chosen)
     predictor = Predictor(network, msgspec.convert(how, How))
     records: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
@@ -62,8 +63,10 @@ def predict_files(
             if not one.moves:
                 predicted(one.name, one.path, frames.read_picture(path))
                 continue
-            for number, picture in frames.frames(path, is_video=one.is_video, every=every):
-                predicted(f"{one.name}/frame-{number:06d}", one.path, picture)
+            for number, picture in frames.frames(
+                path, is_video=one.is_video, every=every, first=one.first, stop=one.stop
+            ):
+                predicted(frame_name(one.name, number), one.path, picture)
         except ClustersegError as error:
             if error.code not in {"unreadable-picture", "no-video"}:
                 raise
