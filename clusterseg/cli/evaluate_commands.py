@@ -131,21 +131,26 @@ def evaluate(
             code="usage",
             help="clusterseg list shows the runs",
         )
-    from clusterseg.cli.score_view import draw
+    import numpy as np
+
+    from clusterseg.cli.score_view import check_plot, draw
     from clusterseg.cluster.fanout import Task, fan_out
     from clusterseg.runs.store import resolve_run, runs_root
     from clusterseg.train import evaluation
     from clusterseg.train.evaluate import FUNCTION
+    from clusterseg.train.inference.source import training_of
 
     if checkpoint is not None and all_checkpoints:
         raise ClustersegError(
             "--checkpoint and --all-checkpoints exclude each other", code="usage", help="give one"
         )
+    check_plot(plot)
     asked = inference_options.how(
         scales, flip, tile=tile, overlap=overlap, samples=samples, seed=seed, refine=refine
     )
     run = resolve_run(reference, runs_root(runs_dir))
     plan = plan_of(run)
+    inference_options.check_network(asked, training_of(plan.spec))
     chosen, messages = evaluation.choose(run, file=checkpoint, every=all_checkpoints)
     for message in messages:
         note(f"note: {safe(message)}")
@@ -175,7 +180,8 @@ def evaluate(
     _record(run, found)
     if plot is not None and found:
         best = next(one for one in values if one["file"] == found[0].file)
-        draw(plot, best["matrix"], list(found[0].classes))
+        ious = {name: one["iou"] for name, one in found[0].classes.items()}
+        draw(plot, np.array(best["matrix"], np.int64), ious, found[0].val_mean_iou)
     if as_json:
         out_json(
             {

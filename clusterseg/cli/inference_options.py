@@ -10,6 +10,7 @@ from clusterseg.cli.sizes import size_of
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
+    from clusterseg.spec.model import TrainSpec
     from clusterseg.train.inference.how import How
 
 Scales = Annotated[
@@ -56,7 +57,7 @@ def how(
     seed: int,
     refine: int,
 ) -> How:
-    """Raises ClustersegError for what is none; what the network can't do is told later."""
+    """Raises ClustersegError for what is none; `check_network` tells what the network can't do."""
     from clusterseg.train.inference.how import How, check
 
     asked = How(
@@ -70,6 +71,14 @@ def how(
     )
     check(asked, 1)
     return asked
+
+
+def check_network(asked: How, train: TrainSpec) -> None:
+    """Raises ClustersegError for sizes that the network can't take, before anything is started."""
+    from clusterseg.spec.tables import MODELS
+    from clusterseg.train.inference.how import check
+
+    check(asked, MODELS[train.model.name].divides_size)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -100,6 +100,7 @@ def predict(
     )
     kinds = check_kinds([one for one in what.split(",") if one], samples=samples)
     source, running = _source(network, checkpoint, job, executor, runs_dir)
+    inference_options.check_network(asked, source.train)
     found, others = find(inputs, beside=output)
     if others:
         note(f"note: {others} files are no pictures or videos, and are left alone")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
     from clusterseg.metrics.cityscapes import Score, Scores
+    from clusterseg.metrics.scores import Matrix
 
 FORMATS = ("cityscapes",)
 _MOST_THREADS = 16
@@ -43,7 +45,8 @@ def score_files(
             code="unknown-name",
             help=f"--format is one of {', '.join(FORMATS)}",
         )
-    from clusterseg.metrics.cityscapes import judge
+    check_plot(plot)
+    from clusterseg.metrics.cityscapes import drawn, judge
     from clusterseg.metrics.files import look_like_train_ids
     from clusterseg.metrics.files import score_files as count
     from clusterseg.metrics.memory import keep_freed_memory
@@ -65,9 +68,8 @@ def score_files(
         )
     scores = judge(total)
     if plot is not None:
-        from clusterseg.data.cityscapes import LABELS
-
-        draw(plot, total.matrix.tolist(), [one.name for one in LABELS if one.id >= 0])
+        ious = {name: score.iou for name, score in scores.classes.items()}
+        draw(plot, drawn(total), ious, scores.mean_classes.iou, more=("none of these",))
     if as_json:
         out_json({**scores.record(), "pictures": len(pairs)})
         return
@@ -75,14 +77,28 @@ def score_files(
         out(text)
 
 
-def draw(path: Path, matrix: list[list[int]], names: list[str]) -> None:
-    """Writes a confusion matrix as PNG. Raises ClustersegError if it can't be written."""
-    import numpy as np
+def check_plot(path: Path | None) -> None:
+    """Raises ClustersegError where no picture can be written, before there is one."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ClustersegError(
+            f"--plot {path}: there is no folder {path.parent}", code="usage", help="make it first"
+        )
 
+
+def draw(
+    path: Path,
+    matrix: Matrix,
+    ious: Mapping[str, float | None],
+    mean: float | None,
+    *,
+    more: Sequence[str] = (),
+) -> None:
+    """Writes a confusion matrix as PNG (`draw_confusion`). Raises ClustersegError if it can't be
+    written."""
     from clusterseg.metrics.plot import draw_confusion
     from clusterseg.runs.files import replace
 
-    data = draw_confusion(np.array(matrix, np.int64), names)
+    data = draw_confusion(matrix, ious, mean, more=more)
     try:
         replace(path, data)
     except OSError as error:

@@ -142,6 +142,13 @@ def judge(total: Tally) -> Scores:
     return Scores(classes, categories, _mean(classes), _mean(categories))
 
 
+def drawn(total: Tally) -> NDArray[np.int64]:
+    """int64 [19, 20]: of `matrix` what the scores of the classes come from, in their order; the
+    last column is what was predicted as none of them."""
+    rows = total.matrix[_COUNTED]
+    return np.column_stack([rows[:, _COUNTED], rows[:, ~_COUNTED].sum(axis=1)])
+
+
 _NAMES = ("ground truth", "prediction")
 
 

@@ -240,6 +240,11 @@ def test_mistakes_are_told(cli: Cli, run: RunPaths, tmp_path: Path) -> None:
     (command / "submissions" / "000" / "plan.json").write_bytes(msgspec.json.encode(plan))
     program = cli("evaluate", command)
     assert program.code == 2 and "command:" in program.err
+    plan = msgspec.json.decode(run.submission(0).plan.read_bytes())
+    plan["spec"]["train"]["model"] = {"name": "unet", "classes": 11}
+    (command / "submissions" / "000" / "plan.json").write_bytes(msgspec.json.encode(plan))
+    tiles = cli("evaluate", command, "--tile", "50x50")
+    assert tiles.code == 2 and "divisible by 16" in tiles.err
 
 
 @pytest.mark.timeout(900)  # two fan-outs

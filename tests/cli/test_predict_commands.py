@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
+
+from tests.cli.conftest import Done
 
 CLUSTERSEG = str(Path(sys.executable).with_name("clusterseg"))
 
@@ -19,6 +22,18 @@ train:
   model: {name: fastscnn}
   data: {format: cityscapes, root: gone, size: [32, 64]}
 """
+
+
+def test_tiles_that_the_network_can_not_take_are_refused_before_anything_is_started(
+    cli: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB.replace("fastscnn", "unet"))
+    (tmp_path / "weights.h5").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    line = ("predict", tmp_path / "weights.h5", tmp_path / "a.png", "-o", tmp_path / "out")
+    done = cli(*line, "--job", tmp_path / "job.yaml", "--tile", "50x50")
+    assert done.code == 2 and "divisible by 16" in done.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_interrupted_before_the_first_picture_it_shows_none(tmp_path: Path) -> None:

@@ -84,6 +84,23 @@ def test_scores_as_text(cli: Cli, trees: tuple[Path, Path]) -> None:
     assert rows["class"].split() == rows["category"].split() == ["iou", "niou"]
 
 
+def test_the_plot_shows_the_scores_that_are_told(
+    cli: Cli, trees: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Labels that count nowhere, in the truth or predicted, are no classes there either."""
+    guesses, truth = trees
+    save(next(guesses.rglob("ulm*.png")), [[7, 4, 26, 29]])
+    save(next(truth.rglob("bonn*labelIds.png")), [[9, 7, 26, 29]])
+    save(next(guesses.rglob("bonn*.png")), [[9, 26, 26, 26]])
+    plot = tmp_path / "confusion.png"
+    done = asked(cli, trees, "--plot", plot, "--json")
+    assert done.code == 0, done.err
+    with Image.open(plot) as picture:
+        assert picture.info["Title"].endswith(f"mean IoU {done.json['mean_iou']:.4f}")
+    gone = asked(cli, trees, "--plot", tmp_path / "gone" / "confusion.png")
+    assert (gone.code, gone.out) == (2, "") and "no folder" in gone.err
+
+
 def test_without_instances_there_is_no_niou_and_it_is_said(
     cli: Cli, trees: tuple[Path, Path]
 ) -> None:

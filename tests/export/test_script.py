@@ -111,6 +111,43 @@ def test_raw_pictures_and_labels(network: Network, tmp_path: Path) -> None:
     assert (labels == prediction(network, tmp_path / "a.png")).mean() > 0.999
 
 
+def test_what_is_amiss_is_told_without_a_traceback(
+    script: ModuleType,
+    exported: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A picture that can't be read is named, and the others are segmented; what is not installed
+    is named, too."""
+    bad, good = tmp_path / "bad.png", tmp_path / "good.png"
+    bad.write_bytes(b"\x89PNG")
+    Image.new("RGB", SIZE).save(good)
+    monkeypatch.setattr(script, "HERE", exported.folder)
+    pictures = [str(one) for one in (bad, tmp_path / "gone.png", good)]
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(tmp_path / "out"), *pictures])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.err.splitlines()] == pictures[:2]
+    assert [json.loads(line)["picture"] for line in said.out.splitlines()] == [str(good)]
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(SystemExit, match="needs onnxruntime: pip install onnxruntime"):
+        script.main()
+
+
+def test_its_reader_may_leave(exported: Export, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", SIZE).save(picture)
+    line = '"$0" "$@" | head -c 0; exit "${PIPESTATUS[0]}"'
+    command = [sys.executable, str(exported.folder / "run.py"), str(picture)]
+    done = subprocess.run(
+        ["bash", "-c", line, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_pictures_of_one_name_are_refused_before_anything_is_written(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

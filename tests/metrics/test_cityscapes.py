@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clusterseg.data.cityscapes import AVERAGE_INSTANCE_PIXELS
 from clusterseg.errors import ClustersegError
 from clusterseg.metrics import runs
-from clusterseg.metrics.cityscapes import Tally, judge, tally
+from clusterseg.metrics.cityscapes import Tally, drawn, judge, tally
 from clusterseg.metrics.runs import counts, histogram, run_lengths
 
 ROAD, PARKING, GUARD_RAIL, PERSON, RIDER, CAR, CARAVAN = 7, 9, 14, 24, 25, 26, 29
@@ -44,6 +44,17 @@ def test_a_score_of_nothing_is_left_out_of_the_mean_and_one_of_false_positives_i
     assert scores.classes["sky"].iou is None
     assert scores.mean_classes.iou == (0.5 + 0) / 2
     assert scores_of([[0]], [[0]]).mean_classes.iou is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_drawn_is_what_the_scores_of_the_classes_come_from(seed):
+    truth, prediction = np.random.default_rng(seed).integers(0, 34, (2, 9, 9))
+    total = tally(truth, prediction, None)
+    matrix, iou = drawn(total), [one.iou for one in judge(total).classes.values()]
+    hit = np.diagonal(matrix)
+    whole = matrix.sum(axis=1) + matrix[:, :-1].sum(axis=0) - hit
+    assert iou == [h / w if w else None for h, w in zip(hit, whole, strict=True)]
 
 
 def test_instances_weigh_alike_whatever_their_size():

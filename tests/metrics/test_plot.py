@@ -20,10 +20,10 @@ def test_any_matrix_and_any_names_are_drawn(classes):
     """Names come from data sets: `$` is no formula. Nothing warns."""
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
     matrix[0] = 0
-    names = [f"$x_{number}^{{" for number in range(classes)]
+    ious = {f"$x_{number}^{{": number / classes or None for number in range(classes)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data = draw_confusion(matrix, names)
+        data = draw_confusion(matrix, ious, 0.5 if classes > 1 else None)
     with Image.open(io.BytesIO(data)) as picture:
         assert picture.format == "PNG"
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
@@ -31,7 +31,7 @@ def test_any_matrix_and_any_names_are_drawn(classes):
 
 def test_more_of_a_class_is_darker():
     def middle(share: int) -> int:
-        data = draw_confusion(np.array([[share, 100 - share], [0, 1]]), ["a", "b"])
+        data = draw_confusion(np.array([[share, 100 - share], [0, 1]]), {"a": None, "b": 1}, 1)
         with Image.open(io.BytesIO(data)) as picture:
             return int(np.asarray(picture.convert("L")).mean() * 1000)
 

@@ -108,9 +108,12 @@ def test_pictures_are_read_as_colours_and_damage_is_named(tmp_path: Path, name: 
     assert np.abs(read_picture(path).astype(int) - (10, 20, 30)).max() <= 4
     grey = save(tmp_path / f"grey-{name}", np.full((4, 6), 77, np.uint8))
     assert read_picture(grey).shape == (4, 6, 3)
-    path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(ClustersegError, match=f"{name}: not readable"):
-        read_picture(path)
+    for content in (path.read_bytes()[:30], b"junk"):
+        path.write_bytes(content)
+        with pytest.raises(ClustersegError, match=f"{name}: not readable") as caught:
+            read_picture(path)
+        for address in ("{{", "Op:", " at 0x"):
+            assert address not in caught.value.message
 
 
 def predicted(classes: Any, samples: Running | None = None) -> Prediction:

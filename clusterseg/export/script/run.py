@@ -5,8 +5,8 @@
 
 For each picture NAME it writes DIR/NAME_labels.png, of the picture's own size: the number of the
 class at each pixel, or with --ids its id in meta.yaml, shown in the colours of the classes (a
-palette). Files appear whole or not at all. A line of JSON a picture says which share of it each
-class has.
+palette). Files appear whole or not at all. A line of JSON a picture tells the share of each class.
+What can't be read is named, and makes the exit code 1.
 
 Needs numpy and Pillow, and for .onnx files onnxruntime, for .tflite ai-edge-litert, for a
 SavedModel tensorflow, for .keras keras and clusterseg. meta.yaml tells all the rest.
@@ -49,11 +49,21 @@ def main() -> None:
         sys.exit(f"no file {options.file!r} in meta.yaml; there are: {', '.join(known)}")
     check_names(options.pictures)
     entry = known[options.file] if options.file else meta["files"][0]
-    run = open_model(HERE / entry["file"], entry["kind"], options.threads)
+    try:
+        run = open_model(HERE / entry["file"], entry["kind"], options.threads)
+    except ImportError as error:
+        needed = str(error.name).partition(".")[0].replace("_", "-")
+        sys.exit(f"{entry['file']} needs {needed}: pip install {needed} ({error})")
     options.output.mkdir(parents=True, exist_ok=True)
+    unread = False
     for path in options.pictures:
-        with Image.open(path) as opened:
-            picture = np.asarray(opened.convert("RGB"))
+        try:
+            with Image.open(path) as opened:
+                picture = np.asarray(opened.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            print(f"{path}: not readable ({error})", file=sys.stderr)
+            unread = True
+            continue
         start = time.perf_counter()
         labels = segment(picture, meta, entry, run)
         seconds = time.perf_counter() - start
@@ -72,6 +82,7 @@ def main() -> None:
         }
         record = {"picture": str(path), "labels": str(written), "seconds": round(seconds, 4)}
         print(json.dumps({**record, "shares": shares}), flush=True)
+    sys.exit(int(unread))
 
 
 def check_names(pictures: list[Path]) -> None:
@@ -283,4 +294,7 @@ def open_qonnx(path: Path, threads: int) -> Run:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # `run.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,8 @@ from clusterseg.errors import ClustersegError
 Picture = NDArray[np.uint8]
 
 _TENSORFLOW = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+# What TensorFlow 2.21 puts around its words: `{{function_node ...}} ... [Op:DecodeImage] name: `.
+_OF_THE_GRAPH = re.compile(r"\A\{\{.*?\}\}|\[Op:\w+\](?: name:.*)?\s*\Z")
 _OF_PILLOW = (
     OSError,
     UnidentifiedImageError,
@@ -115,7 +118,10 @@ def _rgb(picture: Image.Image) -> Picture:
 
 
 def _unreadable(path: Path, error: Exception) -> ClustersegError:
-    text = getattr(error, "message", None) or str(error)
+    said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    # Pillow says an address in memory there.
+    unknown = isinstance(error, UnidentifiedImageError)
+    text = "of no known kind" if unknown else _OF_THE_GRAPH.sub("", said).strip()
     why = text.splitlines()[0][:300] if text else type(error).__name__
     return ClustersegError(
         f"{path}: not readable ({why})",
