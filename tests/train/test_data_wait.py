@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,7 @@ from tests.train.runs import Run, job
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = 27  # 3 epochs of 9; 3 batches in a validation
-SOON = 15.0  # seconds: patience, a save, a busy machine; those of `LATE` are more
+SOON = 15.0  # seconds: patience, a save, a busy machine; `LATE` is more
 LATE = 40.0
 
 
@@ -99,17 +101,28 @@ def reference(
     return whole.final()
 
 
-def stopped_at(gate: Gate, attempts: Attempts, stops: StopSources) -> float:
-    """Runs an attempt that gets SIGUSR1 while it waits at the gate, which is opened LATE; returns
-    the seconds from the signal to the attempt's end."""
+def until_it_waits() -> None:
+    """Until the main thread waits for data: it has more to do before, with those one ahead."""
+    main = threading.main_thread().ident
+    assert main is not None
+    seen = 0
+    while seen < 5:  # one glance may meet it as it takes what is there
+        time.sleep(0.1)
+        stack = traceback.walk_stack(sys._current_frames()[main])
+        seen = seen + 1 if any(one.f_code.co_name == "_wait" for one, _ in stack) else 0
+
+
+def stopped_at(gate: Gate, attempts: Attempts, stops: StopSources, *, late: float = LATE) -> float:
+    """Runs an attempt that gets SIGUSR1 while it waits at the gate, which is opened `late` seconds
+    later; returns the seconds from the signal to the attempt's end."""
     asked: list[float] = []
 
     def ask() -> None:
         assert gate.reached.wait(300)
-        time.sleep(1.5)  # until the main thread waits, too
+        until_it_waits()
         asked.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGUSR1)
-        gate.opened.wait(LATE)
+        gate.opened.wait(late)
         gate.opened.set()
 
     threading.Thread(target=ask, daemon=True).start()
@@ -168,10 +181,12 @@ def test_twin_a_wait_that_can_not_be_left_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
     part: str,
 ) -> None:
-    monkeypatch.setattr(Feeder, "_wait", lambda self, leave: self._arrived.get())
+    def _wait(self: Any, leave: Any) -> Any:
+        return self._arrived.get()
+
+    monkeypatch.setattr(Feeder, "_wait", _wait)
     held = gate(part, 1)
-    monkeypatch.setattr("tests.train.test_data_wait.LATE", 4.0)
-    stopped_at(held, attempts, stops)
+    stopped_at(held, attempts, stops, late=4.0)
     assert held.opened.is_set()  # only then did the stop come about
 
 
