@@ -9,15 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from clusterseg.models import auxiliary_weights, build_model, main_output
+from tests.models.settling import settle
 
 
 def remembered(
-    name: str, options: dict[str, Any], *, steps: int, rate: float, settling: int = 0
+    name: str, options: dict[str, Any], *, steps: int, rate: float, settled: bool = False
 ) -> float:
     """The share of the pixels that are right after `steps` of Adam, batch norm at rest.
 
-    Then `settling` forward passes: in a deep network, the moving statistics of the last layers are
-    long those of weights that were; more steps would do as well, and cost far more.
+    `settled`: once the moving statistics are those of the last weights. For deep networks; more
+    steps would do as well, and cost far more.
     """
     keras.utils.set_random_seed(1)
     random = np.random.default_rng(3)
@@ -52,7 +53,7 @@ def remembered(
         optimizer.apply(gradients, model.trainable_variables)
 
     @tf.function
-    def settle() -> None:
+    def see() -> None:
         model(images, training=True)
 
     def right() -> float:
@@ -62,6 +63,6 @@ def remembered(
     assert right() < 0.9
     for _ in range(steps):
         step()
-    for _ in range(settling):
-        settle()
+    if settled:
+        settle(model, see)
     return right()

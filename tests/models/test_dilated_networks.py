@@ -211,7 +211,7 @@ def test_deeplabv3_plus_overfits_two_pictures() -> None:
 )
 def test_overfits_two_pictures(name: str, options: dict[str, Any]) -> None:
     options = {**options, "dropout": 0.0}
-    assert remembered(name, options, steps=15, rate=0.001, settling=40) > 0.97
+    assert remembered(name, options, steps=15, rate=0.001, settled=True) > 0.97
 
 
 @pytest.mark.proof

@@ -58,7 +58,7 @@ SMALL: dict[str, list[str]] = {
 FEW = ["train.epochs=4", "train.steps_per_epoch=2", "train.batch_size=2"]
 # Further steps at rate 0, which move but the statistics of batch norm. After two those of HRNet are
 # still nearly of no picture, and what no batch norm holds outgrows float32 over its hundred layers.
-SETTLING = {"cityscapes-hrnet-ocr": 30}
+SETTLING = {"cityscapes-hrnet-ocr": 15}
 # The folders of Habana's sample set, as a synthetic set names them.
 SYNTHETIC = [
     *("train.data.images=images", "train.data.masks=masks"),
