@@ -91,6 +91,17 @@ def export(
             help="How far logits of float32 files may be from the network's.",
         ),
     ] = TOLERANCE,
+    flips: Annotated[
+        float | None,
+        typer.Option(
+            "--flips",
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Of pixels that may be of another class (0.01), where a network decides on the "
+            "way: by quantised activations, or places of pooling.",
+        ),
+    ] = None,
     benchmark: Annotated[
         bool, typer.Option("--benchmark", help="Measure latency and pictures a second here.")
     ] = False,
@@ -137,6 +148,7 @@ def export(
                 "benchmark": benchmark,
                 "threads": cores,
                 "tolerance": tolerance,
+                "flips": flips,
             },
             samples=samples,
             progress=progress,

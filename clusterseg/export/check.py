@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clusterseg.errors import ClustersegError, ExitCode
-from clusterseg.export.formats import Bound
+from clusterseg.export.formats import FLIPS, Bound
 from clusterseg.export.graph import Form, normalised
 from clusterseg.export.network import Network
 from clusterseg.export.runtimes import Run
 from clusterseg.export.samples import Samples
 from clusterseg.metrics.scores import mean_iou, pixel_accuracy
-
-_DECIDED = 0.01  # share of the values that may be beyond the bound in a network that decides
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,15 @@ def compare(
     bound: Bound | None,
     ignore: int | None,
     file: str,
+    flips: float = FLIPS,
 ) -> Comparison:
     """Runs `run` (the file called `file`) and the network on all of `samples`.
 
     Raises ClustersegError if a logit differs by more than `bound`, or, of a file that gives labels,
     one where the network's first two classes are further apart than twice that. Of a network that
-    decides on the way (`Network.decides`) one value in a hundred may, and one pixel in a hundred be
-    of another class: where two are equal but for the last bit of a sum, that decides. `bound`
-    None: nothing is too much, for integers.
+    decides on the way (`Network.decides`) a share of `flips` of the values may, and as many of the
+    pixels be of another class: where two are equal but for the last bit of a sum, that decides.
+    `bound` None: nothing is too much, for integers.
     """
     sums = _Sums(network.classes)
     for pictures, labels in _batches(samples, form.batch or 2):
@@ -128,18 +128,8 @@ def compare(
             raise _wrong(file, "gives NaN or infinity where the network does not")
         _add(sums, logits[:count], found[:count], form=form, bound=bound)
         _score(sums, logits[:count], found[:count], labels, ignore)
-    few = _DECIDED if network.decides else 0
-    if bound is not None and network.decides and sums.equal < (1 - few) * sums.pixels:
-        raise _wrong(
-            file, f"gives another class at {sums.pixels - sums.equal} of {sums.pixels} pixels"
-        )
-    if sums.outside > few * sums.values:
-        raise _wrong(
-            file,
-            f"gives another class at {sums.outside} pixels where the network is clear"
-            if form.argmax
-            else f"differs by up to {sums.difference:.3g} from the network, not {sums.limit:.3g}",
-        )
+    if bound is not None:
+        _judge(sums, file, form, flips if network.decides else None)
     return Comparison(
         of=samples.what,
         pictures=len(samples),
@@ -149,6 +139,23 @@ def compare(
         network=sums.scores("network"),
         file=sums.scores("file"),
     )
+
+
+def _judge(sums: _Sums, file: str, form: Form, flips: float | None) -> None:
+    """`flips` None: the network does not decide on the way."""
+    other, few = sums.pixels - sums.equal, flips or 0.0
+    share = max(other / max(1, sums.pixels), sums.outside / max(1, sums.values))
+    if flips is not None and other > few * sums.pixels:
+        raise _wrong(file, f"gives another class at {other} of {sums.pixels} pixels", share)
+    if sums.outside <= few * sums.values:
+        return
+    if form.argmax:
+        what = f"gives another class at {sums.outside} pixels where the network is clear"
+    else:
+        what = f"differs by up to {sums.difference:.3g} from the network, not {sums.limit:.3g}"
+        if flips is not None:
+            what += f", at {sums.outside} of {sums.values} logits"
+    raise _wrong(file, what, None if flips is None else share)
 
 
 def _add(
@@ -204,12 +211,17 @@ def _batches(
             pixels, labels = [], []
 
 
-def _wrong(file: str, what: str) -> ClustersegError:
+def _wrong(file: str, what: str, flipped: float | None = None) -> ClustersegError:
+    """`flipped`: the share that a network which decides on the way would have to be allowed."""
+    if flipped is None:
+        why = "rounding in a very deep network: there --tolerance 1e-3 allows for it"
+    else:
+        why = "a network hardly trained, that decides by the last bit of its sums: there --flips "
+        why += f"{math.ceil(flipped * 100) / 100:g} allows for it"
     return ClustersegError(
         f"{file} {what}; nothing was written",
         code="export-differs",
-        help="weights of a training that diverged do this, and rounding in a very deep network: "
-        "there --tolerance 1e-3 allows for it; else it is a fault of the converter: try another "
-        "format",
+        help=f"weights of a training that diverged do this, and {why}; else it is a fault of the "
+        "converter: try another format",
         exit_code=ExitCode.FAILED,
     )

@@ -26,6 +26,8 @@ class Bound:
 
 # float32 has 24 bits: 6e-6 at 100, times what a few hundred layers add up to.
 TOLERANCE = 1e-4
+FLIPS = 0.01
+"""The share of what a network decides (`Network.decides`) that a file may decide otherwise."""
 _FLOAT32 = Bound(TOLERANCE, steady=100.0)
 _FLOAT16 = Bound(1e-2, steady=1.0)  # kernels of 11 bits
 

@@ -15,7 +15,7 @@ from clusterseg.errors import ClustersegError
 from clusterseg.export.bench import Latency, measure
 from clusterseg.export.check import Comparison, Inputs, compare, prepared
 from clusterseg.export.folder import appearing
-from clusterseg.export.formats import FORMATS, TOLERANCE, bound_of
+from clusterseg.export.formats import FLIPS, FORMATS, TOLERANCE, bound_of
 from clusterseg.export.graph import INPUT, Form, function
 from clusterseg.export.meta import as_yaml, meta
 from clusterseg.export.network import Network
@@ -34,7 +34,9 @@ class Wishes:
     """What is to be exported, and how: see `clusterseg.export.graph.Form`.
 
     `integer_io`: int8 input and output of tflite-int8. `threads` are those of the runtimes that
-    check and measure. `tolerance`: how far a float32 file's logits may be from the network's.
+    check and measure. `tolerance`: how far a float32 file's logits may be from the network's;
+    `flips` (None: `FLIPS`): how many may be further, and pixels of another class, where the
+    network decides.
     """
 
     formats: tuple[str, ...]
@@ -43,6 +45,7 @@ class Wishes:
     benchmark: bool = False
     threads: int = 1
     tolerance: float = TOLERANCE
+    flips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,14 @@ def export(
     that counts nowhere. The folder appears whole or not at all. `say` is told what is done.
 
     Raises ClustersegError: the folder is there already, a file that does not compute what the
-    network does, a package that is missing, no space.
+    network does, a package that is missing, no space, `flips` of a network that does not decide.
     """
+    if wishes.flips is not None and not network.decides:
+        raise ClustersegError(
+            f"--flips is about networks that decide on the way, which {network.name} does not",
+            code="usage",
+            help="--tolerance says how far its logits may be off",
+        )
     folder = folder.expanduser().absolute()
     with appearing(folder) as fresh:
         found = []
@@ -150,7 +159,10 @@ def _judged(
     form = form_of(name, wishes)
     run = open_file(folder / known.file, threads=wishes.threads)
     bound = bound_of(name, wishes.tolerance)
-    comparison = compare(network, form, run, samples, bound=bound, ignore=ignore, file=known.file)
+    comparison = compare(
+        network, form, run, samples, bound=bound, ignore=ignore, file=known.file,
+        flips=FLIPS if wishes.flips is None else wishes.flips,
+    )  # fmt: skip
     latency = None
     if wishes.benchmark:
         latency = measure(run, _pictures(network, form, samples), threads=wishes.threads)

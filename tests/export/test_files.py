@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from clusterseg.errors import ClustersegError
 from clusterseg.export.check import compare
-from clusterseg.export.formats import FORMATS, Bound, bound_of
+from clusterseg.export.formats import FLIPS, FORMATS, Bound, bound_of
 from clusterseg.export.graph import Form, normalised
 from clusterseg.export.network import Network
 from clusterseg.export.onnx_files import save_onnx
 from clusterseg.export.runtimes import need, open_file
 from clusterseg.export.samples import drawn
 from clusterseg.export.tflite_files import save_tflite
-from clusterseg.export.write import Export, Exported
+from clusterseg.export.write import Export, Exported, Wishes, export
 from tests.export.networks import SIZE, labelled, labels_of
 
 PICTURES = 4
@@ -186,7 +186,7 @@ def test_a_file_that_computes_something_else_is_refused(network: Network) -> Non
 def test_where_a_network_decides_one_pixel_in_a_hundred_may_be_another(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check(every: int) -> None:
+    def check(every: int, flips: float = FLIPS) -> None:
         def run(pictures: NDArray[Any]) -> NDArray[Any]:
             found = np.array(network.model(pictures, training=False))
             pixels = found.reshape(-1, network.classes)
@@ -194,14 +194,30 @@ def test_where_a_network_decides_one_pixel_in_a_hundred_may_be_another(
             return found
 
         bound = bound_of("onnx")
-        compare(network, Form(), run, drawn(2, size=SIZE), bound=bound, ignore=None, file="x.onnx")
+        compare(
+            network, Form(), run, drawn(2, size=SIZE), bound=bound, ignore=None, file="x.onnx",
+            flips=flips,
+        )  # fmt: skip
 
     with pytest.raises(ClustersegError, match=r"x\.onnx .*nothing was written"):
         check(200)
     monkeypatch.setattr(Network, "decides", True)
     check(200)
-    with pytest.raises(ClustersegError, match="gives another class at 246 of 12288 pixels"):
+    with pytest.raises(
+        ClustersegError, match="gives another class at 246 of 12288 pixels"
+    ) as refused:
         check(50)
+    assert refused.value.help is not None and "--flips 0.03" in refused.value.help
+    check(50, flips=0.03)
+    with pytest.raises(ClustersegError, match="nothing was written"):
+        check(200, flips=0.001)
+
+
+def test_flips_are_allowed_only_where_a_network_decides(network: Network, tmp_path: Path) -> None:
+    wishes = Wishes(("onnx",), Form(), flips=0.02)
+    with pytest.raises(ClustersegError, match="--flips"):
+        export(network, wishes, tmp_path / "out", samples=drawn(1, size=SIZE))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_difference_allowed_is_1e_4_unless_another_is_given() -> None:
