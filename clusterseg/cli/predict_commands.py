@@ -206,7 +206,7 @@ def _write(output: Path, answer: dict[str, Any]) -> None:
 
     data = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
     try:
-        replace(output / "predictions.json", data)
+        replace(output / "predictions.json", data, private=False)
     except OSError as error:
         note(f"note: predictions.json can't be written ({error.strerror or error})")
 

@@ -100,7 +100,7 @@ def draw(
 
     data = draw_confusion(matrix, ious, mean, more=more)
     try:
-        replace(path, data)
+        replace(path, data, private=False)
     except OSError as error:
         raise ClustersegError(
             f"{path} can't be written: {error.strerror or error}",

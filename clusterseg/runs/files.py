@@ -21,6 +21,7 @@ from pathlib import Path
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+_ANYONES_MODE = 0o666  # as of any program's file: the umask says who may read it
 TEMPORARY_PREFIX = ".tmp-"
 _CHUNK = 1 << 20  # bytes compared at a time
 # A handle that the server no longer knows (NFS): looking the name up again gives a good one.
@@ -40,10 +41,13 @@ def commit_new(path: Path, data: bytes | Iterable[bytes]) -> None:
     sync_folder(path.parent)
 
 
-def replace(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Writes `path` anew, durable when this returns; a reader sees the old file or the new one."""
+def replace(path: Path, data: bytes | Iterable[bytes], *, private: bool = True) -> None:
+    """Writes `path` anew, durable when this returns; a reader sees the old file or the new one.
+
+    Not `private`: what a user asked for by name, whose mode is what the umask leaves of 0666.
+    """
     with _temporary(path) as temporary:
-        _write_durably(temporary, data)
+        _write_durably(temporary, data, private=private)
         _rename(temporary, path)
     sync_folder(path.parent)
 
@@ -160,11 +164,12 @@ def _temporary(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
+def _write_durably(path: Path, data: bytes | Iterable[bytes], *, private: bool = True) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, FILE_MODE)
+    descriptor = os.open(path, flags, FILE_MODE if private else _ANYONES_MODE)
     try:
-        os.fchmod(descriptor, FILE_MODE)
+        if private:
+            os.fchmod(descriptor, FILE_MODE)
         for piece in (data,) if isinstance(data, bytes) else data:
             _write_all(descriptor, piece)
         os.fsync(descriptor)

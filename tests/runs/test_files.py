@@ -49,6 +49,18 @@ def test_private_whatever_the_umask(tmp_path: Path, umask: None) -> None:
     }
 
 
+@pytest.mark.parametrize(("mask", "left"), [(0o022, 0o644), (0o007, 0o660)])
+def test_what_is_not_private_has_the_mode_that_the_umask_leaves(
+    tmp_path: Path, mask: int, left: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        files.replace(tmp_path / "picture", b"1", private=False)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "picture") == left
+
+
 def test_make_private_dir_leaves_what_exists(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     files.make_private_dir(tmp_path)

@@ -136,7 +136,11 @@ def test_ids_are_those_of_the_data_set_and_colours_those_of_the_classes(tmp_path
         found=found,
         of=CITY,
     )
-    with Image.open(tmp_path / "ids" / "a" / "b.png") as ids:
+    ids_file = tmp_path / "ids" / "a" / "b.png"
+    by_anybody = tmp_path / "by_anybody"
+    by_anybody.touch()
+    assert ids_file.stat().st_mode == by_anybody.stat().st_mode  # others may read it as any file
+    with Image.open(ids_file) as ids:
         assert ids.mode == "L"
         assert np.asarray(ids).tolist() == [[7, 26, 33]]
     with Image.open(tmp_path / "color" / "a" / "b.png") as colors:

@@ -37,7 +37,7 @@ def write(
         path = output / kind / f"{name}{suffix}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, encode(picture, found, of))
+            replace(path, encode(picture, found, of), private=False)
         except OSError as error:
             raise ClustersegError(
                 f"{error.filename or path} can't be written: {error.strerror or error}",
