@@ -1,4 +1,4 @@
-"""Exports a network: a folder with the files asked for, meta.yaml and run.py."""
+"""Exports a network: a folder with the files asked for, meta.yaml, run.py and what that needs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from clusterseg.export.meta import as_yaml, meta
 from clusterseg.export.network import Network
 from clusterseg.export.onnx_files import save_onnx
 from clusterseg.export.qonnx_files import save_qonnx
+from clusterseg.export.requirements import requirements
 from clusterseg.export.runtimes import open_file
 from clusterseg.export.samples import Samples
 from clusterseg.export.tensorflow_files import save_keras, save_saved_model
@@ -105,6 +106,8 @@ def export(
             )
         files = [_entry(network, one, wishes) for one in found]
         (fresh / "meta.yaml").write_text(as_yaml(meta(network, files)), encoding="utf-8")
+        kinds = [FORMATS[one.format].kind for one in found]
+        (fresh / "requirements.txt").write_text(requirements(kinds), encoding="utf-8")
         shutil.copyfile(SCRIPT, fresh / "run.py")
         (fresh / "run.py").chmod(0o755)
         latency = _own_latency(network, wishes, samples) if wishes.benchmark else None

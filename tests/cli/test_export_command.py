@@ -70,7 +70,7 @@ def test_weights_and_their_job(folder: Path) -> None:
     assert [one["name"] for one in meta["classes"]][:3] == ["sky", "building", "pole"]
     assert meta["origin"] == {"weights": "right.weights.h5", "job": "exported"}
     assert {path.name for path in (folder / "out").iterdir()} == {
-        "meta.yaml", "run.py", "model.onnx",
+        "meta.yaml", "run.py", "requirements.txt", "model.onnx",
     }  # fmt: skip
     assert "Traceback" not in done.stderr
 

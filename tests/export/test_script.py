@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,6 +103,8 @@ def test_raw_pictures_and_labels(network: Network, tmp_path: Path) -> None:
     folder = tmp_path / "labels"
     form = Form(batch=2, raw=True, argmax=True)
     export(network, Wishes(("tflite",), form), folder, samples=drawn(2, size=SIZE))
+    needed = [line.split(">=") for line in (folder / "requirements.txt").read_text().splitlines()]
+    assert needed == [[one, version(one)] for one in ("numpy", "pillow", "ai-edge-litert")]
     (pixels, _) = next(iter(drawn(1, size=SIZE)))
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()

@@ -9,7 +9,7 @@ palette). Files appear whole or not at all. A line of JSON a picture tells the s
 What can't be read is named, and makes the exit code 1.
 
 Needs numpy and Pillow, and for .onnx files onnxruntime, for .tflite ai-edge-litert, for a
-SavedModel tensorflow, for .keras keras and clusterseg. meta.yaml tells all the rest.
+SavedModel tensorflow, for .keras keras and clusterseg (requirements.txt). The rest: meta.yaml.
 """
 
 from __future__ import annotations
