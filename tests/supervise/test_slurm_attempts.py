@@ -50,11 +50,11 @@ def test_preempted_with_notice(
 def test_preempted_before_there_is_anybody_to_listen(
     slurm_cluster_signal: DevCluster, tmp_path: Path
 ) -> None:
-    setup = 'test "$SLURM_RESTART_COUNT" || { sleep 5; touch awake; }'
+    setup = 'test "$SLURM_RESTART_COUNT" || { touch begun; sleep 5; touch awake; }'
     job = SlurmRun.submit(
         slurm_cluster_signal, tmp_path, "--steps", "3", environment={"setup": [setup]}
     )
-    slurm_cluster_signal.wait_until(job.job, "RUNNING")
+    job.until((tmp_path / "begun").exists, "the script has begun")
     job.preempt()
     end = job.until_end(0)
     assert (tmp_path / "awake").exists()
