@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ def save_onnx(network: Network, form: Form, path: Path) -> None:
         written, _ = tf2onnx.convert.from_function(
             function(network, form), [signature(network, form)], opset=OPSET
         )
+    # tf2onnx' graphs refer to themselves, and hold the weights several times over: gigabytes, which
+    # nothing would look for soon, since they are few objects.
+    gc.collect()
     _name_output(written.graph, form.output)
     onnx.checker.check_model(written)
     onnx.save(written, str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import subprocess
@@ -301,3 +302,4 @@ def test_onnx_is_made_without_copies_of_the_whole_graph(
     save_onnx(network, Form(), tmp_path / "model.onnx")
     assert not copied
     assert os.environ["TF2ONNX_CATCH_ERRORS"] == "TRUE"
+    assert not [one for one in gc.get_objects() if isinstance(one, graph)]  # with their weights
