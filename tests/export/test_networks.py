@@ -29,6 +29,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "segnet": {"width": 0.25},
     "bayes_segnet": {"width": 0.25},
     "vgg_segnet": {"width": 0.25},
+    # Rates that reach far past a map of this size take minutes.
+    "deeplabv3": {"atrous_rates": (2, 4, 6)},
+    "fastfcn": {"head": "psp"},
 }
 # Many layers of weights as they are drawn: rounding alone comes to more than an export may differ
 # by unless it is told so.
