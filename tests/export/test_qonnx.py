@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -15,10 +14,8 @@ from clusterseg.export.network import Network
 from clusterseg.export.qonnx_files import DOMAIN, save_qonnx
 from clusterseg.export.runtimes import need, open_file
 from clusterseg.export.write import Wishes, export
+from tests.apart import command
 from tests.export.networks import labelled, quantised
-
-TOP = Path(__file__).parents[2]
-_ENVIRON = dict(os.environ)  # the user's cache: during the tests the variable names another
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +45,12 @@ def test_qonnx_own_executor_gives_the_networks_logits(
     lmsegnet: Network, written: Path, tmp_path: Path
 ) -> None:
     """By its operators for quantisation: the file's own definitions of them are taken away."""
-    asked = subprocess.run(
-        [TOP / "tools" / "qonnx.sh", "path"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_ENVIRON,
-    )
-    folder = Path(asked.stdout.strip())
-    if asked.returncode:
-        pytest.skip(f"QONNX' own tools are not there: {folder}")
+    line = command("qonnx.sh", "tests/export/qonnx_executor.py", "QONNX' own tools")
     pixels, _ = next(iter(labelled(1)))
     picture = normalised(pixels[np.newaxis], lmsegnet.normalisation)
     taken, given = tmp_path / "image.npy", tmp_path / "logits.npy"
     np.save(taken, picture.transpose(0, 3, 1, 2))
-    script = TOP / "tests/export/qonnx_executor.py"
-    line = [folder / "python", "-S", "-E", script, folder / "packages", written, taken, given]
+    line += [written, taken, given]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = np.load(given).transpose(0, 2, 3, 1)

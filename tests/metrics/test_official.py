@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +15,10 @@ from PIL import Image
 from clusterseg.metrics import cityscapes
 from clusterseg.metrics.files import score_files
 from clusterseg.metrics.pairing import pair
+from tests.apart import command
 
 pytestmark = pytest.mark.cityscapes
 
-TOP = Path(__file__).parents[2]
-_ENVIRON = dict(os.environ)  # the user's cache: during the tests the variable names another
 IDS = range(34)
 WITH_INSTANCES = range(24, 34)
 
@@ -31,18 +29,9 @@ Official = Callable[[list[str], list[str]], dict[str, Any]]
 @pytest.fixture(scope="module")
 def official() -> Iterator[Official]:
     """official(predictions, truths): what the scripts say of these files."""
-    found = subprocess.run(
-        [TOP / "tools" / "cityscapes.sh", "path"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_ENVIRON,
-    )
-    folder = Path(found.stdout.strip())
-    if found.returncode:
-        pytest.skip(f"the scripts of the Cityscapes benchmark are not there: {folder}")
+    what = "the scripts of the Cityscapes benchmark"
     with subprocess.Popen(
-        [folder / "python", "-S", "-E", TOP / "tests/metrics/official.py", folder / "packages"],
+        command("cityscapes.sh", "tests/metrics/official.py", what),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
