@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets QONNX' own tools, as FPGA tools use them, into a folder of the user's cache, with the packages
-# that they want: ${XDG_CACHE_HOME:-~/.cache}/clusterseg/qonnx/KEY. 65 MB to fetch, pinned in
+# that they want: ${XDG_CACHE_HOME:-~/.cache}/clusterseg/qonnx/KEY. 213 MB there, pinned in
 # tools/qonnx.lock. Only a test uses them; where they can't be had, it is skipped by name.
 #
 #   tools/qonnx.sh        get them; `make proof` calls it
