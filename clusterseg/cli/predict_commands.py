@@ -10,7 +10,15 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import RunBy, Where, complain, executor_for, plan_of, tell_devices
+from clusterseg.cli.fanout_view import (
+    RunBy,
+    Where,
+    complain,
+    executor_for,
+    plan_of,
+    raise_fault,
+    tell_devices,
+)
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
@@ -116,6 +124,7 @@ def predict(
         for part in shared_out(found, slots=running.slots, every=every)
     ]
     done = _done(output, FUNCTION, tasks, running)
+    raise_fault(done)
     values = [value for value in done.values if value is not None]
     for why in sorted({value["unknown"] for value in values if value["unknown"]}):
         note(f"note: classes have no names and colours of their own: {safe(why)}")
@@ -129,7 +138,7 @@ def predict(
         _show(pictures, output)
     for failure in failures:
         note(safe(failure["error"]))
-    complain(done)
+    complain(done, network)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if done.failures or failures:
