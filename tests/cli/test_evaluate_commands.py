@@ -259,6 +259,7 @@ def test_weights_that_do_not_fit_are_a_mistake_of_the_run_not_of_a_picture(
     plan["spec"]["train"]["model"]["options"]["width"] = 0.5
     file.write_bytes(msgspec.json.encode(plan))
     picture = sorted(Path(plan["directory"], "data", "train").iterdir())[0]
+    (tmp_path / "out" / ".work" / "fanout" / "of-one-that-was-killed").mkdir(parents=True)
     done = cli("predict", other, picture, "--output", tmp_path / "out")
     assert (done.code, done.out) == (1, "")
     error, help = done.err.splitlines()
