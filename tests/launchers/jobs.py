@@ -113,7 +113,12 @@ class Job:
     def ended(self) -> tuple[int, str]:
         """Submits it, and waits for its end: the run's exit code, and what was said."""
         with self.started() as process:
-            said, _ = process.communicate(timeout=60)
+            try:
+                said, _ = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired as error:
+                raise AssertionError(
+                    f"no end in 60 s\n{self.account()}\n{self.processes()}"
+                ) from error
         return process.returncode, said
 
     def seen(self) -> list[dict[str, Any]]:
@@ -136,6 +141,12 @@ class Job:
         attempt = self.run.attempt(0)
         files = [attempt.supervisor_log, *sorted(attempt.log(0).parent.glob("*.log"))]
         return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def processes(self) -> str:
+        """What runs for it, as a tree, and where in the kernel it waits."""
+        tree = ["ps", "f", "-o", "pid,ppid,stat,wchan:30,etimes,args", "-p"]
+        ours = ",".join(str(process) for process in ranks_of(self.run))
+        return subprocess.run([*tree, ours], capture_output=True, text=True, check=False).stdout
 
 
 def cores_here() -> set[frozenset[int]]:
