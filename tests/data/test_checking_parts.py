@@ -5,9 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clusterseg.data import open_dataset
 from clusterseg.data.checking.report import check, gathered
+from clusterseg.data.cityscapes import ID_TO_TRAIN
 from clusterseg.data.convert.write import convert
 from clusterseg.data.synth.recipe import Recipe
 from clusterseg.data.synth.write import write_dataset
@@ -41,6 +43,10 @@ def looked_into(root, layout="camvid", **keys):
     assert len(codes) == len(set(codes))
     parts = {part.name: part.samples for part in checked.parts}
     return parts, {one.code: one for one in checked.findings}
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
 
 
 def copy(root, source, target):
@@ -259,6 +265,10 @@ def test_a_split_of_what_is_left(tree):
     parts, found = looked_into(tree)
     assert parts == {"train": 2, "validation": 0, "test": 2}
     assert set(found) == {"missing-file", "no-validation"}
+    (tree / "train.txt").write_text("")
+    parts, found = looked_into(tree, validation_split=0.4)
+    assert parts == {"train": 0, "validation": 0, "test": 2}
+    assert set(found) == {"empty-list"}
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -270,6 +280,36 @@ def test_cityscapes_without_a_part(tmp_path, coarse):
     parts, found = looked_into(root, "cityscapes", coarse=coarse)
     assert parts == {"train": 2, "validation": 2 if coarse else 0}
     assert found["no-data"].message.endswith(f"no {gone.relative_to(root)}")
+    assert {one.code for one in found.values() if one.severity == "error"} == {"no-data"}
+
+
+def test_cityscapes_without_the_pictures_or_the_masks_of_its_test_part(tmp_path):
+    root = tmp_path / "set"
+    write_dataset(Recipe("cityscapes", 2, 2, 2, (32, 64), 5), root)
+    parts, before = looked_into(root, "cityscapes")
+    assert parts == {"train": 2, "validation": 2, "test": 2}
+    assert "no-label" not in before
+    for gone in ("leftImg8bit/test", "gtFine/test"):
+        shutil.rmtree(root / gone)
+        parts, found = looked_into(root, "cityscapes")
+        assert parts == {"train": 2, "validation": 2}
+        assert found == before
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_what_is_left_of_cityscapes_may_hold_train_ids(tmp_path, coarse):
+    """Nothing is made up of the part that is gone: neither other masks nor another table."""
+    root = tmp_path / "set"
+    write_dataset(Recipe("cityscapes", 2, 2, 0, (32, 64), 5, extra=2), root)
+    table = np.array([255 if one < 0 else one for one in ID_TO_TRAIN], np.uint8)
+    for path in (root / "gtFine").rglob("*_labelIds.png"):
+        write(path.with_name(path.name.replace("labelIds", "labelTrainIds")), table[pixels(path)])
+        path.unlink()
+    shutil.rmtree(root / ("gtCoarse" if coarse else "gtFine/train"))
+    for path in (root / "gtFine").rglob("*_instanceIds.png"):
+        path.unlink()
+    parts, found = looked_into(root, "cityscapes", coarse=coarse)
+    assert parts == {"train": 2 if coarse else 0, "validation": 2}
     assert {one.code for one in found.values() if one.severity == "error"} == {"no-data"}
 
 

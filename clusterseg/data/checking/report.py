@@ -22,6 +22,9 @@ OF_THE_SET = frozenset(
 """Codes of errors with which a format refuses to open a set because of what is in it."""
 
 
+_NO_TEST = (NO_MASKS, "no-data")  # of a test part that nobody means to use
+
+
 @dataclass(frozen=True)
 class Checked:
     """What `check` found: the parts as they are, and what is wrong, errors first."""
@@ -137,12 +140,12 @@ def stats(
 
 
 def _test_part(dataset: Dataset, faults: Gathered) -> Part | None:
-    """None also where it has no masks, as benchmarks are published, or no samples."""
+    """None also where it has no masks, as benchmarks are published, no pictures, or no samples."""
     if dataset.test is None:
         return None
     before = len(faults.errors)
     part = faults.part(dataset.test, None)
-    faults.errors[before:] = [one for one in faults.errors[before:] if one.code != NO_MASKS]
+    faults.errors[before:] = [one for one in faults.errors[before:] if one.code not in _NO_TEST]
     return part or None
 
 

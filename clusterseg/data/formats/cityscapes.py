@@ -122,6 +122,8 @@ def _samples(root: Path, truth: str, part: str, faults: Faults) -> tuple[str, tu
         labels = dict(_files(masks, f"_{truth}_{kind}.png"))
         if labels:
             break
+    else:
+        kind = _IDS
     if not images:
         raise no_samples(pictures, f"files <city>/*{_END}")
     instances = dict(_files(masks, f"_{truth}_instanceIds.png"))

@@ -32,6 +32,8 @@ _Byte = Annotated[int, Meta(ge=0, le=255)]
 
 
 class _ResizeRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """the same, with a factor"""
+
     sides: Annotated[
         _ShorterLonger, about("[shorter side, longest that the longer one may be] in pixels")
     ]
