@@ -106,7 +106,7 @@ def check(
     strict: bool = typer.Option(False, "--strict", help="End with 1 for warnings, too."),
     as_json: AsJson = False,
 ) -> None:
-    """Read every file of a data set, and say what is wrong with it.
+    """Read every file of all parts of a data set, and say what is wrong with it.
 
     Ends with 0 if there are no errors, with 1 if there are, with 2 if there is no such data set.
     """
@@ -115,8 +115,9 @@ def check(
     from clusterseg.data.open import open_dataset
 
     data, ignore = data_of(source, layout, overrides)
+    faults = report.gathered()
     try:
-        dataset = open_dataset(data, ignore)
+        dataset = open_dataset(data, ignore, faults)
     except ClustersegError as error:
         if error.code not in report.OF_THE_SET:
             raise
@@ -128,7 +129,11 @@ def check(
         raise typer.Exit(ExitCode.FAILED) from error
     with _Progress("checking", "samples") as progress:
         checked = report.check(
-            dataset, ignore, workers=workers_or_cores(workers), progress=progress.show
+            dataset,
+            ignore,
+            workers=workers_or_cores(workers),
+            faults=faults,
+            progress=progress.show,
         )
     bad = bool(checked.errors or (strict and checked.findings))
     if as_json:

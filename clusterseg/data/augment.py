@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clusterseg import registry
@@ -37,13 +37,15 @@ class Augmentation:
 
     `draws` are `count` float32 numbers, uniform in [0, 1). `resizes`: the result has the
     context's size whatever came in. `reshapes`: it may have another size than what came in.
-    All others keep the size.
+    All others keep the size. `before`: the names of those that resize and may follow one that
+    resizes, and what that one is then.
     """
 
     change: Change
     count: int
     resizes: bool = False
     reshapes: bool = False
+    before: Mapping[str, Augmentation] = field(default_factory=dict)
 
 
 def build_augmentations(
@@ -52,17 +54,26 @@ def build_augmentations(
     """The augmentations of job.yaml, in their order.
 
     Raises ClustersegError: unknown name, an entry that is not one `name: value`, a value out of
-    range, or two that resize.
+    range, or two that resize (but for those that may follow one another).
     """
-    built = []
+    built: list[Augmentation] = []
+    names: list[str] = []
     for entry in listed:
         if len(entry) != 1:
             raise bad_value(f"an entry must be one `name: value`, not {dict(entry)!r}")
         ((name, value),) = entry.items()
         module = registry.load(_AUGMENTATIONS, "augmentation", name)
         built.append(module.build(value, context))
-    if sum(one.resizes for one in built) > 1:
-        raise bad_value("only one augmentation may bring pictures to the size")
+        names.append(name)
+    resizing = [number for number, one in enumerate(built) if one.resizes]
+    if len(resizing) > 1:
+        first, second = resizing[:2]
+        if len(resizing) > 2 or names[second] not in built[first].before:
+            raise bad_value(
+                "only one augmentation may bring pictures to the size, "
+                "or resize_range and then scale_file"
+            )
+        built[first] = built[first].before[names[second]]
     return tuple(built)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from clusterseg.data.dataset import Sample
+from clusterseg.data.faults import NO_MASKS, STRICT, Faults
 from clusterseg.data.files import is_of_the_file, picture_size
 from clusterseg.data.order import epoch_order
 from clusterseg.errors import ClustersegError
@@ -65,8 +66,10 @@ def split_off(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """(kept, split off): at least one sample each, both in the samples' order.
 
-    By a fixed permutation that does not depend on the training's seed.
+    By a fixed permutation that does not depend on the training's seed. Of no samples, none.
     """
+    if not samples:
+        return (), ()
     count = min(max(1, round(len(samples) * fraction)), len(samples) - 1)
     if count < 1:
         raise ClustersegError(
@@ -123,9 +126,16 @@ def paired(
     *,
     where: str,
     instances: Mapping[str, Path] | None = None,
+    faults: Faults = STRICT,
 ) -> tuple[Sample, ...]:
-    """A sample for each key, in their order. Raises ClustersegError that names those without a
-    partner; `where` says what was looked at."""
+    """A sample for each key, in their order; those without a partner are `faults`. Raises
+    ClustersegError where there are no masks at all. `where` says what was looked at."""
+    if images and not masks:
+        raise ClustersegError(
+            f"{where}: {len(images)} pictures, and no mask",
+            code=NO_MASKS,
+            help="a picture and its mask have the same name; docs/data.md describes the layouts",
+        )
     alone = [images[key] for key in images if key not in masks]
     lost = [masks[key] for key in masks if key not in images]
     if alone or lost:
@@ -137,14 +147,31 @@ def paired(
             )
             if files
         ]
-        raise ClustersegError(
+        error = ClustersegError(
             f"{where}: {'; '.join(parts)}",
             code="missing-pair",
             help="a picture and its mask have the same name; add the missing ones, or take the "
             "others away",
         )
+        told = [(path, "a picture without a mask") for path in alone]
+        faults.files(error, told + [(path, "a mask without a picture") for path in lost])
     ids = instances or {}
-    return tuple(Sample(images[key], masks[key], ids.get(key)) for key in sorted(images))
+    both = sorted(key for key in images if key in masks)
+    return tuple(Sample(images[key], masks[key], ids.get(key)) for key in both)
+
+
+def refuse_missing(missing: Sequence[tuple[Path, str]], faults: Faults, *, help: str) -> None:
+    """The `faults` of files that a list names and that are not there, each with its place
+    (file:line) in the list."""
+    if missing:
+        path, where = missing[0]
+        more = f"; nor do {len(missing) - 1} more that are named" if len(missing) > 1 else ""
+        faults.files(
+            ClustersegError(
+                f"{where}: {path} does not exist{more}", code="missing-file", help=help
+            ),
+            missing,
+        )
 
 
 def _some(files: Sequence[Path]) -> str:
@@ -152,13 +179,14 @@ def _some(files: Sequence[Path]) -> str:
     return ", ".join(str(file) for file in files[:_SHOWN]) + more
 
 
-def pictures_and_masks(pictures: Path, masks: Path) -> tuple[Sample, ...]:
-    """Those of two folders whose files have equal stems. Raises ClustersegError as `paired`, and
-    for no picture at all."""
+def pictures_and_masks(pictures: Path, masks: Path, faults: Faults = STRICT) -> tuple[Sample, ...]:
+    """Those of two folders whose files have equal stems; `faults` as those of `paired`. Raises
+    ClustersegError as it does, and for no picture at all."""
     images = by_stem(pictures, PICTURES)
     if not images:
         raise no_samples(pictures, "pictures")
-    return paired(images, by_stem(masks, MASKS), where=f"{pictures} and {masks}")
+    where = f"{pictures} and {masks}"
+    return paired(images, by_stem(masks, MASKS), where=where, faults=faults)
 
 
 def no_samples(where: Path, wanted: str) -> ClustersegError:

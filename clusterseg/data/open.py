@@ -11,6 +11,7 @@ import numpy as np
 
 from clusterseg import registry
 from clusterseg.data.dataset import ClassTable, Dataset, Part
+from clusterseg.data.faults import STRICT, Faults
 from clusterseg.data.files import is_of_the_file, read_labels
 from clusterseg.errors import ClustersegError
 
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 _FORMATS = "clusterseg.data.formats"
 
 
-def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
+def open_dataset(spec: DataSpec, ignore: int | None, faults: Faults = STRICT) -> Dataset:
     """The data set of `spec`; `ignore` is the label that counts nowhere (`loss.ignore`).
 
     Looks at lists, file names and one picture's header, not at every file: what is wrong inside
     a file shows when it is read (`clusterseg.data.pipeline.explain`). Raises ClustersegError:
     unknown format, missing root, empty or malformed list, missing file.
+
+    With `faults` of another kind, what is wrong with files and parts is given to them, and the set
+    is what is left; `spec.size` must be given then, as there may be no picture to take it from.
     """
+    if faults is not STRICT and spec.size is None:
+        raise ValueError("a set that may have lost pictures needs a size")
     module = registry.load(_FORMATS, "data format", spec.format)
     root = Path(spec.root).expanduser()
     if not root.is_dir():
@@ -36,7 +42,7 @@ def open_dataset(spec: DataSpec, ignore: int | None) -> Dataset:
             code="no-data",
             help=f"set train.data.root, or write a synthetic set: {made}",
         )
-    dataset: Dataset = module.open_dataset(spec, root, ignore)
+    dataset: Dataset = module.open_dataset(spec, root, ignore, faults)
     return dataset
 
 

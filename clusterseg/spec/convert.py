@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec import inspect as types
+from msgspec.structs import asdict
 
 from clusterseg.spec import describe, nodes
 from clusterseg.spec.errors import Place, Problem, clip, nearest
@@ -274,7 +276,9 @@ class Converter:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: options are held untyped, and come back from JSON as lists."""
+    """Tuples as lists, structs as mappings: options are held untyped, and are so in JSON."""
+    if isinstance(value, Struct):
+        return _plain(asdict(value))
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):

@@ -13,6 +13,7 @@ from pathlib import Path
 from clusterseg.errors import ClustersegError
 from clusterseg.shipped import search_path
 from clusterseg.spec import nodes
+from clusterseg.spec.augment import problems_of as augmentation_problems
 from clusterseg.spec.convert import BAD, Converter
 from clusterseg.spec.errors import Place, Problem, Source, SpecError
 from clusterseg.spec.expand import Expander
@@ -21,7 +22,7 @@ from clusterseg.spec.kinds import type_of
 from clusterseg.spec.model import JobSpec
 from clusterseg.spec.overrides import apply, read_overrides
 from clusterseg.spec.stand_ins import filled_in
-from clusterseg.spec.tables import AUGMENTATIONS, LAUNCHERS, MODELS
+from clusterseg.spec.tables import LAUNCHERS, MODELS
 
 LARGEST = 2**20  # bytes of a job.yaml
 _START = "clusterseg schema shows every key; a job needs `name` and `train` or `command`"
@@ -136,22 +137,7 @@ def _whole(spec: JobSpec) -> list[Problem]:
                 key="command",
             )
         )
-    resizing = [
-        f"{number}.{name}"
-        for number, entry in enumerate(spec.train.augment)
-        for name in entry
-        if AUGMENTATIONS[name].resizes
-    ]
-    problems += [
-        Problem(
-            "conflict",
-            "a second augmentation that changes the size",
-            note="only one can",
-            help="remove one of them",
-            key=f"train.augment.{key}",
-        )
-        for key in resizing[1:]
-    ]
+    problems += augmentation_problems(spec.train.augment)
     if spec.train.data.coarse and spec.train.data.format != "cityscapes":
         problems.append(
             Problem(

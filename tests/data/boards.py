@@ -21,9 +21,9 @@ def far_from_edges(labels, reach):
     return windows.min(axis=(2, 3)) == windows.max(axis=(2, 3))
 
 
-def aligned(image, labels, no_label=255, shift=0.0):
+def aligned(image, labels, no_label=255, shift=0.0, reach=2):
     """The share of labelled pixels away from edges whose grey is that of their label."""
-    inner = far_from_edges(labels, 2) & (labels != no_label)
+    inner = far_from_edges(labels, reach) & (labels != no_label)
     right = np.abs(image[..., 0] - labels * SHADE - shift) < 0.5
     assert inner.sum() > 30
     return right[inner].mean()

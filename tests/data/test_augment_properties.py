@@ -1,11 +1,13 @@
 """Every augmentation: what holds for all pictures and all draws, and what it means."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
@@ -66,6 +68,7 @@ def test_all_that_there_are_are_tested():
     for name, (value, result) in MOVING.items():
         one = build(name, value)
         assert one.resizes == AUGMENTATIONS[name].resizes == (result is None)
+        assert set(one.before) == AUGMENTATIONS[name].before
         assert one.reshapes == (name in {"pad", "resize", "center_crop", "random_crop"})
 
 
@@ -249,6 +252,104 @@ def test_resize_range_keeps_the_shape_within_both_sides():
         assert (there.any(axis=1).sum(), there.any(axis=0).sum()) == shown
 
 
+def shape_in_range(size, shorter, longer, factor):
+    """By definition, in whole numbers: of what is drawn, which sides the picture is given."""
+    largest = max(side for side in range(1, longer + 1) if (side - 1) % factor == 0)
+    scale = min(Fraction(shorter, min(size)), Fraction(largest, max(size)))
+    sides = [max(1, scale * side) for side in size]
+    # To the nearest, of two as near to either: float32 tells them apart as it likes.
+    nearest = [
+        {math.floor(side + Fraction(1, 2)), math.ceil(side - Fraction(1, 2))} for side in sides
+    ]
+    return [{one + -(one - 1) % factor for one in either} for either in nearest]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.integers(1, 120),
+    st.integers(0, 120),
+    st.sampled_from([1, 2, 8, 16, 32]),
+)
+@example((30, 60), 64, 0, 16)  # 64 is not 1 + a multiple of 16: 49 is
+@example((30, 60), 65, 0, 16)  # 65 is one
+@example((10, 90), 1, 30, 16)
+def test_resize_range_gives_sides_of_one_more_than_a_multiple(size, shorter, more, factor):
+    longer = max(shorter + more, factor + 1)
+    value = {"sides": [shorter, longer], "factor": factor}
+    alone = build("resize_range", value).before["scale_file"]
+    assert alone.count == 0
+    image, labels = np.zeros((*size, 3), np.float32), np.zeros(size, np.int32)
+    moved, new = alone.change(tf.constant(image), tf.constant(labels), tf.zeros([0]))
+    assert moved.shape[:2] == new.shape
+    assert max(new.shape) <= longer
+    assert all((side - 1) % factor == 0 for side in new.shape)
+    for side, wanted in zip(new.shape, shape_in_range(size, shorter, longer, factor), strict=True):
+        assert side in wanted
+
+
+def test_resize_range_without_a_factor_and_with_one_of_1_are_the_same():
+    for draws in ([0.2, 0.9], [0.7, 0.1]):
+        one, many = (
+            change("resize_range", value, *board(), draws)
+            for value in ([48, 100], {"sides": [48, 100]})
+        )
+        np.testing.assert_array_equal(one[0], many[0])
+        np.testing.assert_array_equal(one[1], many[1])
+
+
+def in_turn(listed, image, labels, draws, size):
+    steps = build_augmentations(listed, Context(size, FILL, NO_LABEL))
+    image, labels = tf.constant(image, tf.float32), tf.constant(labels, tf.int32)
+    for step in steps:
+        image, labels = step.change(image, labels, tf.constant(draws[: step.count], tf.float32))
+        draws = draws[step.count :]
+    return image.numpy(), labels.numpy()
+
+
+@settings(max_examples=25, deadline=None)
+@given(DRAWS, st.sampled_from([(64, 80), (48, 90), (96, 70)]), st.sampled_from([1, 8]))
+def test_resize_range_and_then_scale_file_are_research_deeplabs(draws, size, factor):
+    """The picture is resized whole, then that by the factor; one crop or pad, at the end."""
+    resized = {"resize_range": {"sides": [70, 110], "factor": factor}}
+    scaled = {"scale_file": {"factor": [0.75, 2.0], "step": 0.25}}
+    image, labels = board()
+    moved, new = in_turn([resized, {"flip_vertical": 1}, scaled], image, labels, draws, size)
+    assert new.shape == size
+    assert aligned(moved, new, reach=4) == 1.0  # two resizings mix pixels twice as far
+    assert set(np.unique(new)) <= set(np.unique(labels)) | {NO_LABEL}
+    sides = (73, 89) if factor == 8 else (70, 88)
+    by_hand = in_turn(
+        [{"resize": list(sides)}, {"flip_vertical": 1}, scaled], image, labels, draws, size
+    )
+    np.testing.assert_array_equal(moved, by_hand[0])
+    np.testing.assert_array_equal(new, by_hand[1])
+
+
+def test_that_two_resizings_can_fail():
+    """With labels that were moved somewhere else."""
+    listed = [{"resize_range": [70, 110]}, {"scale_file": {"factor": [0.75, 2.0]}}]
+    moved, new = in_turn(listed, *board(), [0.2] * 3, (64, 80))
+    assert aligned(moved, new, reach=4) == 1.0
+    assert aligned(moved, np.roll(new, 9, axis=1), reach=4) < 0.95
+
+
+def test_they_may_follow_one_another_in_this_order_alone():
+    context = Context((64, 80), FILL, NO_LABEL)
+    resized, scaled = {"resize_range": [48, 100]}, {"scale_file": {}}
+    first, second = build_augmentations([resized, scaled], context)
+    assert (first.resizes, first.reshapes, second.resizes) == (False, True, True)
+    for listed in (
+        [scaled, resized],
+        [resized, resized],
+        [resized, resized, scaled],
+        [resized, scaled, scaled],
+        [resized, {"scale": [0.5, 2]}],
+    ):
+        with pytest.raises(ClustersegError, match="only one augmentation"):
+            build_augmentations(listed, context)
+
+
 def test_cutout_and_erase_fill_one_rectangle():
     image = np.full((40, 60, 3), 7.0)
     labels = np.arange(2400).reshape(40, 60)
@@ -294,6 +395,9 @@ def test_a_list_of_crops_ends_at_the_size():
         ("resize", [10], r"resize must be \[height, width\]"),
         ("center_crop", [10, True], "whole number"),
         ("resize_range", [20, 10], "shorter"),
+        ("resize_range", {"factor": 8}, "resize_range must be"),
+        ("resize_range", {"sides": [10, 16], "factor": 16}, "factor must be less than 16"),
+        ("resize_range", {"sides": [10, 16], "factor": 0}, "whole number of pixels from 1"),
         ("crop", [0.5, 1.5], "crop must be a number from 0.01 to 1"),
         ("random_resized_crop", {"scal": [0.1, 1]}, "no option 'scal'"),
         ("random_resized_crop", [0.1, 1], "must be a mapping"),

@@ -405,12 +405,12 @@ def test_a_broken_first_picture_hides_nothing(tree, run):
 
 
 def test_a_set_that_can_not_be_opened_is_a_finding_and_none_is_a_mistake(tree, run):
-    (tree / "train" / "1.png").unlink()
+    (tree / "label_colors.txt").write_text("1 2 3 road\n1 2 sky\n")
     bad = run("check", "set", "--format", "camvid", "--json", cwd=tree.parent)
     assert bad.returncode == 1
     (one,) = json.loads(bad.stdout)["findings"]
-    assert one["code"] == "missing-file"
-    assert "train.txt:2" in one["message"]
+    assert one["code"] == "bad-list"
+    assert "label_colors.txt:2" in one["message"]
     for arguments, text in (
         (["nowhere", "--format", "camvid"], "no folder"),
         (["set"], "layout"),

@@ -32,6 +32,12 @@ class Mpi:
     folder: str  # of its mpirun
     under: Sequence[str] = ()  # the words that make it visible to a command
 
+    @property
+    def network(self) -> Mapping[str, str]:
+        """What keeps it on a network that stays. Intel MPI takes the quickest there is, which may
+        be the bridge of a Slurm that another test takes down: then its ranks wait for ever."""
+        return {"FI_TCP_IFACE": "lo"} if self.launcher == "intelmpi" else {}
+
 
 @dataclass
 class Job:
@@ -60,8 +66,9 @@ class Job:
         resources["cpus_per_rank"] = 1
         job |= {"resources": resources, "restart": {"crash": 0}, **self.keys}
         job["command"] = [literal(word) for word in command]
+        variables = {**self.mpi.network, **self.variables}
         job["environment"] = {
-            "variables": {name: literal(value) for name, value in self.variables.items()}
+            "variables": {name: literal(value) for name, value in variables.items()}
         }
         file = self.folder / "job.yaml"
         file.write_text(yaml.safe_dump(job, allow_unicode=False, width=10**6))
@@ -113,7 +120,12 @@ class Job:
     def ended(self) -> tuple[int, str]:
         """Submits it, and waits for its end: the run's exit code, and what was said."""
         with self.started() as process:
-            said, _ = process.communicate(timeout=60)
+            try:
+                said, _ = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired as error:
+                raise AssertionError(
+                    f"no end in 60 s\n{self.account()}\n{self.processes()}"
+                ) from error
         return process.returncode, said
 
     def seen(self) -> list[dict[str, Any]]:
@@ -136,6 +148,12 @@ class Job:
         attempt = self.run.attempt(0)
         files = [attempt.supervisor_log, *sorted(attempt.log(0).parent.glob("*.log"))]
         return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def processes(self) -> str:
+        """What runs for it, as a tree, and where in the kernel it waits."""
+        tree = ["ps", "f", "-o", "pid,ppid,stat,wchan:30,etimes,args", "-p"]
+        ours = ",".join(str(process) for process in ranks_of(self.run))
+        return subprocess.run([*tree, ours], capture_output=True, text=True, check=False).stdout
 
 
 def cores_here() -> set[frozenset[int]]:

@@ -151,6 +151,17 @@ def test_given_rates_win_and_the_decoder_can_be_left_out() -> None:
     assert not [name for name in names if name.startswith("decoder") or "dropout" in name]
 
 
+def test_fastfcn_has_the_rates_of_stride_8_unless_others_are_given() -> None:
+    for given, rates in ({}, (12, 24, 36)), ({"atrous_rates": [2, 4]}, (2, 4)):
+        model = build_model("fastfcn", 3, SIZE, **given)
+        found = [
+            layer.dilation_rate[0]
+            for layer in model.layers
+            if layer.name.startswith("aspp_atrous_") and layer.name.endswith("_conv")
+        ]
+        assert tuple(found) == rates
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -165,6 +176,8 @@ def test_given_rates_win_and_the_decoder_can_be_left_out() -> None:
         ("deeplabv3", {"dropout": -0.1}),
         ("fastfcn", {"backbone": "xception"}),
         ("fastfcn", {"head": "ocr"}),
+        ("fastfcn", {"atrous_rates": [0]}),
+        ("fastfcn", {"atrous_rates": [2, 4], "head": "psp"}),
         ("fastfcn", {"dropout": 1.0}),
         ("hrnetv2_ocr", {"width": 0}),
         ("hrnetv2_ocr", {"aux": True, "ocr": False}),

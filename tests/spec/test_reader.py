@@ -267,6 +267,17 @@ def test_a_wrong_name_does_not_make_its_options_wrong() -> None:
             "conflict",
             "a second augmentation that changes the size",
         ),
+        (TRAIN + "  augment: [{resize_range: [64, 96]}, {scale_file: {}}]\n", None, ""),
+        (
+            TRAIN + "  augment: [{scale_file: {}}, {resize_range: [64, 96]}]\n",
+            "conflict",
+            "a second augmentation that changes the size",
+        ),
+        (
+            TRAIN + "  augment: [{resize_range: {sides: [64, 96], factor: 96}}]\n",
+            "conflict",
+            "no side of 1 + a multiple of 96 is within 96",
+        ),
         (TRAIN + "  freeze_batch_norm: true\n", None, ""),
         (
             TRAIN + "  freeze_batch_norm: true\n  sync_batch_norm: true\n",
@@ -359,10 +370,30 @@ def test_wrong_values_say_what_was_expected(body: str, note: str) -> None:
         ("[{random_resized_crop: {scal: [0.5, 1]}}]", "unknown-key"),
         ("[{random_resized_crop: [0.5, 1]}]", "value"),
         ("{flip_horizontal: 0.5}", "value"),
+        ("[{resize_range: 3}]", "value"),
+        ("[{resize_range: {sides: [2, 1]}}]", "value"),
+        ("[{resize_range: {sides: [1, 2], factor: 0}}]", "value"),
+        ("[{resize_range: {sides: [1, 2], factr: 1}}]", "unknown-key"),
+        ("[{resize_range: {factor: 16}}]", "missing-key"),
     ],
 )
 def test_augmentations(augment: str, code: str) -> None:
     assert problem(f"{TRAIN}  augment: {augment}\n").code == code
+
+
+def test_an_augmentation_may_take_a_list_or_a_mapping() -> None:
+    spec = job(
+        f"{TRAIN}  augment: [{{resize_range: {{sides: [9, 9], factor: 4}}}}]\n",
+        "train.augment.0.resize_range.factor=2",
+    )
+    assert spec.train is not None
+    assert spec.train.augment == ({"resize_range": {"sides": [9, 9], "factor": 2}},)
+    spec = job(f"{TRAIN}  augment: [{{resize_range: {{sides: [8, 9]}}}}, {{scale_file: {{}}}}]\n")
+    assert spec.train is not None
+    assert spec.train.augment[0] == {"resize_range": {"sides": [8, 9], "factor": 1}}
+    spec = job(f"{TRAIN}  augment: [{{resize_range: [8, 9]}}]\n")
+    assert spec.train is not None
+    assert spec.train.augment == ({"resize_range": [8, 9]},)
 
 
 def test_an_augmentation_may_take_a_mapping() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from clusterseg.data.checking.scan import Facts
 from clusterseg.data.dataset import INVALID, Color, Dataset, Part
+from clusterseg.data.faults import FileFault
 
 Severity = Literal["error", "warning"]
 
@@ -21,6 +23,8 @@ _TRAIN_IDS = 19  # of Cityscapes; its `labelIds` go on to 33
 _KNOWN: dict[str, tuple[Severity, str, str]] = {
     "missing-file": ("error", "files that are named are not there",
         "put them back, or take their lines out of the lists"),
+    "missing-pair": ("error", "pictures or masks without their partner",
+        "a picture and its mask have the same name; add the missing ones, or take the others away"),
     "unreadable-picture": ("error", "pictures that can't be read",
         "repair them, or leave them out: train.data.on_unreadable: skip"),
     "unreadable-mask": ("error", "masks that can't be read",
@@ -28,6 +32,7 @@ _KNOWN: dict[str, tuple[Severity, str, str]] = {
     "damaged-record": ("error", "records that don't match their checksums",
         "copy or write the shards anew; or leave such samples out: "
         "train.data.on_unreadable: skip"),
+    "bad-record": ("error", "records that lack a picture or a mask", "write the shards anew"),
     "unreadable-shard": ("error", "shards that can't be read", "make them readable"),
     "bad-picture": ("error", "pictures of more than 8 bits a channel", "convert them to 8 bits"),
     "bad-mask": ("error", "masks that hold no classes where they should",
@@ -43,12 +48,14 @@ _KNOWN: dict[str, tuple[Severity, str, str]] = {
     "unreadable-instances": ("error", "instance files that can't be read", "repair them"),
     "ignored-foreground": ("error", "masks hold 0 and 255 only, and 255 counts nowhere",
         "write the foreground as 1; or, if 255 is a class, give loss.ignore another number"),
-    "shared-picture": ("error", "training and validation share pictures",
+    "shared-picture": ("error", "pictures that are trained on are in another part, too",
         "take them out of one of the two: scores of what was trained on mean nothing"),
     "train-ids": ("error", "masks hold no id above 18: these look like train ids",
         "Cityscapes' masks are its `labelIds`, 0 to 33"),
     "duplicate-picture": ("warning", "pictures with the same bytes",
         "remove the copies, unless they are meant to count twice"),
+    "shared-test-picture": ("warning", "validation and test share pictures",
+        "take them out of one of the two: what was chosen by the validation scores better on them"),
     "listed-twice": ("warning", "pictures that are named more than once",
         "remove the lines, unless they are meant to count twice"),
     "no-label": ("warning", "masks without any labelled pixel", "leave such samples out"),
@@ -112,6 +119,8 @@ class Survey:
         self.parts: dict[str, PartSurvey] = {}
         self._tables: dict[str, tuple[int, ...]] = {}
         self._found: dict[str, list[tuple[str, str]]] = {}
+        self._helps: dict[str, str] = {}
+        self._blank: dict[str, list[tuple[str, str]]] = {}  # part -> its masks without a label
         self._digests: dict[bytes, list[tuple[str, Path]]] = {}
         self._values: Counter[int] = Counter()
         self._first: dict[tuple[str, str], str] = {}  # (part, kind of mask) -> a file of it
@@ -120,6 +129,7 @@ class Survey:
         """The facts of this part's samples come next."""
         classes = self._dataset.classes
         self.parts[part.name] = PartSurvey(part.name, [0] * classes, [0] * classes)
+        self._blank[part.name] = []
         self._tables[part.name] = part.label_table
         for path, times in Counter(sample.image for sample in part.samples).items():
             if times > 1:
@@ -144,13 +154,23 @@ class Survey:
             self._first.setdefault((part.name, facts.mask_kind), str(facts.sample.mask))
             self._labels(part, facts)
 
+    def lack(self, lost: Sequence[FileFault], helps: Mapping[str, str]) -> None:
+        """What the set was opened without; `helps`: code -> what to do about it."""
+        for fault in lost:
+            self._add(fault.code, fault.path, fault.text)
+        self._helps.update(helps)
+
     def findings(self) -> tuple[Finding, ...]:
         """Errors first, each sort once; after the last `add`."""
         found = {code: list(entries) for code, entries in self._found.items()}
-        for code, path, text in (*self._copies(), *self._of_values(), *self._of_classes()):
+        together = (self._copies(), self._unlabelled(), self._of_values(), self._of_classes())
+        for code, path, text in chain.from_iterable(together):
             found.setdefault(code, []).append((path, text))
         order = {code: place for place, code in enumerate(_KNOWN)}
-        return tuple(_finding(code, found[code]) for code in sorted(found, key=order.__getitem__))
+        return tuple(
+            _finding(code, found[code], self._helps.get(code))
+            for code in sorted(found, key=order.__getitem__)
+        )
 
     def _labels(self, part: PartSurvey, facts: Facts) -> None:
         table = self._tables[part.name]
@@ -170,23 +190,35 @@ class Survey:
             listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
             self._add("bad-class-id", facts.sample.mask, listed)
         elif labelled == 0:
-            self._add("no-label", facts.sample.mask, "")
+            self._blank[part.name].append((str(facts.sample.mask), ""))
         if text := _other_color(facts.palette, table, self._dataset.colors):
             self._add("palette-order", facts.sample.mask, text)
 
     def _copies(self) -> Iterator[tuple[str, str, str]]:
+        order = list(self.parts)
         for copies in self._digests.values():
-            different = sorted({(part, str(path)) for part, path in copies})
-            if len({part for part, _ in different}) > 1:
-                yield "shared-picture", different[0][1], f"also {different[-1][1]}"
-            elif len(different) > 1:
-                others = ", ".join(path for _, path in different[1:4])
-                yield "duplicate-picture", different[0][1], f"also {others}"
+            (first, path), *others = sorted(
+                {(order.index(part), str(path)) for part, path in copies}
+            )
+            elsewhere = [(part, other) for part, other in others if part != first]
+            if elsewhere:
+                code = "shared-test-picture" if first else "shared-picture"
+                also = ", ".join(f"{other} ({order[part]})" for part, other in elsewhere[:3])
+                yield code, path, f"{order[first]}; also {also}"
+            elif others:
+                yield "duplicate-picture", path, f"also {', '.join(one for _, one in others[:3])}"
+
+    def _unlabelled(self) -> Iterator[tuple[str, str, str]]:
+        for name, part in self.parts.items():
+            # The test part of a benchmark is published so.
+            if name != "test" or len(self._blank[name]) < part.mask_kinds.total():
+                yield from (("no-label", *entry) for entry in self._blank[name])
 
     def _of_values(self) -> Iterator[tuple[str, str, str]]:
         """What shows only where the masks of all parts are seen together."""
         seen = set(self._values)
-        any_table = next(iter(self._tables.values()), ())
+        tables = (self._tables[name] for name, part in self.parts.items() if part.samples)
+        any_table = next(tables, ())
         label = any_table[255] if len(any_table) > 255 else INVALID
         if seen == {0, 255} and label in (INVALID, self._ignore):
             share = self._values[255] / self._values.total()
@@ -209,7 +241,7 @@ class Survey:
             for number, pixels in enumerate(parts[0].class_pixels):
                 if pixels == 0:
                     yield "absent-class", "", f"{number} {names[number]}"
-        for part in parts[1:2]:
+        for part in (one for one in parts[1:2] if one.samples):
             for number, pixels in enumerate(part.class_pixels):
                 if pixels == 0 and parts[0].class_pixels[number] > 0:
                     yield "absent-in-validation", "", f"{number} {names[number]}"
@@ -233,7 +265,7 @@ def _other_color(
     return ""
 
 
-def _finding(code: str, entries: Sequence[tuple[str, str]]) -> Finding:
+def _finding(code: str, entries: Sequence[tuple[str, str]], help: str | None) -> Finding:
     severity, message, remedy = _KNOWN[code]
     shown = sorted(entries, key=lambda entry: entry[0])[:MOST_FILES]  # classes stay in their order
     return Finding(
@@ -243,5 +275,5 @@ def _finding(code: str, entries: Sequence[tuple[str, str]]) -> Finding:
         len(entries),
         tuple(path for path, _ in shown),
         tuple(text for _, text in shown),
-        remedy,
+        help or remedy,
     )

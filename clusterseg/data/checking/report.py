@@ -10,15 +10,19 @@ from clusterseg.data.balance import balanced_weights
 from clusterseg.data.checking.findings import Finding, PartSurvey, Survey
 from clusterseg.data.checking.scan import scan
 from clusterseg.data.dataset import Dataset, Part
+from clusterseg.data.faults import NO_MASKS, Gathered
 from clusterseg.errors import ClustersegError
 
 OF_THE_SET = frozenset(
     {"missing-file", "bad-list", "empty-list", "no-validation", "two-validation-parts"}
-    | {"missing-pair", "double-name", "empty-part", "mixed-masks", "lossy-mask"}
+    | {"missing-pair", NO_MASKS, "double-name", "empty-part", "mixed-masks", "lossy-mask"}
     | {"unreadable-picture", "bad-picture"}
     | {"damaged-record", "bad-record", "unreadable-shard"}
 )
 """Codes of errors with which a format refuses to open a set because of what is in it."""
+
+
+_NO_TEST = (NO_MASKS, "no-data")  # of a test part that nobody means to use
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,13 @@ class Stats:
     findings: tuple[Finding, ...]
 
 
+def gathered() -> Gathered:
+    """To open a set with that is to be looked into, whatever is wrong with it."""
+    return Gathered(OF_THE_SET | {"no-data"})
+
+
 def not_opened(error: ClustersegError) -> Finding:
-    """What kept the set from being opened, and so from being looked into, as a finding."""
+    """What kept the set, or a part, from being opened, and so from being looked into."""
     return Finding(error.code, "error", error.message, 1, (), (), error.help or "")
 
 
@@ -82,13 +91,25 @@ def check(
     ignore: int | None,
     *,
     workers: int,
+    faults: Gathered | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checked:
-    """Reads every file of both parts once; calls `progress(samples done, of all)`."""
+    """Reads every file of all parts once; calls `progress(samples done, of all)`.
+
+    `faults` are those that the set was opened with (`gathered`), and are among the findings.
+    Raises the first of them where there is nothing that could be a data set.
+    """
+    faults = gathered() if faults is None else faults
+    test = _test_part(dataset, faults)
+    parts = (dataset.train, dataset.validation, *([test] if test else []))
+    nothing = not faults.lost and not any(map(len, parts))
+    if nothing and faults.errors and faults.errors[0].code == "no-data":
+        raise faults.errors[0]
     survey = Survey(dataset, ignore)
-    parts = (dataset.train, dataset.validation)
+    survey.lack(faults.lost, faults.helps)
     _read(survey, parts, workers=workers, pictures=True, progress=progress)
-    return Checked(dataset, tuple(survey.parts.values()), survey.findings())
+    findings = (*map(not_opened, faults.errors), *survey.findings())
+    return Checked(dataset, tuple(survey.parts.values()), findings)
 
 
 def stats(
@@ -116,6 +137,16 @@ def stats(
     )
     errors = tuple(one for one in survey.findings() if one.severity == "error")
     return Stats(part.name, seen.samples, seen.ignored, classes, errors)
+
+
+def _test_part(dataset: Dataset, faults: Gathered) -> Part | None:
+    """None also where it has no masks, as benchmarks are published, no pictures, or no samples."""
+    if dataset.test is None:
+        return None
+    before = len(faults.errors)
+    part = faults.part(dataset.test, None)
+    faults.errors[before:] = [one for one in faults.errors[before:] if one.code not in _NO_TEST]
+    return part or None
 
 
 def _read(

@@ -1,1 +1,1 @@
-"""One file a layout on disk: `open_dataset(spec, root, ignore) -> Dataset`."""
+"""One file a layout on disk: `open_dataset(spec, root, ignore, faults) -> Dataset`."""

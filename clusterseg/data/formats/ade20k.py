@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
+from clusterseg.data.faults import NOTHING, STRICT, Faults
 from clusterseg.data.listing import (
     first_size,
     names_of,
@@ -48,7 +49,9 @@ _OTHER = 0
 _COLORS = default_colors(1 + len(CLASSES))
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """ADE20K below `root`: 150 classes.
 
     Other (0) becomes `ignore`; with `ignore: null` it is one more class, the last.
@@ -57,7 +60,8 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     if (root / "ADEChallengeData2016").is_dir():
         root /= "ADEChallengeData2016"
     table = value_table(_VALUES, void=[_OTHER], ignore=ignore)
-    train, validation = _samples(root, "training"), _samples(root, "validation")
+    train = faults.part(lambda: _samples(root, "training", faults), NOTHING)
+    validation = faults.part(lambda: _samples(root, "validation", faults), NOTHING)
     classes = own_classes(ignore)
     return Dataset(
         name="ade20k",
@@ -77,6 +81,6 @@ def own_classes(ignore: int | None) -> ClassTable:
     return ClassTable(names, tuple(_COLORS[one] for one in ids), ids)
 
 
-def _samples(root: Path, part: str) -> tuple[Sample, ...]:
+def _samples(root: Path, part: str, faults: Faults) -> tuple[Sample, ...]:
     pictures, masks = root / "images" / part, root / "annotations" / part
-    return pictures_and_masks(pictures, masks)
+    return pictures_and_masks(pictures, masks, faults)

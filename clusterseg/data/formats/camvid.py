@@ -9,11 +9,13 @@ Masks hold one channel with the number of the class; 0 to 10 are classes and 11 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
-from clusterseg.data.listing import first_size, split_off, text_lines
+from clusterseg.data.faults import NOTHING, STRICT, Faults
+from clusterseg.data.listing import first_size, refuse_missing, split_off, text_lines
 from clusterseg.errors import ClustersegError
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ _LISTS = "each line names a picture and its mask: train/0001.png trainannot/0001
 _COLORS = "each line is a class, the first one is class 0: 128 64 128 road; or remove the file"
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """The CamVid data set below `root`.
 
     Void counts nowhere: its mask value becomes `ignore`, and the classes are those before it
@@ -55,10 +59,10 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         len(classes), ignored_values=[void] if has_void and void is not None else [], ignore=ignore
     )
 
-    train = _read_list(root, "train")
-    if not train:
-        raise _empty(root / "train.txt")
-    train, validation = _validation(spec, root, train)
+    train = faults.part(lambda: _training(root, faults), NOTHING)
+    train, validation = faults.part(
+        lambda: _validation(spec, root, train, faults), (train, NOTHING)
+    )
     return Dataset(
         name="camvid",
         class_names=tuple(name for name, _ in classes),
@@ -66,16 +70,23 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, values),
         validation=Part("validation", validation, values),
-        test=(lambda: Part("test", _read_list(root, "test"), values))
+        test=(lambda: Part("test", _samples(root, _listed(root, "test"), faults), values))
         if (root / "test.txt").exists()
         else None,
     )
 
 
+def _training(root: Path, faults: Faults) -> tuple[Sample, ...]:
+    listed = _listed(root, "train")
+    if not listed:
+        raise _empty(root / "train.txt")
+    return _samples(root, listed, faults)
+
+
 def _validation(
-    spec: DataSpec, root: Path, train: tuple[Sample, ...]
+    spec: DataSpec, root: Path, train: tuple[Sample, ...], faults: Faults
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    own = _read_list(root, "val") if (root / "val.txt").exists() else ()
+    own = _listed(root, "val") if (root / "val.txt").exists() else []
     if own and spec.validation_split is not None:
         raise ClustersegError(
             f"data.validation_split is given, but {root / 'val.txt'} names a validation part",
@@ -83,7 +94,7 @@ def _validation(
             help="remove validation_split, or the file",
         )
     if own:
-        return train, own
+        return train, _samples(root, own, faults)
     if spec.validation_split is None:
         raise ClustersegError(
             f"{root / 'val.txt'}: no validation part (the file is missing or empty)",
@@ -93,10 +104,10 @@ def _validation(
     return split_off(train, spec.validation_split)
 
 
-def _read_list(root: Path, part: str) -> tuple[Sample, ...]:
+def _listed(root: Path, part: str) -> list[tuple[str, str, str]]:
+    """(the place in the list, the names of a picture and its mask) of each line."""
     path = root / f"{part}.txt"
-    samples = []
-    folders: dict[Path, frozenset[str]] = {}
+    listed = []
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -108,13 +119,30 @@ def _read_list(root: Path, part: str) -> tuple[Sample, ...]:
                 code="bad-list",
                 help=_LISTS,
             )
-        image, mask = (_locate(root, name, folders, where) for name in names)
-        samples.append(Sample(image, mask))
+        listed.append((where, names[0], names[1]))
+    return listed
+
+
+def _samples(
+    root: Path, listed: Sequence[tuple[str, str, str]], faults: Faults
+) -> tuple[Sample, ...]:
+    samples, missing = [], []
+    folders: dict[Path, frozenset[str]] = {}
+    for where, *names in listed:
+        image, mask = (_locate(root, name, folders) for name in names)
+        missing += [(path, where) for path, is_there in (image, mask) if not is_there]
+        if image[1] and mask[1]:
+            samples.append(Sample(image[0], mask[0]))
+    refuse_missing(
+        missing,
+        faults,
+        help="names are relative to the folder of the list; put it there, or take out its line",
+    )
     return tuple(samples)
 
 
-def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]], where: str) -> Path:
-    """The file that a list names.
+def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]]) -> tuple[Path, bool]:
+    """(the file that a list names, whether it is there).
 
     Relative to the root; an absolute name that does not exist here (the SegNet tutorial's
     `/SegNet/CamVid/train/x.png`) is looked for below the root by its last two parts. Folders are
@@ -130,12 +158,8 @@ def _locate(root: Path, name: str, folders: dict[Path, frozenset[str]], where: s
             present = folder.iterdir() if folder.is_dir() else ()
             folders[folder] = frozenset(path.name for path in present)
         if candidate.name in folders[folder]:
-            return candidate
-    raise ClustersegError(
-        f"{where}: {candidates[-1]} does not exist",
-        code="missing-file",
-        help="names are relative to the folder of the list; put it there, or take out its line",
-    )
+            return candidate, True
+    return candidates[-1], False
 
 
 def read_colors(path: Path) -> tuple[tuple[str, Color], ...]:

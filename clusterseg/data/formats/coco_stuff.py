@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
+from clusterseg.data.faults import NOTHING, STRICT, Faults
 from clusterseg.data.listing import (
     first_size,
     names_of,
@@ -64,14 +65,17 @@ _NOTHING = 255
 _COLORS = default_colors(256)
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """COCO-Stuff below `root`: 171 classes, things first.
 
     Nothing (255) becomes `ignore`; with `ignore: null` it is one more class.
     """
     refuse_split(spec.validation_split, "COCO-Stuff")
     table = value_table(VALUES, void=[_NOTHING], ignore=ignore)
-    train, validation = _samples(root, "train2017"), _samples(root, "val2017")
+    train = faults.part(lambda: _samples(root, "train2017", faults), NOTHING)
+    validation = faults.part(lambda: _samples(root, "val2017", faults), NOTHING)
     classes = own_classes(ignore)
     return Dataset(
         name="coco_stuff",
@@ -92,8 +96,8 @@ def own_classes(ignore: int | None) -> ClassTable:
     return ClassTable(names, tuple(_COLORS[(one + 1) % 256] for one in ids), ids)
 
 
-def _samples(root: Path, part: str) -> tuple[Sample, ...]:
+def _samples(root: Path, part: str, faults: Faults) -> tuple[Sample, ...]:
     pictures, masks = root / "images" / part, root / "annotations" / part
     if not masks.is_dir() and (root / "stuffthingmaps" / part).is_dir():
         masks = root / "stuffthingmaps" / part
-    return pictures_and_masks(pictures, masks)
+    return pictures_and_masks(pictures, masks, faults)

@@ -24,6 +24,7 @@ from clusterseg.data.dataset import (
     Sample,
     label_table,
 )
+from clusterseg.data.faults import NOTHING, STRICT, Faults
 from clusterseg.data.formats.camvid import read_colors
 from clusterseg.data.listing import (
     MASKS,
@@ -50,7 +51,9 @@ _TABLE = "label_colors.txt"
 _LOSSY = frozenset({".jpg", ".jpeg"})
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """The folders below `root`, with the classes that `data.classes` counts or `data.names` names,
     else those of `label_colors.txt`.
 
@@ -62,27 +65,10 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     kind: MaskKind = options.get("labels", "values")
     table = label_table(len(names), ignored_values=(), ignore=ignore)
     folders = {key: root / options.get(key, default) for key, default in _FOLDERS.items()}
-    train = _samples(folders["images"], folders["masks"])
-    own = [folders["validation_images"], folders["validation_masks"]]
-    named = any(key in options for key in ("validation_images", "validation_masks"))
-    if named or any(folder.exists() for folder in own):
-        if spec.validation_split is not None:
-            raise ClustersegError(
-                f"data.validation_split is given, but {own[0]} holds a validation part",
-                code="two-validation-parts",
-                help="remove validation_split, or the folder",
-            )
-        validation = _samples(*own)
-    elif spec.validation_split is None:
-        raise ClustersegError(
-            f"{own[0]}: no validation part (there is no such folder)",
-            code="no-validation",
-            help="give data.validation_images and data.validation_masks, or "
-            "data.validation_split, e.g. 0.1, to split it off the training part",
-        )
-    else:
-        train, validation = split_off(train, spec.validation_split)
-    test = [root / "test_images", root / "test_masks"]
+    train = faults.part(lambda: _samples(folders["images"], folders["masks"], faults), NOTHING)
+    own = folders["validation_images"], folders["validation_masks"]
+    train, validation = faults.part(lambda: _validation(spec, own, train, faults), (train, NOTHING))
+    test = (root / "test_images", root / "test_masks")
     return Dataset(
         name="folder",
         class_names=names,
@@ -90,24 +76,49 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         size=spec.size or first_size(train, skip=spec.on_unreadable == "skip"),
         train=Part("train", train, table, kind),
         validation=Part("validation", validation, table, kind),
-        test=(lambda: Part("test", _samples(*test), table, kind))
+        test=(lambda: Part("test", _samples(*test, faults), table, kind))
         if all(folder.is_dir() for folder in test)
         else None,
     )
 
 
-def _samples(pictures: Path, masks: Path) -> tuple[Sample, ...]:
+def _validation(
+    spec: DataSpec, own: tuple[Path, Path], train: tuple[Sample, ...], faults: Faults
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    named = any(key in spec.options for key in ("validation_images", "validation_masks"))
+    if named or any(folder.exists() for folder in own):
+        if spec.validation_split is not None:
+            raise ClustersegError(
+                f"data.validation_split is given, but {own[0]} holds a validation part",
+                code="two-validation-parts",
+                help="remove validation_split, or the folder",
+            )
+        return train, _samples(*own, faults)
+    if spec.validation_split is None:
+        raise ClustersegError(
+            f"{own[0]}: no validation part (there is no such folder)",
+            code="no-validation",
+            help="give data.validation_images and data.validation_masks, or "
+            "data.validation_split, e.g. 0.1, to split it off the training part",
+        )
+    return split_off(train, spec.validation_split)
+
+
+def _samples(pictures: Path, masks: Path, faults: Faults) -> tuple[Sample, ...]:
     images, labels = by_stem(pictures, PICTURES), by_stem(masks, MASKS)
     if not images:
         raise no_samples(pictures, "pictures")
     lossy = [name for name in file_names(masks) if Path(name).suffix.lower() in _LOSSY]
     if lossy:
-        raise ClustersegError(
+        error = ClustersegError(
             f"{masks / lossy[0]}: a JPEG can't be a mask: its numbers come out changed",
             code="lossy-mask",
             help="save masks as PNG",
         )
-    return paired(images, labels, where=f"{pictures} and {masks}")
+        faults.files(error, [(masks / name, "a JPEG") for name in lossy])
+        told = {Path(name).stem for name in lossy} - set(labels)
+        images = {stem: path for stem, path in images.items() if stem not in told}
+    return paired(images, labels, where=f"{pictures} and {masks}", faults=faults)
 
 
 def _with_table(options: Mapping[str, Any], table: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from PIL import Image
 
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import Color, Dataset, Part, Sample, label_table
+from clusterseg.data.faults import NOTHING, STRICT, Faults
 from clusterseg.data.formats.camvid import read_colors
 from clusterseg.data.listing import split_off, text_lines
 from clusterseg.data.sources import image_data
@@ -35,7 +37,9 @@ _TRAIN, _VALIDATION, _TEST = "train-*.tfrecord", "val-*.tfrecord", "test-*.tfrec
 _OF = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>.*)")
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """The shards below `root` that the options `train`, `validation` and `test` (patterns) name.
 
     The number of classes is that of `label_colors.txt`, or the option `classes`; `ignore_value`
@@ -48,14 +52,11 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         len(names), ignored_values=[options.get("ignore_value", 255)], ignore=ignore
     )
     pattern = options.get("train", _TRAIN)
-    train = _samples(root, pattern)
-    if not train:
-        raise ClustersegError(
-            f"{root}: no records in {pattern!r}",
-            code="empty-list",
-            help="give data.train, a pattern like 'train_fine-*', or another folder",
-        )
-    train, validation = _validation(spec, root, train, options.get("validation", _VALIDATION))
+    train = faults.part(lambda: _training(root, pattern, faults), NOTHING)
+    own = options.get("validation", _VALIDATION)
+    train, validation = faults.part(
+        lambda: _validation(spec, root, train, own, faults), (train, NOTHING)
+    )
     rest = options.get("test", _TEST)
     return Dataset(
         name="tfrecord",
@@ -64,15 +65,28 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
         size=spec.size or _size(train[0]),
         train=Part("train", train, values),
         validation=Part("validation", validation, values),
-        test=(lambda: Part("test", _samples(root, rest), values)) if any(root.glob(rest)) else None,
+        test=(lambda: Part("test", _samples(root, rest, faults), values))
+        if any(root.glob(rest))
+        else None,
         label_ids=_ids(root / IDS, len(names)),
     )
 
 
+def _training(root: Path, pattern: str, faults: Faults) -> tuple[Sample, ...]:
+    train = _samples(root, pattern, faults)
+    if not train:
+        raise ClustersegError(
+            f"{root}: no records in {pattern!r}",
+            code="empty-list",
+            help="give data.train, a pattern like 'train_fine-*', or another folder",
+        )
+    return train
+
+
 def _validation(
-    spec: DataSpec, root: Path, train: tuple[Sample, ...], pattern: str
+    spec: DataSpec, root: Path, train: tuple[Sample, ...], pattern: str, faults: Faults
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    own = _samples(root, pattern)
+    own = _samples(root, pattern, faults)
     if own and spec.validation_split is not None:
         raise ClustersegError(
             f"data.validation_split is given, but {root} has shards {pattern!r}",
@@ -91,32 +105,44 @@ def _validation(
     return split_off(train, spec.validation_split)
 
 
-def _samples(root: Path, pattern: str) -> tuple[Sample, ...]:
+def _samples(root: Path, pattern: str, faults: Faults) -> tuple[Sample, ...]:
     shards = sorted(path for path in root.glob(pattern) if path.is_file())
-    _refuse_gaps(shards)
-    samples = []
+    _refuse_gaps(shards, faults)
+    samples: list[Sample] = []
     for shard in shards:
-        for number, (record, name) in enumerate(walk(shard)):
-            shown = shard / (name.lstrip("/") or f"{number:08d}")
-            mask = shown.with_name(f"{shown.name} (mask)")
-            samples.append(Sample(shown, mask, record=record))
+        try:
+            for sample in _of_shard(shard):
+                samples.append(sample)
+        except ClustersegError as error:
+            faults.files(error, [(shard, error.message.removeprefix(f"{shard}: "))])
     return tuple(samples)
 
 
-def _refuse_gaps(shards: list[Path]) -> None:
+def _of_shard(shard: Path) -> Iterator[Sample]:
+    for number, (record, name) in enumerate(walk(shard)):
+        shown = shard / (name.lstrip("/") or f"{number:08d}")
+        mask = shown.with_name(f"{shown.name} (mask)")
+        yield Sample(shown, mask, record=record)
+
+
+def _refuse_gaps(shards: list[Path], faults: Faults) -> None:
     """Names like `train-00003-of-00010.tfrecord` tell how many there should be."""
+    there, missing = frozenset(shards), dict[Path, Path]()
     for shard in shards:
         found = _OF.fullmatch(shard.name)
         if found is None:
             continue
         for number in range(int(found["count"])):
             name = f"{found['name']}-{number:05d}-of-{found['count']}{found['end']}"
-            if shard.with_name(name) not in shards:
-                raise ClustersegError(
-                    f"{shard.with_name(name)} is not there, but {shard.name} is",
-                    code="missing-file",
-                    help="copy the whole set; what is left of an older one must go",
-                )
+            if shard.with_name(name) not in there:
+                missing.setdefault(shard.with_name(name), shard)
+    for path, shard in list(missing.items())[:1]:
+        error = ClustersegError(
+            f"{path} is not there, but {shard.name} is",
+            code="missing-file",
+            help="copy the whole set; what is left of an older one must go",
+        )
+        faults.files(error, [(lost, f"{one.name} is there") for lost, one in missing.items()])
 
 
 def _classes(root: Path, given: int | None) -> tuple[tuple[str, ...], tuple[Color, ...]]:

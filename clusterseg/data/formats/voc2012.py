@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from clusterseg.data.colormap import default_colors
 from clusterseg.data.dataset import ClassTable, Dataset, Part, Sample, value_table
+from clusterseg.data.faults import NOTHING, STRICT, Faults
 from clusterseg.data.listing import (
     file_names,
     first_size,
     names_of,
     no_samples,
+    refuse_missing,
     refuse_split,
     text_lines,
 )
@@ -43,7 +45,9 @@ _LISTS = "ImageSets/Segmentation"
 _HELP = "each line is the id of a picture: 2007_000032"
 
 
-def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
+def open_dataset(
+    spec: DataSpec, root: Path, ignore: int | None, faults: Faults = STRICT
+) -> Dataset:
     """VOC 2012 below `root`: background and 20 classes.
 
     The borders of objects (255) become `ignore`; with `ignore: null` they are one more class.
@@ -53,11 +57,10 @@ def open_dataset(spec: DataSpec, root: Path, ignore: int | None) -> Dataset:
     root = next(
         (one for one in (root / "VOCdevkit" / "VOC2012", root / "VOC2012") if one.is_dir()), root
     )
-    if spec.options.get("augmented", False):
-        train = _read(root, _trainaug(root), (_AUGMENTED, _MASKS))
-    else:
-        train = _read(root, root / _LISTS / "train.txt", (_MASKS,))
-    validation = _read(root, root / _LISTS / "val.txt", (_MASKS,))
+    train = faults.part(lambda: _training(spec, root, faults), NOTHING)
+    validation = faults.part(
+        lambda: _read(root, root / _LISTS / "val.txt", (_MASKS,), faults), NOTHING
+    )
     table = value_table(range(len(CLASSES)), void=[_BORDER], ignore=ignore)
     classes = own_classes(ignore)
     return Dataset(
@@ -78,6 +81,12 @@ def own_classes(ignore: int | None) -> ClassTable:
     return ClassTable(names, tuple(_COLORS[one] for one in ids), ids)
 
 
+def _training(spec: DataSpec, root: Path, faults: Faults) -> tuple[Sample, ...]:
+    if spec.options.get("augmented", False):
+        return _read(root, _trainaug(root), (_AUGMENTED, _MASKS), faults)
+    return _read(root, root / _LISTS / "train.txt", (_MASKS,), faults)
+
+
 def _trainaug(root: Path) -> Path:
     for path in (root / _LISTS / "trainaug.txt", root / "trainaug.txt"):
         if path.is_file():
@@ -90,14 +99,15 @@ def _trainaug(root: Path) -> Path:
     )
 
 
-def _read(root: Path, path: Path, folders: tuple[str, ...]) -> tuple[Sample, ...]:
+def _read(root: Path, path: Path, folders: tuple[str, ...], faults: Faults) -> tuple[Sample, ...]:
     """The samples of a list; masks are looked for in the `folders`, in this order."""
     present = {
         folder: frozenset(file_names(root / folder))
         for folder in (_PICTURES, *folders)
         if (root / folder).is_dir()
     }
-    samples = []
+    samples: list[Sample] = []
+    missing: list[tuple[Path, str]] = []
     for number, line in enumerate(
         text_lines(path, kind="a VOC 2012 data set", help=_HELP), start=1
     ):
@@ -110,16 +120,17 @@ def _read(root: Path, path: Path, folders: tuple[str, ...]) -> tuple[Sample, ...
                 code="bad-list",
                 help=_HELP,
             )
-        where = f"{path}:{number}"
         # `image mask`, as some trainaug lists have it: the names say all that their folders do.
-        image, mask = Path(words[0]).name, Path(words[-1]).name
-        samples.append(
-            Sample(
-                _located(root, (_PICTURES,), f"{_id(image)}.jpg", present, where),
-                _located(root, folders, f"{_id(mask)}.png", present, where),
-            )
-        )
-    if not samples:
+        picture, labels = Path(words[0]).name, Path(words[-1]).name
+        image, has_image = _located(root, (_PICTURES,), f"{_id(picture)}.jpg", present)
+        mask, has_mask = _located(root, folders, f"{_id(labels)}.png", present)
+        found = ((image, has_image), (mask, has_mask))
+        missing += [(file, f"{path}:{number}") for file, is_there in found if not is_there]
+        if has_image and has_mask:
+            samples.append(Sample(image, mask))
+    if missing:
+        refuse_missing(missing, faults, help=_help_missing(root, folders))
+    elif not samples:
         raise no_samples(path, "ids")
     return tuple(samples)
 
@@ -133,17 +144,18 @@ def _located(
     folders: tuple[str, ...],
     name: str,
     present: dict[str, frozenset[str]],
-    where: str,
-) -> Path:
+) -> tuple[Path, bool]:
+    """(the file in the first of the folders that has it, whether one has it)."""
     for folder in folders:
         if name in present.get(folder, ()):
-            return root / folder / name
-    help = "put it there, or take out its line"
+            return root / folder / name, True
+    return root / folders[0] / name, False
+
+
+def _help_missing(root: Path, folders: tuple[str, ...]) -> str:
     if _AUGMENTED in folders and any(root.glob("**/dataset/cls/*.mat")):
-        help = (
+        return (
             "SBD's masks are there as .mat files: write GTcls.Segmentation of each as a grey PNG "
             f"into {_AUGMENTED}"
         )
-    raise ClustersegError(
-        f"{where}: {root / folders[0] / name} does not exist", code="missing-file", help=help
-    )
+    return "put it there, or take out its line"

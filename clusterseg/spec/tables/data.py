@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from clusterseg.spec.fields import Fraction, Line, about
 from clusterseg.spec.tables.known import Known, Table
@@ -23,11 +23,22 @@ _Ratios = Annotated[
 ]
 _Pixels = Annotated[int, Meta(ge=1, le=16384)]
 _Sides = Annotated[tuple[_Pixels, _Pixels], about("[height, width] in pixels")]
+_ShorterLonger = Annotated[tuple[_Pixels, _Pixels], Meta(extra={"ordered": True})]
 _Probability = Annotated[Fraction, about("probability of a flip")]
 _Change = Annotated[Fraction, about("largest change, as a fraction")]
 
 _Names = Annotated[tuple[Line, ...], about("names of the classes, class 0 first")]
 _Byte = Annotated[int, Meta(ge=0, le=255)]
+
+
+class _ResizeRange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """the same, with a factor"""
+
+    sides: Annotated[
+        _ShorterLonger, about("[shorter side, longest that the longer one may be] in pixels")
+    ]
+    factor: Annotated[_Pixels, about("both sides become 1 + a multiple of it")] = 1
+
 
 DATA_FORMATS: Table = MappingProxyType(
     {
@@ -184,10 +195,11 @@ AUGMENTATIONS: Table = MappingProxyType(
             "resize by the sides, then crop or pad to the size",
             True,
             value=Annotated[
-                Annotated[tuple[_Pixels, _Pixels], Meta(extra={"ordered": True})],
+                _ShorterLonger | _ResizeRange,
                 about("[shorter side, longest that the longer one may be] in pixels"),
             ],
             resizes=True,
+            before=frozenset({"scale_file"}),
         ),
     }
 )

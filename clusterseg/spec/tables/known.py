@@ -12,9 +12,10 @@ class Known:
     """One name. `options`: key -> annotated type.
 
     `value` is the type of an augmentation's setting; None: a mapping of its options. `resizes`:
-    it gives pictures another size, as only one augmentation of a list may. `divides_size`: what
-    a model needs height and width to be divisible by. `variables`: required key of the section ->
-    the environment variable that stands for it where it is left out.
+    it gives pictures another size, as only one augmentation of a list may; `before`: those that
+    may follow it nonetheless, and do that in its stead. `divides_size`: what a model needs height
+    and width to be divisible by. `variables`: required key of the section -> the environment
+    variable that stands for it where it is left out.
     """
 
     summary: str
@@ -22,6 +23,7 @@ class Known:
     options: Mapping[str, Any] = field(default_factory=dict)
     value: Any = None
     resizes: bool = False
+    before: frozenset[str] = frozenset()
     divides_size: int = 1
     variables: Mapping[str, str] = field(default_factory=dict)
 

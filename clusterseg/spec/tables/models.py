@@ -124,8 +124,7 @@ MODELS: Table = MappingProxyType(
             options={
                 "backbone": Annotated[Literal["resnet50", "resnet101"], about("encoder")],
                 "head": Annotated[Literal["deeplab", "psp", "encnet"], about("head")],
-                "dropout": _Dropout,
-                "aux": _Auxiliary,
+                **_DEEPLAB,
             },
         ),
         "hrnetv2_ocr": Known(
