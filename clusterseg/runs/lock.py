@@ -20,6 +20,7 @@ from clusterseg.runs import files
 
 _LARGEST = 4096  # bytes
 _TURNS = 100  # at a lock that is removed in the moment that we get it
+_LOOK = 0.05  # s
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -39,12 +40,21 @@ class Taken(Exception):
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def held(path: Path, *, wait: float = 0.0) -> Iterator[bool]:
     """Holds the lock `path`, which is made with its folder, and removed with it if that is empty.
 
-    False: the file system has no locks, and others may be at work, too. Raises Taken, or OSError.
+    False: the file system has no locks, and others may be at work, too. Raises Taken if another
+    process still has it after `wait` seconds, or OSError.
     """
-    descriptor, has_lock = _locked(path)
+    until = time.monotonic() + wait
+    while True:
+        try:
+            descriptor, has_lock = _locked(path)
+            break
+        except Taken:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK)
     try:
         yield has_lock
     finally:

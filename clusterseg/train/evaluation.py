@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from clusterseg.runs import files
 from clusterseg.runs.attempts import last_attempt, read_attempt
 from clusterseg.runs.checkpoint_file import CheckpointError, read_layout
 from clusterseg.runs.checkpoints import CheckpointInfo, counts, list_checkpoints
+from clusterseg.runs.lock import Taken, held
 from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import Claim
 from clusterseg.train.inference.how import How
 
 _LARGEST = 64 << 20  # bytes of evaluation.json
+_PATIENCE = 30.0  # s
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
@@ -130,13 +133,18 @@ def best_first(evaluations: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
 def record(run: RunPaths, found: Iterable[Evaluation]) -> None:
     """Writes evaluation.json, durably: what was found now, and what was before of other files.
 
-    An entry is replaced by one of the same file, part and `how`. Raises OSError.
+    An entry is replaced by one of the same file, part and `how`. Who writes at the same time waits,
+    so that neither loses what the other found. Raises OSError.
     """
-    merged = {_key(one): one for one in _before(run)}
-    merged |= {_key(one): one for one in found}
-    whole = Evaluations(run=run.run_id, checkpoints=best_first(merged.values()))
-    data = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
-    files.replace(run.evaluation, data)
+    try:
+        with held(run.evaluation.with_suffix(".lock"), wait=_PATIENCE):
+            merged = {_key(one): one for one in _before(run)}
+            merged |= {_key(one): one for one in found}
+            whole = Evaluations(run=run.run_id, checkpoints=best_first(merged.values()))
+            data = msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+            files.replace(run.evaluation, data)
+    except Taken as taken:
+        raise OSError(errno.EBUSY, "another evaluate has been writing it all the time") from taken
 
 
 def _key(one: Evaluation) -> tuple[str, str, str, str]:

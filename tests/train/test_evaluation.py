@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from clusterseg.runs.paths import RunPaths
 from clusterseg.runs.records import CheckpointHeader, Claim
 from clusterseg.train.evaluation import Evaluation, Evaluations, best_first, choose, record
 from clusterseg.train.inference.how import How
+from tests.apart import TOP
 
 
 @pytest.fixture
@@ -154,6 +158,45 @@ def test_the_file_keeps_what_was_found_before(run: RunPaths) -> None:
     assert msgspec.json.decode(run.evaluation.read_bytes(), type=Evaluations).checkpoints == (
         newer,
     )
+
+
+_RECORDS = """
+import contextlib, sys, time
+from pathlib import Path
+from clusterseg.runs import files
+from clusterseg.runs.paths import RunPaths
+from clusterseg.train import evaluation
+from tests.train.test_evaluation import scored
+if sys.argv[3] == "without":
+    evaluation.held = lambda *_, **__: contextlib.nullcontext()
+replace = files.replace
+files.replace = lambda *written: (time.sleep(0.02), replace(*written))
+print("ready", flush=True)
+sys.stdin.read()
+for turn in range(10):
+    evaluation.record(RunPaths(Path(sys.argv[1])), [scored(f"{sys.argv[2]}{turn}", 0.1)])
+"""
+
+
+@pytest.mark.parametrize("lock", ["with", "without"])
+def test_two_that_write_at_once_lose_nothing(run: RunPaths, lock: str) -> None:
+    """`without`: the twin, whose writers do lose something."""
+    command = [sys.executable, "-c", _RECORDS, str(run.root)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": TOP}
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(subprocess.Popen([*command, name, lock], **pipes)) for name in "ab"
+        ]
+        for one in both:
+            assert one.stdout.readline() == b"ready\n"
+        for one in both:
+            one.stdin.close()
+        assert [one.wait(60) for one in both] == [0, 0]
+    known = msgspec.json.decode(run.evaluation.read_bytes(), type=Evaluations)
+    found = {one.file for one in known.checkpoints}
+    all_of_them = {f"{name}{turn}" for name in "ab" for turn in range(10)}
+    assert (found == all_of_them) == (lock == "with")
+    assert not list(run.root.glob("*.lock"))
 
 
 def test_other_parts_and_options_have_entries_of_their_own(run: RunPaths) -> None:
