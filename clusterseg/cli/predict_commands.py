@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 
 _SHOWN = 20
+_RECORDS = "predictions.json"
 
 
 @app.command()
@@ -122,7 +123,7 @@ def predict(
     tell_devices(values)
     pictures, failures = joined(values)
     answer = {"output": str(output), "pictures": pictures, "failures": failures}
-    _write(output, answer)
+    written = _write(output, answer)
     if as_json:
         out_json({**answer, "interrupted": done.interrupted, "jobs": done.failures})
     elif pictures:
@@ -132,7 +133,7 @@ def predict(
     complain(done)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if done.failures or failures:
+    if done.failures or failures or not written:
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -180,6 +181,7 @@ def _done(output: Path, function: str, tasks: list[Task], executor: Executor) ->
     work = output.absolute() / ".work"
     try:
         output.mkdir(parents=True, exist_ok=True)
+        (output / _RECORDS).unlink(missing_ok=True)  # of a run before: what is written now is not
         make_private_dir(work)
     except OSError as error:
         raise ClustersegError(
@@ -201,14 +203,18 @@ def _done(output: Path, function: str, tasks: list[Task], executor: Executor) ->
     return done
 
 
-def _write(output: Path, answer: dict[str, Any]) -> None:
+def _write(output: Path, answer: dict[str, Any]) -> bool:
+    """Writes predictions.json, at the end: where it is, a call has ended. Whether it could be."""
     from clusterseg.runs.files import replace
 
     data = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
     try:
-        replace(output / "predictions.json", data, private=False)
+        replace(output / _RECORDS, data, private=False)
     except OSError as error:
-        note(f"note: predictions.json can't be written ({error.strerror or error})")
+        why = f"{output / _RECORDS} can't be written ({error.strerror or error})"
+        note(f"{safe(why)}: what was predicted is there, its records are not")
+        return False
+    return True
 
 
 def _show(pictures: list[dict[str, Any]], output: Path) -> None:
