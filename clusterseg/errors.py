@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -21,7 +23,15 @@ class ClustersegError(Exception):
 
     `code` is a short kebab-case name (`unknown-key`), `message` says what is wrong and where,
     `help` what to do. `exit_code` is what the process ends with.
+
+    `is_lasting`: whoever tries the same again will surely fail again, since it follows from what
+    was asked for and from what files hold; where a file system, a host or a cluster may have had
+    a bad moment it is False. `is_of_all`: it is no matter of one task of a fan-out, but of what all
+    of them share.
     """
+
+    is_lasting = False
+    is_of_all = False
 
     def __init__(
         self,
@@ -48,3 +58,13 @@ class ClustersegError(Exception):
         """The error as text for a terminal or a log; no markup, ends without a newline."""
         text = f"error[{self.code}]: {self.message}"
         return f"{text}\nhelp: {self.help}" if self.help else text
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Marks the ClustersegErrors raised within as lasting. Nothing in it may read a file."""
+    try:
+        yield
+    except ClustersegError as error:
+        error.is_lasting = True
+        raise

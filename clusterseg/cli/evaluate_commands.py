@@ -200,7 +200,7 @@ def evaluate(
             out(line)
         if len(found) == 1:
             _details(found[0])
-    complain(done)
+    complain(done, run.run_id)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if done.failures or not drew:

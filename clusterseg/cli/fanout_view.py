@@ -93,14 +93,44 @@ def tell_devices(values: Iterable[Mapping[str, Any]]) -> None:
         note(f"note: {safe(why)}")
 
 
-def complain(done: FanOut) -> None:
-    """Tells what failed, and what is left of it."""
+def complain(done: FanOut, of: str) -> None:
+    """Tells what failed, each way of failing once, and what is left of it.
+
+    `of` is what all tasks are about: where all fail in one way, that is said of it.
+    """
+    alike: dict[tuple[str, tuple[str, ...], int], list[str]] = {}
     for failure in done.failures:
-        tries = f" (tried {failure.tries} times)" if failure.tries > 1 else ""
-        note(f"{safe(failure.name)}: {safe(failure.error)}{tries}")
-        for line in failure.last_lines:
+        how = (failure.error, failure.last_lines, failure.tries)
+        alike.setdefault(how, []).append(failure.name)
+    for (error, last_lines, tries), names in alike.items():
+        times = f" (tried {tries} times)" if tries > 1 else ""
+        note(f"{safe(_heading(names, len(done.values), of, error))}{safe(error)}{times}")
+        for line in last_lines:
             note(f"    {safe(line)}")
     if done.folder and not done.interrupted:
         note(f"what its jobs left: {safe(done.folder)}")
     if done.problem:
         note(f"jobs may still be there: {safe(done.problem)}")
+
+
+def raise_fault(done: FanOut) -> None:
+    """Raises what is wrong with all tasks alike as the command's own error, if anything is."""
+    if done.fault is None:
+        return
+    if done.problem:
+        note(f"jobs may still be there: {safe(done.problem)}")
+    raise ClustersegError(
+        done.fault.message,
+        code=done.fault.code,
+        help=done.fault.help,
+        exit_code=done.fault.exit_code,
+    )
+
+
+def _heading(names: list[str], tasks: int, of: str, error: str) -> str:
+    """Whose failure it is: of some of so many tasks."""
+    if len(names) == tasks > 1:
+        return f"{of}: "
+    if len(names) > 1:
+        return f"{names[0]} and {len(names) - 1} more: "
+    return "" if error.startswith(names[0]) else f"{names[0]}: "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,19 +13,29 @@ import msgspec
 import typer
 
 from clusterseg.cli import inference_options
-from clusterseg.cli.fanout_view import RunBy, Where, complain, executor_for, plan_of, tell_devices
+from clusterseg.cli.fanout_view import (
+    RunBy,
+    Where,
+    complain,
+    executor_for,
+    plan_of,
+    raise_fault,
+    tell_devices,
+)
 from clusterseg.cli.output import AsJson, RunsDir, note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
 
 if TYPE_CHECKING:
     from clusterseg.cluster.fanout import Executor, FanOut, Task
+    from clusterseg.runs.lock import Holder
     from clusterseg.train.inference.source import Source
 
 app = typer.Typer(rich_markup_mode=None)
 
 _SHOWN = 20
 _RECORDS = "predictions.json"
+_WORK = ".work"  # in the output folder
 
 
 @app.command()
@@ -116,21 +129,29 @@ def predict(
         Task(name=name_of(part), arguments={**arguments, "files": msgspec.to_builtins(part)})
         for part in shared_out(found, slots=running.slots, every=every)
     ]
-    done = _done(output, FUNCTION, tasks, running)
-    values = [value for value in done.values if value is not None]
+    with _output_alone(output) as is_alone:
+        done = _done(output, FUNCTION, tasks, running, is_alone=is_alone)
+        raise_fault(done)
+        values = [value for value in done.values if value is not None]
+        pictures, failures = joined(values)
+        answer = {
+            "output": str(output),
+            "pictures": pictures,
+            "failures": failures,
+            "interrupted": done.interrupted,  # the file, too, tells what is not in it
+            "jobs": done.failures,
+        }
+        written = _write(output, answer)
     for why in sorted({value["unknown"] for value in values if value["unknown"]}):
         note(f"note: classes have no names and colours of their own: {safe(why)}")
     tell_devices(values)
-    pictures, failures = joined(values)
-    answer = {"output": str(output), "pictures": pictures, "failures": failures}
-    written = _write(output, answer)
     if as_json:
-        out_json({**answer, "interrupted": done.interrupted, "jobs": done.failures})
+        out_json(answer)
     elif pictures:
         _show(pictures, output)
     for failure in failures:
         note(safe(failure["error"]))
-    complain(done)
+    complain(done, network)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if done.failures or failures or not written:
@@ -169,38 +190,63 @@ def _source(
     return source, LocalJobs(cpus)
 
 
-def _done(output: Path, function: str, tasks: list[Task], executor: Executor) -> FanOut:
-    """The fan-out, from a folder of its own in the output: the run is not touched."""
+@contextmanager
+def _output_alone(output: Path) -> Iterator[bool]:
+    """Makes the output folder; until the end no other `predict` can write into it.
+
+    Results of two would be mixed: those of one name are the later's, predictions.json is one's.
+    """
+    from clusterseg.runs.lock import Taken, held
+
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            has_lock = stack.enter_context(held(output.absolute() / _WORK / "lock"))
+            (output / _RECORDS).unlink(missing_ok=True)  # of a call before: not of what is to come
+        except Taken as taken:
+            raise _busy(output, taken.holder) from None
+        except OSError as error:
+            raise ClustersegError(
+                f"{error.filename or output} can't be written: {error.strerror or error}",
+                code="no-output",
+                exit_code=ExitCode.FAILED,
+            ) from None
+        yield has_lock
+
+
+def _done(
+    output: Path, function: str, tasks: list[Task], executor: Executor, *, is_alone: bool
+) -> FanOut:
+    """The fan-out, from a folder of its own in the output: the run is not touched. What one that
+    was killed left there is removed, if nobody else can be at work."""
     import shutil
-    from contextlib import suppress
 
     from clusterseg.cluster.fanout import Progress, fan_out
-    from clusterseg.runs.files import make_private_dir
     from clusterseg.runs.paths import RunPaths
 
-    work = output.absolute() / ".work"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / _RECORDS).unlink(missing_ok=True)  # of a run before: what is written now is not
-        make_private_dir(work)
-    except OSError as error:
-        raise ClustersegError(
-            f"{error.filename or output} can't be written: {error.strerror or error}",
-            code="no-output",
-            exit_code=ExitCode.FAILED,
-        ) from None
+    work = RunPaths(output.absolute() / _WORK)
     with ProgressLine() as line:
 
         def show(now: Progress) -> None:
             line.count("predicted, in parts", now.done, now.total)
 
-        done = fan_out(RunPaths(work), function, tasks, executor, progress=show)
-    if done.folder is None and done.problem is None:
-        with suppress(OSError):
-            work.rmdir()
-            return done
-        shutil.rmtree(work, ignore_errors=True)
+        done = fan_out(work, function, tasks, executor, progress=show)
+    if done.folder is None and is_alone:
+        shutil.rmtree(work.fanout, ignore_errors=True)
     return done
+
+
+def _busy(output: Path, holder: Holder | None) -> ClustersegError:
+    who = "another process"
+    if holder is not None:
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+        who = f"process {holder.pid} on {holder.host}, since {began}"
+    return ClustersegError(
+        f"{output}: another `clusterseg predict` ({who}) writes into this folder",
+        code="output-busy",
+        help="wait until it has ended, or give another --output",
+        exit_code=ExitCode.FAILED,
+    )
 
 
 def _write(output: Path, answer: dict[str, Any]) -> bool:

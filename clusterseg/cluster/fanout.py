@@ -2,7 +2,8 @@
 
 A function is named (`package.module:function`), its arguments and its value are JSON: neither
 closures nor pickled objects cross processes. Results come back in the order of the tasks;
-what failed is tried once more, each task in a job of its own, and then named.
+what failed is tried once more, each task in a job of its own, and then named. What would surely
+fail again (`ClustersegError.is_lasting`) is not; and where all tasks would, nothing is.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from clusterseg.cluster.fanout_folder import Folder, Outcome, Task, Work
+from clusterseg.cluster.fanout_folder import Fault, Folder, Outcome, Task, Work
 from clusterseg.cluster.fanout_jobs import Executor, Job
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.paths import RunPaths
 
-__all__ = ["Executor", "Failure", "FanOut", "Progress", "Task", "fan_out"]
+__all__ = ["Executor", "Failure", "FanOut", "Fault", "Progress", "Task", "fan_out"]
 
 _TRIES = 2  # at a task
 _LOOK = 1.0  # s
@@ -30,7 +31,7 @@ _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 class Failure(Struct, frozen=True, kw_only=True):
-    """A task without a value. `last_lines` are those of its traceback or of its log."""
+    """A task without a value. `last_lines`: of its traceback or its log, or what to do about it."""
 
     number: int
     name: str
@@ -40,7 +41,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """Tasks: `done` have a value, `failed` have none after their last try; `again` are tried
+    """Tasks: `done` have a value, `failed` have none and are not tried any more; `again` are tried
     once more. `note` says what is waited for, where that is known."""
 
     total: int
@@ -53,11 +54,14 @@ class Progress(Struct, frozen=True, kw_only=True):
 class FanOut(Struct, frozen=True, kw_only=True):
     """`values` by task, None for those in `failures`. `folder`: kept where something failed.
 
-    `problem`: jobs may still run, since they could not be cancelled, and why.
+    `fault`: what is wrong with all tasks alike; the first that met it ended the others, and there
+    is nothing to be seen in the folder. `problem`: jobs may still run, since they could not be
+    cancelled, and why.
     """
 
     values: tuple[Any, ...]
     failures: tuple[Failure, ...] = ()
+    fault: Fault | None = None
     interrupted: bool = False
     folder: str | None = None
     problem: str | None = None
@@ -94,13 +98,15 @@ def fan_out(
         folder.remove()
         raise
     failures = work.failures()
-    if not failures and not work.problem:
+    to_see = bool(failures) and work.fault is None
+    if not to_see and not work.problem:
         folder.remove()
     return FanOut(
         values=tuple(outcome.value if outcome else None for outcome in work.outcomes),
         failures=tuple(failures),
+        fault=work.fault,
         interrupted=interrupted,
-        folder=str(folder.path) if failures else None,
+        folder=str(folder.path) if to_see or work.problem else None,
         problem=work.problem,
     )
 
@@ -141,7 +147,14 @@ class _Work:
             if self._live:
                 time.sleep(_LOOK)
                 self._look()
+            if self.fault is not None:
+                self.cancel()
+                break
         self._tell()
+
+    @property
+    def fault(self) -> Fault | None:
+        return next((one.fault for one in self.outcomes if one is not None and one.fault), None)
 
     def cancel(self) -> None:
         """Ends what runs; results that were written before count. Who can't wait may leave."""
@@ -216,29 +229,33 @@ class _Work:
                     error=f"no result: {how or 'it was killed, or ended by itself'}",
                     trace=job.last_lines(),
                 )
-            if self._has_failed(number) and self._tries[number] < _TRIES:
+            if is_tried_again(self.outcomes[number], self._tries[number]):
                 self._waiting.append((number,))
 
-    def _has_failed(self, number: int) -> bool:
-        outcome = self.outcomes[number]
-        return outcome is None or outcome.error is not None
-
     def _tell(self) -> None:
-        failed = [
-            tries
+        again = [
+            is_tried_again(outcome, tries)
             for tries, outcome in zip(self._tries, self.outcomes, strict=True)
             if outcome is not None and outcome.error is not None
         ]
         now = Progress(
             total=len(self._tasks),
             done=sum(1 for one in self.outcomes if one is not None and one.error is None),
-            failed=sum(1 for tries in failed if tries >= _TRIES),
-            again=sum(1 for tries in failed if tries < _TRIES),
+            failed=again.count(False),
+            again=again.count(True),
             note=self._executor.note,
         )
         if now != self._said:
             self._said = now
             self._progress(now)
+
+
+def is_tried_again(outcome: Outcome | None, tries: int) -> bool:
+    """Whether a task is tried again after so many tries, the last one with `outcome` (None: its
+    job ended before its turn)."""
+    if outcome is None:
+        return tries < _TRIES
+    return outcome.error is not None and not outcome.is_lasting and tries < _TRIES
 
 
 @contextmanager

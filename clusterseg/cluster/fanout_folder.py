@@ -49,13 +49,27 @@ class Work(Struct, frozen=True, kw_only=True):
     tasks: tuple[Task, ...]
 
 
+class Fault(Struct, frozen=True, kw_only=True):
+    """What is wrong with all tasks alike: the fields of a ClustersegError."""
+
+    code: str
+    message: str
+    help: str | None
+    exit_code: int
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """How a try at a task ended: with a value, or with an `error` and the last lines of its
-    traceback."""
+    traceback.
+
+    `is_lasting`: another try would surely end so, too. `fault`: and every other task as well.
+    """
 
     value: Any = None
     error: str | None = None
     trace: tuple[str, ...] = ()
+    is_lasting: bool = False
+    fault: Fault | None = None
 
 
 class Folder:

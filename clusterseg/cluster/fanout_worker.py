@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from clusterseg.cluster.fanout_folder import Folder, Outcome, Share, Task
+from clusterseg.cluster.fanout_folder import Fault, Folder, Outcome, Share, Task
 from clusterseg.cluster.processes import ProcessId, is_alive
 from clusterseg.errors import ClustersegError
 from clusterseg.runs.text import one_line
@@ -27,11 +27,13 @@ from clusterseg.runs.text import one_line
 _LOOK = 2.0  # s
 _TRACE = 20  # lines
 _LONGEST = 400  # characters of one
+_MESSAGE = 2000  # characters
 
 
 def run_tasks(folder: str, share: Share, starter: ProcessId | None = None) -> None:
     """Makes the tries of `share`; those that have a result are not made again (the job was
-    requeued). With `starter` this process ends when that one does."""
+    requeued), and none after a fault of all. With `starter` this process ends when that one does.
+    """
     # submitit's handler would requeue the job; Slurm does that where it is wanted.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if starter is not None:
@@ -39,9 +41,13 @@ def run_tasks(folder: str, share: Share, starter: ProcessId | None = None) -> No
     desk = Folder(Path(folder))
     work = desk.work()
     for number, turn in share:
-        if desk.outcome(number, turn) is None:
+        outcome = desk.outcome(number, turn)
+        if outcome is None:
             desk.begin(number, turn)
-            desk.put(number, turn, _called(work.function, work.tasks[number]))
+            outcome = _called(work.function, work.tasks[number])
+            desk.put(number, turn, outcome)
+        if outcome.fault is not None:
+            return
 
 
 def _called(function: str, task: Task) -> Outcome:
@@ -56,11 +62,18 @@ def _failed(error: BaseException) -> Outcome:
     traceback.print_exception(error)
     sys.stderr.flush()
     if isinstance(error, ClustersegError):  # for a person: where it was raised says nothing
-        said = [line for line in error.render().splitlines() if line.strip()]
-        return Outcome(error=one_line(error.message, 2000), trace=tuple(said[-_TRACE:]))
+        message = one_line(error.message, _MESSAGE)
+        help = one_line(error.help, _MESSAGE) if error.help else None
+        fault = Fault(code=error.code, message=message, help=help, exit_code=error.exit_code)
+        return Outcome(
+            error=message,
+            trace=(f"help: {help}",) if help else (),
+            is_lasting=error.is_lasting,
+            fault=fault if error.is_lasting and error.is_of_all else None,
+        )
     lines = [line for part in traceback.format_exception(error) for line in part.splitlines()]
     return Outcome(
-        error=one_line(f"{type(error).__name__}: {error}", 2000),
+        error=one_line(f"{type(error).__name__}: {error}", _MESSAGE),
         trace=tuple(one_line(line, _LONGEST) for line in lines[-_TRACE:]),
     )
 

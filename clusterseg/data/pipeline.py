@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clusterseg.data.augment import Augmentation, Context, build_augmentations
 from clusterseg.data.dataset import INVALID, MaskKind, Part
-from clusterseg.data.files import check_sample
+from clusterseg.data.files import check_sample, is_of_the_file
 from clusterseg.data.geometry import normalise, resize_image, resize_labels
 from clusterseg.data.masks import decode_mask
 from clusterseg.data.normalisation import IMAGENET, Normalisation
@@ -120,6 +120,7 @@ def explain(error: tf.errors.OpError, part: Part, indices: Iterable[int]) -> Clu
         try:
             check_sample(part, index)
         except ClustersegError as found:
+            found.is_lasting = is_of_the_file(found)
             return found
     first = part.samples[read[0]].image if read else "nothing"
     return ClustersegError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from clusterseg.errors import ClustersegError, ExitCode
+from clusterseg.errors import ClustersegError, ExitCode, lasting
 from clusterseg.metrics import scores
 from clusterseg.runs.checkpoint_file import read_verified
 from clusterseg.runs.paths import RunPaths
@@ -67,7 +67,8 @@ def evaluate_checkpoint(
 
         samples = part_of(spec, assembly.dataset, part)
         # Which samples were trained on matters to nobody who validates.
-        check_fits(file.name, header, {k: v for k, v in assembly.identity.items() if k != LIST})
+        with lasting():
+            check_fits(file.name, header, {k: v for k, v in assembly.identity.items() if k != LIST})
         assembly.state.load(file.name, layout, data)
         dataset = assembly.dataset
         loss, matrix, tally = _validated(spec, assembly, samples)
@@ -186,7 +187,8 @@ def _predicted(
             labels = read_labels(samples, number)
             picture = _picture(sample)
         except ClustersegError as error:
-            if spec.data.on_unreadable == "skip" and is_of_the_file(error):
+            error.is_lasting = is_of_the_file(error)
+            if spec.data.on_unreadable == "skip" and error.is_lasting:
                 continue
             raise
         found = predictor.predict(picture, sample.image.stem).classes

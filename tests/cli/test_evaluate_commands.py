@@ -247,6 +247,29 @@ def test_mistakes_are_told(cli: Cli, run: RunPaths, tmp_path: Path) -> None:
     assert tiles.code == 2 and "divisible by 16" in tiles.err
 
 
+@pytest.mark.slow
+def test_weights_that_do_not_fit_are_a_mistake_of_the_run_not_of_a_picture(
+    cli: Cli, run: RunPaths, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run.root, other, ignore=shutil.ignore_patterns("fanout", "tensorboard"))
+    other.chmod(0o700)
+    file = other / "submissions" / "000" / "plan.json"
+    plan = msgspec.json.decode(file.read_bytes())
+    plan["spec"]["train"]["model"]["options"]["width"] = 0.5
+    file.write_bytes(msgspec.json.encode(plan))
+    picture = sorted(Path(plan["directory"], "data", "train").iterdir())[0]
+    (tmp_path / "out" / ".work" / "fanout" / "of-one-that-was-killed").mkdir(parents=True)
+    done = cli("predict", other, picture, "--output", tmp_path / "out")
+    assert (done.code, done.out) == (1, "")
+    error, help = done.err.splitlines()
+    assert error.startswith("error[bad-checkpoint]: weights-")
+    assert "downsample_0_conv/kernel is [3, 3, 3, 8], expected [3, 3, 3, 16]" in error
+    assert picture.stem not in error and "tried" not in error
+    assert help == "help: give weights of this very network, or the job.yaml of theirs"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.timeout(900)  # two fan-outs
 @pytest.mark.slow
 def test_what_is_predicted_is_what_is_evaluated(cli: Cli, run: RunPaths, tmp_path: Path) -> None:

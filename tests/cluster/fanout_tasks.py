@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clusterseg.errors import ClustersegError, lasting
+
 
 def double(n: int) -> dict[str, int]:
     return {"twice": 2 * n}
@@ -32,6 +34,25 @@ def behave(n: int, how: str, marks: str) -> int:
         if kind == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError(f"task {n} is no good")
+    return n
+
+
+def refuse(n: int, how: str, marks: str) -> int:
+    """`how`: good; surely, or perhaps, a ClustersegError; of all, one that all share, at the first
+    task. The others then sleep."""
+    with Path(marks, str(n)).open("a") as calls:
+        calls.write(".")
+    error = ClustersegError(f"{n} {how}", code="refused", help="mend it", exit_code=1)
+    if how == "surely":
+        with lasting():
+            raise error
+    if how == "perhaps":
+        raise error
+    if how == "of all":
+        error.is_lasting = error.is_of_all = n == 0
+        if n:
+            time.sleep(600)
+        raise error
     return n
 
 

@@ -15,8 +15,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clusterseg.cluster.fanout import Failure, FanOut, Progress, Task, fan_out
-from clusterseg.cluster.fanout_folder import Folder, Share
+from clusterseg.cluster.fanout import (
+    Failure,
+    FanOut,
+    Fault,
+    Progress,
+    Task,
+    fan_out,
+    is_tried_again,
+)
+from clusterseg.cluster.fanout_folder import Folder, Outcome, Share
 from clusterseg.cluster.fanout_jobs import Job, load_submitit
 from clusterseg.cluster.fanout_local import LocalJobs
 from clusterseg.cluster.processes import processes_with_environment
@@ -126,6 +134,55 @@ def test_failed_and_killed_tasks_are_tried_once_more_and_then_named(
     assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in (kept, kept.parent))
     assert stat.S_IMODE((kept / "work.json").stat().st_mode) == 0o600
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_surely_fails_again_is_tried_once(run: RunPaths, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    work = behaving(tmp_path, "good", "surely", "perhaps")
+    done = fan_out(run, f"{TASKS}:refuse", work, LocalJobs(), progress=seen.append)
+    assert done.values == (0, None, None)
+    surely, perhaps = done.failures
+    assert (surely.error, surely.tries, surely.last_lines) == ("1 surely", 1, ("help: mend it",))
+    assert (perhaps.error, perhaps.tries) == ("2 perhaps", 2)
+    assert [Path(tmp_path, str(n)).read_text() for n in range(3)] == [".", ".", ".."]
+    # One is failed for good while the other is tried again.
+    assert (1, 1, 1) in [(one.done, one.failed, one.again) for one in seen]
+    assert (seen[-1].failed, seen[-1].again) == (2, 0)
+    assert done.fault is None
+    assert done.folder is not None
+
+
+def test_a_fault_of_all_ends_all_and_is_told_as_it_is(run: RunPaths, tmp_path: Path) -> None:
+    executor = LocalJobs()
+    executor.slots = 2
+    done = fan_out(run, f"{TASKS}:refuse", behaving(tmp_path, *["of all"] * 6), executor)
+    assert done.fault == Fault(code="refused", message="0 of all", help="mend it", exit_code=1)
+    assert done.values == (None,) * 6
+    assert [one.error for one in done.failures] == ["0 of all", *["cancelled"] * 5]
+    # The rest of its share was not begun, the other share was ended, and nothing is left.
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} <= {"0", "1"}
+    assert (tmp_path / "0").read_text() == "."
+    assert (done.folder, list(run.root.iterdir())) == (None, [])
+
+
+FAILED = Outcome(error="e")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tries", "again"),
+    [
+        (None, 0, True),  # its job ended before its turn
+        (Outcome(value=None), 1, False),
+        (FAILED, 1, True),
+        (FAILED, 2, False),
+        (Outcome(error="e", is_lasting=True), 1, False),
+        (msgspec.json.decode(b'{"value":null,"error":"e","trace":[]}', type=Outcome), 1, True),
+        (msgspec.json.decode(b'{"value":3}', type=Outcome), 1, False),
+    ],
+)
+def test_what_is_tried_again(outcome: Outcome | None, tries: int, again: bool) -> None:
+    """The last two are files of before there was `is_lasting`."""
+    assert is_tried_again(outcome, tries) == again
 
 
 def test_values_that_are_no_json_are_failures(run: RunPaths) -> None:

@@ -367,6 +367,7 @@ def test_the_file_that_can_not_be_used_is_named(tmp_path, broken):
     error = failing(part, [[0, 1], [2, 3]])
     assert isinstance(error, ClustersegError)
     assert str(image if broken in ("image", "gone") else mask) in error.message
+    assert error.is_lasting == (broken != "gone")  # a name may be seen again
     # The samples before it can still be read.
     assert len(read(part, [[0, 1]])[0]) == 2
 

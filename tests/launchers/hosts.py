@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -52,6 +54,34 @@ def make_hosts(count: int, folder: Path, environ: Mapping[str, str] = {}) -> Hos
     agent.chmod(0o755)
     return Hosts(tuple(f"n{number}" for number in range(1, count + 1)), agent)
 
+
+@cache
+def network_alone() -> tuple[str, ...]:
+    """The words before a command that give it a network of its own, which ends with it.
+
+    MPIs take whatever interface there is, be it the bridge of a Slurm that another test takes down
+    meanwhile: then ranks fail, or wait for ever. Who may have no such network can't have such a
+    Slurm either, and gets no words.
+    """
+    words = ("unshare", "--net", "sh", "-c", _NETWORK, _address())
+    tried = subprocess.run([*words, "true"], capture_output=True, check=False)
+    return () if tried.returncode else words
+
+
+def _address() -> str:
+    """What this host's name stands for, by which launchers are called back."""
+    try:
+        found = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        found = "127.0.0.1"
+    return "192.0.2.1" if found.startswith("127.") else found  # no MPI takes that for a network
+
+
+# Open MPI leaves out the loopback, so there is a second interface, with nothing at its other end.
+_NETWORK = """ip link set lo up &&
+ip link add eth0 type veth peer name eth1 && ip address add "$0/24" dev eth0 &&
+ip link set eth0 up && ip link set eth1 up && exec "$@"
+"""
 
 _AS_USER = ["unshare", "--user", "--map-root-user", "--uts"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from clusterseg.runs.paths import RunPaths
-from tests.launchers.hosts import Hosts
+from tests.launchers.hosts import Hosts, network_alone
 from tests.supervise.runs import end_of, ranks_of, wait_until
 
 PROGRAM = Path(__file__).with_name("rank.py")
@@ -31,12 +31,6 @@ class Mpi:
     library: str  # how its libmpi begins to say what it is
     folder: str  # of its mpirun
     under: Sequence[str] = ()  # the words that make it visible to a command
-
-    @property
-    def network(self) -> Mapping[str, str]:
-        """What keeps it on a network that stays. Intel MPI takes the quickest there is, which may
-        be the bridge of a Slurm that another test takes down: then its ranks wait for ever."""
-        return {"FI_TCP_IFACE": "lo"} if self.launcher == "intelmpi" else {}
 
 
 @dataclass
@@ -66,9 +60,8 @@ class Job:
         resources["cpus_per_rank"] = 1
         job |= {"resources": resources, "restart": {"crash": 0}, **self.keys}
         job["command"] = [literal(word) for word in command]
-        variables = {**self.mpi.network, **self.variables}
         job["environment"] = {
-            "variables": {name: literal(value) for name, value in variables.items()}
+            "variables": {name: literal(value) for name, value in self.variables.items()}
         }
         file = self.folder / "job.yaml"
         file.write_text(yaml.safe_dump(job, allow_unicode=False, width=10**6))
@@ -91,7 +84,7 @@ class Job:
         }
         clusterseg = (sys.executable, "-m", "clusterseg.cli.main")
         process = subprocess.Popen(
-            [*self.mpi.under, *clusterseg, "submit", str(file), "--wait"],
+            [*network_alone(), *self.mpi.under, *clusterseg, "submit", str(file), "--wait"],
             env=environ,
             cwd=self.folder,
             stdout=subprocess.PIPE,

@@ -120,7 +120,9 @@ def test_each_frame_is_in_one_part_whatever_the_header_says(
         assert moving > 1
 
 
-def test_the_parts_are_called_by_their_frames() -> None:
+def test_the_parts_are_called_by_their_pictures_and_frames() -> None:
+    still = [Input(path=name, name=name) for name in "abcdefghi"]
+    assert [name_of(part) for part in shared_out(still, slots=1, every=1)] == ["a to h", "i"]
     one = Input(path="p", name="a/film", moves=True, frames=16)
     assert [name_of(part) for part in shared_out([one], slots=2, every=1)] == [
         "a/film, frames 0 to 7",

@@ -212,8 +212,9 @@ def test_what_can_not_be_done_is_told(how, divisor, said):
 
 
 def test_samples_need_a_network_that_drops():
-    with pytest.raises(ClustersegError, match="drops nothing"):
+    with pytest.raises(ClustersegError, match="drops nothing") as caught:
         Predictor(PixelNetwork(), How(samples=2))
+    assert caught.value.is_lasting
 
 
 @pytest.fixture(scope="module")
@@ -314,11 +315,25 @@ def test_a_film_in_parts_is_predicted_as_in_one_pass(
 
 
 @pytest.mark.slow
-def test_weights_of_another_network_are_refused(source: Source) -> None:
-    values = msgspec.to_builtins(source)
-    values["train"]["model"]["options"]["width"] = 0.5
-    with pytest.raises(ClustersegError, match="tensors"):
-        Network(msgspec.convert(values, Source))
+def test_weights_of_another_network_are_refused_for_good(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_device, "prepare", lambda _: Prepared(1, None))
+    monkeypatch.setattr(inference_network, "opened", Network)
+
+    def refused(**changed: Any) -> ClustersegError:
+        told = msgspec.json.encode(msgspec.structs.replace(source, **changed)).decode()
+        with pytest.raises(ClustersegError) as caught:
+            predict_files(told, how={}, output="gone", kinds=["ids"], files=[], every=1)
+        return caught.value
+
+    values = msgspec.to_builtins(source.train)
+    values["model"]["options"]["width"] = 0.5
+    misfit = refused(train=msgspec.convert(values, TrainSpec))
+    assert "tensors" in misfit.message
+    assert misfit.is_lasting and misfit.is_of_all
+    gone = refused(weights=f"{source.weights}.gone")
+    assert gone.is_of_all and not gone.is_lasting  # it may be seen the next time
 
 
 @pytest.mark.slow

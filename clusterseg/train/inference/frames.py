@@ -49,6 +49,8 @@ def decoded(data: bytes, path: Path) -> Picture:
             return pixels
         with Image.open(io.BytesIO(data)) as picture:
             return _rgb(picture)
+    except tf.errors.ResourceExhaustedError:  # of memory: that is not the file's fault
+        raise
     except (*_OF_PILLOW, tf.errors.OpError) as error:
         raise _unreadable(path, error) from None
 

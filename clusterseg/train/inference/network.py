@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from clusterseg.data.geometry import normalise, resize_image
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, lasting
 from clusterseg.models import build_model, main_output, normalisation_of
 from clusterseg.models.monte_carlo import draw, dropouts, monte_carlo
 from clusterseg.runs.checkpoint_file import read_verified
@@ -26,6 +26,9 @@ from clusterseg.train.inference.source import Source
 from clusterseg.train.precision import policy
 
 Size = tuple[int, int]
+
+_SHOWN = 3  # tensors that don't fit
+_HELP = "give weights of this very network, or the job.yaml of theirs"
 
 
 class Network:
@@ -38,18 +41,19 @@ class Network:
         """Raises ClustersegError: weights that can't be read or don't fit, and what the job's
         network and data set say."""
         self._spec = source.train
-        path = Path(source.weights)
+        self._path = Path(source.weights)
         identity, weights = _nothing()
         if source.sha256 is not None:
-            identity, weights = _of_checkpoint(path, source.sha256)
+            identity, weights = _of_checkpoint(self._path, source.sha256)
         self.classes: Classes = classes_of(self._spec, identity)
         self.divisor = MODELS[self._spec.model.name].divides_size
         self._normalisation = normalisation_of(self._spec.model.name, self._spec.model.options)
         self._models: dict[Size, keras.Model] = {}
         self._graphs: dict[tuple[Size, bool], Callable[[tf.Tensor], tf.Tensor]] = {}
         # Built here already: what does not fit is told before the first picture is read.
-        first = self._built(self.classes.size)
-        self._weights = weights or _of_file(path, first)
+        with lasting():
+            first = self._built(self.classes.size)
+        self._weights = weights or _of_file(self._path, first)
         self._models[self.classes.size] = self._trained(first)
 
     @property
@@ -100,7 +104,8 @@ class Network:
         return self._models[size]
 
     def _trained(self, model: keras.Model) -> keras.Model:
-        _check(model, self._weights)
+        with lasting():
+            _check(model, self._weights, self._path)
         for variable in _variables(model):
             variable.assign(self._weights[variable.path])
         return model
@@ -151,7 +156,7 @@ def _of_checkpoint(path: Path, sha256: str) -> tuple[Mapping[str, str], dict[str
     return layout.header.identity, found
 
 
-def _check(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
+def _check(model: keras.Model, weights: Mapping[str, NDArray[Any]], path: Path) -> None:
     misfits = []
     for one in _variables(model):
         there = weights.get(one.path)
@@ -160,8 +165,11 @@ def _check(model: keras.Model, weights: Mapping[str, NDArray[Any]]) -> None:
         elif there.shape != tuple(one.shape):
             misfits.append(f"{one.path} is {list(there.shape)}, expected {list(one.shape)}")
     if misfits:
-        shown = "; ".join(misfits[:20]) + (f"; … ({len(misfits)})" if misfits[20:] else "")
-        raise CheckpointError(f"the weights do not fit this model: {shown}", details=misfits)
+        shown = "; ".join(misfits[:_SHOWN])
+        more = f"; … ({len(misfits)} tensors)" if misfits[_SHOWN:] else ""
+        raise CheckpointError(
+            f"{path.name} does not fit this network: {shown}{more}", help=_HELP, details=misfits
+        )
 
 
 def _of_file(path: Path, model: keras.Model) -> dict[str, NDArray[Any]]:
@@ -173,9 +181,10 @@ def _of_file(path: Path, model: keras.Model) -> dict[str, NDArray[Any]]:
     optimizer.build(model.trainable_variables)
     report = load_initial_weights(path, TrainState(model, optimizer))
     if report.missing or report.misshapen:
-        raise ClustersegError(
-            f"{path}: {report.counts()}: a network with drawn weights predicts nothing",
-            code="bad-weights",
-            help="give weights of this very network, or the job.yaml of theirs",
-        )
+        with lasting():
+            raise ClustersegError(
+                f"{path}: {report.counts()}: a network with drawn weights predicts nothing",
+                code="bad-weights",
+                help=_HELP,
+            )
     return {one.path: one.numpy() for one in _variables(model)}

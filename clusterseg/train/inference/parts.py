@@ -42,6 +42,8 @@ def shared_out(found: Sequence[Input], *, slots: int, every: int) -> list[tuple[
 def name_of(part: Sequence[Input]) -> str:
     """What a task is called where something is said of it."""
     first = part[0]
+    if part[1:]:
+        return f"{first.name} to {part[-1].name}"
     if first.first == 0 and first.stop is None:
         return first.name
     until = "on" if first.stop is None else f"to {first.stop - 1}"

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, lasting
 from clusterseg.metrics.file_size import resized_rows
 from clusterseg.metrics.uncertainty import Running
 from clusterseg.models.refine import refine
@@ -43,13 +43,14 @@ class Predictor:
 
     def __init__(self, network: Network, how: How) -> None:
         """Raises ClustersegError for what the network can't do."""
-        check(how, network.divisor)
-        if how.samples and not network.can_sample:
-            raise ClustersegError(
-                "the network drops nothing: all samples would be equal",
-                code="no-dropout",
-                help="--samples goes with a network that has dropout, such as bayes_segnet",
-            )
+        with lasting():
+            check(how, network.divisor)
+            if how.samples and not network.can_sample:
+                raise ClustersegError(
+                    "the network drops nothing: all samples would be equal",
+                    code="no-dropout",
+                    help="--samples goes with a network that has dropout, such as bayes_segnet",
+                )
         self._network = network
         self._how = how
 

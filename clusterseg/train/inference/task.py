@@ -40,8 +40,12 @@ def predict_files(
     from clusterseg.train.inference.network import opened
     from clusterseg.train.inference.predictor import Predictor
 
-    network = opened(chosen)
-    predictor = Predictor(network, msgspec.convert(how, How))
+    try:
+        network = opened(chosen)
+        predictor = Predictor(network, msgspec.convert(how, How))
+    except ClustersegError as error:
+        error.is_of_all = True
+        raise
     records: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from clusterseg.errors import lasting
 from clusterseg.spec.errors import clip, visible
 from clusterseg.train.failures import say
 from clusterseg.train.initial_weights.adapters import adapt
@@ -33,18 +34,20 @@ def load_initial_weights(path: Path, state: TrainState) -> Report:
         report = match(source.items, _targets(state))
         if not report.loaded:
             shown = "; ".join(report.misfits()[:3]) or "it holds no tensors"
-            raise bad_weights(
-                path,
-                f"({source.kind} of {len(source.items)} tensors) fits no layer of this network: "
-                f"{shown}",
-                "give weights of the same network: train.model and its options tell the names "
-                "and shapes of its layers",
-            )
+            with lasting():
+                raise bad_weights(
+                    path,
+                    f"({source.kind} of {len(source.items)} tensors) fits no layer of this "
+                    f"network: {shown}",
+                    "give weights of the same network: train.model and its options tell the names "
+                    "and shapes of its layers",
+                )
         for name, tensor in report.loaded.items():
             with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite below
                 numbers = np.asarray(source.read(tensor), np.float32)
             if not np.isfinite(numbers).all():
-                raise bad_weights(path, f"holds NaN or infinity in {clip(tensor, 300)}")
+                with lasting():
+                    raise bad_weights(path, f"holds NaN or infinity in {clip(tensor, 300)}")
             state.variables[name].assign(numbers)
     lines = [f"initial weights: {line}" for line in report.misfits()]
     mood = "" if report.whole else "warning: "

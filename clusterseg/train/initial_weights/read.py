@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from clusterseg.errors import lasting
 from clusterseg.runs.checkpoint_file import verify
 from clusterseg.runs.tensorflow_checkpoint import Incomplete, tensorflow_checkpoint
 from clusterseg.spec.errors import clip
@@ -51,7 +52,9 @@ def open_source(path: Path) -> Iterator[Source]:
     head = _head(path)
     if head.startswith(_ZIP):
         what = "is an archive (a .keras file, or one of torch)"
-        raise bad_weights(path, what, "save its weights alone: model.save_weights('x.weights.h5')")
+        help = "save its weights alone: model.save_weights('x.weights.h5')"
+        with lasting():
+            raise bad_weights(path, what, help)
     if head == _HDF5:
         survive(path)
         with open_hdf5(path) as source:
