@@ -178,10 +178,11 @@ def evaluate(
     found = evaluation.best_first(msgspec.convert(value, evaluation.Evaluation) for value in values)
     tell_devices(values)
     _record(run, found)
+    drew = True
     if plot is not None and found:
         best = next(one for one in values if one["file"] == found[0].file)
         ious = {name: one["iou"] for name, one in found[0].classes.items()}
-        draw(plot, np.array(best["matrix"], np.int64), ious, found[0].val_mean_iou)
+        drew = draw(plot, np.array(best["matrix"], np.int64), ious, found[0].val_mean_iou)
     if as_json:
         out_json(
             {
@@ -202,7 +203,7 @@ def evaluate(
     complain(done, run.run_id)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if done.failures:
+    if done.failures or not drew:
         raise typer.Exit(ExitCode.FAILED)
 
 

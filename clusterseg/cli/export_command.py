@@ -118,9 +118,12 @@ def export(
     go with every export.
     """
     count = _batch(batch)
-    check_wishes(to, batch=count, raw=raw, argmax=argmax, integer_io=integer_io)
+    check_wishes(
+        to, batch=count, raw=raw, argmax=argmax, integer_io=integer_io, tolerance=tolerance,
+        flips=flips,
+    )  # fmt: skip
     wanted = size_of(size, "--size") if size else None
-    output = output.expanduser().absolute()
+    output = Path(os.path.expanduser(output)).absolute()  # noqa: PTH111 (never raises)
     refuse_existing(output)
     chosen, origin = (
         _of_weights(source, job, overrides or [], checkpoint)
@@ -180,7 +183,7 @@ def _of_weights(
             help="clusterseg export WEIGHTS --job job.yaml",
         )
     spec = open_job(job, overrides=overrides, environ=os.environ).spec
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))  # noqa: PTH111 (never raises)
     return of_weights(path, spec), {"weights": path.name, "job": spec.name}
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None)
 
 _SHOWN = 20
+_RECORDS = "predictions.json"
 _WORK = ".work"  # in the output folder
 
 
@@ -133,13 +134,19 @@ def predict(
         raise_fault(done)
         values = [value for value in done.values if value is not None]
         pictures, failures = joined(values)
-        answer = {"output": str(output), "pictures": pictures, "failures": failures}
-        _write(output, answer)
+        answer = {
+            "output": str(output),
+            "pictures": pictures,
+            "failures": failures,
+            "interrupted": done.interrupted,  # the file, too, tells what is not in it
+            "jobs": done.failures,
+        }
+        written = _write(output, answer)
     for why in sorted({value["unknown"] for value in values if value["unknown"]}):
         note(f"note: classes have no names and colours of their own: {safe(why)}")
     tell_devices(values)
     if as_json:
-        out_json({**answer, "interrupted": done.interrupted, "jobs": done.failures})
+        out_json(answer)
     elif pictures:
         _show(pictures, output)
     for failure in failures:
@@ -147,7 +154,7 @@ def predict(
     complain(done, network)
     if done.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if done.failures or failures:
+    if done.failures or failures or not written:
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -195,6 +202,7 @@ def _output_alone(output: Path) -> Iterator[bool]:
         try:
             output.mkdir(parents=True, exist_ok=True)
             has_lock = stack.enter_context(held(output.absolute() / _WORK / "lock"))
+            (output / _RECORDS).unlink(missing_ok=True)  # of a call before: not of what is to come
         except Taken as taken:
             raise _busy(output, taken.holder) from None
         except OSError as error:
@@ -241,14 +249,18 @@ def _busy(output: Path, holder: Holder | None) -> ClustersegError:
     )
 
 
-def _write(output: Path, answer: dict[str, Any]) -> None:
+def _write(output: Path, answer: dict[str, Any]) -> bool:
+    """Writes predictions.json, at the end: where it is, a call has ended. Whether it could be."""
     from clusterseg.runs.files import replace
 
     data = msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n"
     try:
-        replace(output / "predictions.json", data, private=False)
+        replace(output / _RECORDS, data, private=False)
     except OSError as error:
-        note(f"note: predictions.json can't be written ({error.strerror or error})")
+        why = f"{output / _RECORDS} can't be written ({error.strerror or error})"
+        note(f"{safe(why)}: what was predicted is there, its records are not")
+        return False
+    return True
 
 
 def _show(pictures: list[dict[str, Any]], output: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterseg.cli.output import note, number, out, out_json, table
+import typer
+
+from clusterseg.cli.output import note, number, out, out_json, safe, table
 from clusterseg.cli.progress import ProgressLine
 from clusterseg.errors import ClustersegError, ExitCode
 
@@ -67,21 +69,30 @@ def score_files(
             "ids, the scores mean nothing, for predictions hold labelIds"
         )
     scores = judge(total)
+    drew = True
     if plot is not None:
         ious = {name: score.iou for name, score in scores.classes.items()}
-        draw(plot, drawn(total), ious, scores.mean_classes.iou, more=("none of these",))
+        drew = draw(plot, drawn(total), ious, scores.mean_classes.iou, more=("none of these",))
     if as_json:
         out_json({**scores.record(), "pictures": len(pairs)})
-        return
-    for text in lines_of(scores):
-        out(text)
+    else:
+        for text in lines_of(scores):
+            out(text)
+    if not drew:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def check_plot(path: Path | None) -> None:
     """Raises ClustersegError where no picture can be written, before there is one."""
-    if path is not None and not path.absolute().parent.is_dir():
+    if path is None:
+        return
+    if not os.path.isdir(path.absolute().parent):  # noqa: PTH112 (never raises)
         raise ClustersegError(
             f"--plot {path}: there is no folder {path.parent}", code="usage", help="make it first"
+        )
+    if os.path.isdir(path):  # noqa: PTH112 (never raises)
+        raise ClustersegError(
+            f"--plot {path} is a folder", code="usage", help="give the file to write"
         )
 
 
@@ -92,9 +103,9 @@ def draw(
     mean: float | None,
     *,
     more: Sequence[str] = (),
-) -> None:
-    """Writes a confusion matrix as PNG (`draw_confusion`). Raises ClustersegError if it can't be
-    written."""
+) -> bool:
+    """Writes a confusion matrix as PNG (`draw_confusion`). Whether it could be written; if not, it
+    says so: the scores are worth telling all the same."""
     from clusterseg.metrics.plot import draw_confusion
     from clusterseg.runs.files import replace
 
@@ -102,11 +113,9 @@ def draw(
     try:
         replace(path, data, private=False)
     except OSError as error:
-        raise ClustersegError(
-            f"{path} can't be written: {error.strerror or error}",
-            code="no-output",
-            exit_code=ExitCode.FAILED,
-        ) from None
+        note(f"--plot: {safe(str(path))} can't be written ({error.strerror or error})")
+        return False
+    return True
 
 
 def lines_of(scores: Scores) -> list[str]:

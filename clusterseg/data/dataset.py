@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def names_digest(part: Part, root: Path) -> str:
     same where the set is moved to. Of a picture that lies elsewhere the last two parts count, by
     which a list's absolute names are looked for. A second or two for a million.
     """
-    folder = root.expanduser()
+    folder = Path(os.path.expanduser(root))  # noqa: PTH111 (never raises)
     prefix = f"{folder}/" if folder != Path() else ""
     below = (_below(prefix, str(sample.image)) for sample in part.samples)
     return hashlib.sha256("\n".join(below).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,8 +35,16 @@ def open_dataset(spec: DataSpec, ignore: int | None, faults: Faults = STRICT) ->
     if faults is not STRICT and spec.size is None:
         raise ValueError("a set that may have lost pictures needs a size")
     module = registry.load(_FORMATS, "data format", spec.format)
-    root = Path(spec.root).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(spec.root))  # noqa: PTH111 (never raises)
+    try:
+        there = root.is_dir()
+    except OSError as error:  # a folder above that may not be searched, a name that is too long
+        raise ClustersegError(
+            f"the data set's folder {spec.root!r} can't be looked at: {error.strerror}",
+            code="no-data",
+            help="set train.data.root to a folder that you may read",
+        ) from None
+    if not there:
         made = f"clusterseg data synth --format {spec.format} {spec.root}"
         raise ClustersegError(
             f"the data set's folder {spec.root!r} does not exist",

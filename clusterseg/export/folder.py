@@ -37,11 +37,14 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 def refuse_existing(folder: Path) -> None:
     """Raises ClustersegError if there is something at `folder` that is not an empty folder."""
-    with suppress(FileNotFoundError):
-        if folder.is_dir() and not any(folder.iterdir()):
-            return
-        if not os.path.lexists(folder):
-            return
+    try:
+        with suppress(FileNotFoundError):
+            if folder.is_dir() and not any(folder.iterdir()):
+                return
+            if not os.path.lexists(folder):
+                return
+    except OSError as error:
+        raise _not_written(folder, error) from error
     raise ClustersegError(
         f"{folder} is there already",
         code="folder-in-the-way",
@@ -63,10 +66,12 @@ def _not_written(folder: Path, error: OSError) -> ClustersegError:
         return ClustersegError(
             f"no space left to write {folder}; nothing was changed",
             code="disk-full",
+            help="free space, or give a folder on another disk",
             exit_code=ExitCode.FAILED,
         )
     return ClustersegError(
         f"can't write {folder}: {error.strerror or error}",
         code="not-written",
+        help="give another folder, or mend this one",
         exit_code=ExitCode.FAILED,
     )

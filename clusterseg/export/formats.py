@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -68,8 +69,13 @@ def check_wishes(
     raw: bool,
     argmax: bool,
     integer_io: bool,
+    tolerance: float = TOLERANCE,
+    flips: float | None = None,
 ) -> None:
     """Raises ClustersegError for what does not go together. `batch` None: any number."""
+    for option, value in (("--tolerance", tolerance), ("--flips", flips)):
+        if value is not None and math.isnan(value):  # no difference is above it
+            raise ClustersegError(f"{option} nan is no number", code="usage", help="give a number")
     for name in formats:
         if name not in FORMATS:
             raise ClustersegError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from clusterseg.export.graph import Form, frozen
 from clusterseg.export.network import Network
 from clusterseg.export.runtimes import need
+from clusterseg.models.quantise import constant_kernels
 from clusterseg.models.unpool import by_window
 
 Kind = Literal["float32", "float16", "int8"]
@@ -38,7 +39,7 @@ def save_tflite(
     Returns the operators of an int8 file that have no int8 kernel and compute in float.
     """
     logging.getLogger("absl").setLevel(logging.ERROR)  # it advises the way that gives NaN
-    with by_window(network.model):
+    with by_window(network.model), constant_kernels(network.model):
         computation = frozen(network, form)
     if kind != "int8":
         path.write_bytes(_converter(computation, kind).convert())

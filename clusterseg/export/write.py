@@ -94,7 +94,7 @@ def export(
             code="usage",
             help="--tolerance says how far its logits may be off",
         )
-    folder = folder.expanduser().absolute()
+    folder = folder.absolute()
     with appearing(folder) as fresh:
         found = []
         for name in dict.fromkeys(wishes.formats):

@@ -77,9 +77,9 @@ def pair(predictions: Path, truth: Path) -> list[Pair]:
 
 
 def _by_key(root: Path, ending: str, what: str) -> dict[str, list[Path]]:
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (never raises)
         raise ClustersegError(
-            f"the folder of the {what}, {root}, does not exist or is none",
+            f"the folder of the {what}, {root}, does not exist, is none, or may not be looked at",
             code="no-folder",
             help="give a folder; what is below it is found",
         )

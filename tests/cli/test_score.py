@@ -101,6 +101,16 @@ def test_the_plot_shows_the_scores_that_are_told(
     assert (gone.code, gone.out) == (2, "") and "no folder" in gone.err
 
 
+def test_scores_are_told_where_the_plot_can_not_be_written(
+    cli: Cli, trees: tuple[Path, Path]
+) -> None:
+    done = asked(cli, trees, "--plot", "/proc/confusion.png", "--json")
+    assert (done.code, done.json["pictures"]) == (1, 2)
+    assert "/proc/confusion.png can't be written" in done.err
+    folder = asked(cli, trees, "--plot", trees[0])
+    assert (folder.code, folder.out) == (2, "") and "is a folder" in folder.err
+
+
 def test_without_instances_there_is_no_niou_and_it_is_said(
     cli: Cli, trees: tuple[Path, Path]
 ) -> None:
@@ -219,6 +229,8 @@ def test_half_a_request_is_told(cli: Cli, trees: tuple[Path, Path]) -> None:
     assert "cityscapes" in cli("evaluate", *other).err
     gone = cli("evaluate", "--predictions", guesses / "x", "--ground-truth", truth)
     assert gone.code == 2 and "does not exist" in gone.err
+    long = cli("evaluate", "--predictions", "x" * 300, "--ground-truth", truth)
+    assert long.code == 2 and "may not be looked at" in long.err
 
 
 @pytest.mark.parametrize(

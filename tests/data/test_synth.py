@@ -190,6 +190,22 @@ def test_a_place_that_can_not_be_written_is_named(device):
         write_dataset(SMALL, Path(device) / "a")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "circle", "circle/a"])
+def test_a_name_that_leads_nowhere_is_told(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("circle").symlink_to("circle")
+    with pytest.raises(ClustersegError, match=f"can't write .*{name}") as told:
+        write_dataset(SMALL, Path(name))
+    assert (told.value.code, told.value.exit_code) == ("not-written", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["circle"]
+
+
+def test_the_tilde_of_no_user_is_a_letter(tmp_path, monkeypatch):
+    """As the shell has it."""
+    monkeypatch.chdir(tmp_path)
+    assert write_dataset(SMALL, Path("~no-such-user/a")).root == tmp_path / "~no-such-user/a"
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [

@@ -312,6 +312,16 @@ def test_a_folder_in_the_way_stays_as_it_is(files, camvid, tmp_path):
     assert bytes_below(tmp_path) == {"mine.txt": b"mine"}
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "circle"])
+def test_a_name_that_leads_nowhere_is_told(files, camvid, tmp_path, name):
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ClustersegError, match=f"can't write .*{name}"):
+        convert(files, camvid, tmp_path / name, 255)
+    with pytest.raises(ClustersegError, match="data set's folder"):
+        opened(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["circle"]
+
+
 def test_an_interrupted_conversion_leaves_nothing(files, camvid, tmp_path):
     def stop(done, total):
         if done == 4:

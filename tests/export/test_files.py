@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from clusterseg.export.runtimes import need, open_file
 from clusterseg.export.samples import drawn
 from clusterseg.export.tflite_files import save_tflite
 from clusterseg.export.write import Export, Exported, Wishes, export
+from clusterseg.models.quantise import QuantConv2D, TwoBit
 from tests.export.networks import SIZE, labelled, labels_of
 
 PICTURES = 4
@@ -117,6 +119,22 @@ def test_the_ranges_of_int8_come_from_the_samples(network: Network, tmp_path: Pa
         file=path.name,
     )
     assert seen.equal_labels < 0.9
+
+
+def test_kernels_of_one_bit_in_int8(network: Network, tmp_path: Path) -> None:
+    """LmSegNet's: the runtime takes the file, and its logits are the network's but for steps."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    seen = TwoBit()(QuantConv2D(16, 3, padding="same", quantize=False)(image))
+    seen = TwoBit()(QuantConv2D(16, 3, padding="same")(seen))
+    model = keras.Model(image, QuantConv2D(4, 1, padding="same", quantize=False)(seen))
+    small = dataclasses.replace(network, name="lmsegnet", model=model, size=(16, 16))
+    pictures = np.random.default_rng(0).normal(0, 1, (4, 1, 16, 16, 3)).astype(np.float32)
+    path = tmp_path / "small.tflite"
+    save_tflite(small, Form(), path, kind="int8", samples=list(pictures))
+    wanted, found = np.asarray(model(pictures[0])), open_file(path, threads=1)(pictures[0])
+    assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.9
+    assert (wanted == np.asarray(model(pictures[0]))).all()
 
 
 def test_integers_in_and_out(network: Network, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +45,16 @@ def test_what_is_there_stays(tmp_path: Path, kind: str) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("place", [Path("x" * 300), Path("/proc/nothing")], ids=["long", "proc"])
+def test_a_place_that_can_not_be_written_is_told(tmp_path: Path, place: Path) -> None:
+    with (
+        pytest.raises(ClustersegError, match=f"can't write .*{place}") as told,
+        appearing(tmp_path / place),
+    ):
+        pass
+    assert told.value.help
+
+
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -77,12 +89,14 @@ def test_a_full_or_forbidden_disk_is_said(tmp_path: Path) -> None:
         (["onnx"], {"integer_io": True}, "--integer-io is about tflite-int8"),
         (["tflite-int8"], {"integer_io": True, "raw": True}, "exclude each other"),
         (["keras"], {"argmax": True}, "change nothing in a .keras file"),
+        (["onnx"], {"tolerance": math.nan}, "--tolerance nan"),
+        (["onnx"], {"flips": math.nan}, "--flips nan"),
     ],
 )
 def test_what_does_not_go_together_is_told_before_anything_is_loaded(
-    formats: list[str], changes: dict[str, bool | None], message: str
+    formats: list[str], changes: dict[str, Any], message: str
 ) -> None:
-    usual = {"batch": 1, "raw": False, "argmax": False, "integer_io": False}
+    usual: dict[str, Any] = {"batch": 1, "raw": False, "argmax": False, "integer_io": False}
     check_wishes(["onnx", "keras", "tflite-int8"], **usual)
     with pytest.raises(ClustersegError, match=message):
         check_wishes(formats, **{**usual, **changes})

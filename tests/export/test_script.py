@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -138,6 +139,39 @@ def test_what_is_amiss_is_told_without_a_traceback(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(SystemExit, match="needs onnxruntime: pip install onnxruntime"):
         script.main()
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(good), str(good)])
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(SystemExit, match=r"good\.png can't be written: File exists"):
+        script.main()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "meta.yaml"])
+def test_a_torn_copy_is_told(
+    script: ModuleType,
+    exported: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    monkeypatch.setattr(script, "HERE", copy)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--output", str(tmp_path / "out"), "a.png"])
+    for size in (100, 0, None):
+        if size is None:
+            (copy / name).unlink()
+        else:
+            (copy / name).write_bytes((copy / name).read_bytes()[:size])
+        with pytest.raises(SystemExit, match=rf"{name} can't be .* copy it anew"):
+            script.main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_pillow_it_says_what_to_install(exported: Export) -> None:
+    command = [sys.executable, "-S", str(exported.folder / "run.py"), "a.png"]  # no site-packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install -r {exported.folder / 'requirements.txt'}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_its_reader_may_leave(exported: Export, tmp_path: Path) -> None:
@@ -185,7 +219,7 @@ def test_a_picture_that_can_not_be_written_leaves_what_was_there(
     path = tmp_path / "a.png"
     path.write_bytes(b"before")
     monkeypatch.setattr(Image.Image, "save", half_saved)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(SystemExit, match=r"a\.png can't be written: no space"):
         script.put(Image.new("L", (2, 2)), path)
     assert [one.name for one in tmp_path.iterdir()] == ["a.png"]
     assert path.read_bytes() == b"before"

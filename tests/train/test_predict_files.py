@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,47 @@ def test_nothing_to_predict_is_told(tmp_path: Path) -> None:
         find([tmp_path], beside=tmp_path / "out")
     with pytest.raises(ClustersegError, match="no such file"):
         find([tmp_path / "gone.png"], beside=tmp_path / "out")
+
+
+def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
+    save(tmp_path / "disk" / "a.png", flat((1, 2, 3)))
+    root = tmp_path / "in"
+    save(root / "b.png", flat((1, 2, 3)))
+    (root / "drive").symlink_to(tmp_path / "disk")
+    (root / "drive" / "back").symlink_to(root)
+    assert [one.name for one in find([root], beside=tmp_path / "out")[0]] == ["b", "drive/a"]
+
+
+def test_a_name_without_letters_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    """JSON has no words for it: results could not be told."""
+    path = save(tmp_path / "in" / "a.png", flat((1, 2, 3)))
+    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/\xff.png"))
+    with pytest.raises(ClustersegError, match=r"xff\.png.*no UTF-8"):
+        find([tmp_path / "in"], beside=tmp_path / "out")
+    save(path, flat((1, 2, 3)))
+    with pytest.raises(ClustersegError, match="no UTF-8"):
+        find([path], beside=tmp_path / os.fsdecode(b"\xff"))
+
+
+def test_a_folder_that_can_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not just left out. (Root may read all: scandir says what it says to others.)"""
+    save(tmp_path / "in" / "a.png", flat((1, 2, 3)))
+    locked = tmp_path / "in" / "locked"
+    locked.mkdir()
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path) == str(locked):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ClustersegError, match="locked can't be read: Permission denied"):
+        find([tmp_path / "in"], beside=tmp_path / "out")
+    with pytest.raises(ClustersegError, match="not to be looked at"):
+        find([tmp_path / ("x" * 300)], beside=tmp_path / "out")
 
 
 def moving(path: Path) -> Path:

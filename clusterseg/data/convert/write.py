@@ -62,8 +62,12 @@ def convert(
             f"{dataset.classes} classes, but masks of 8 bits hold {NOTHING} and a value for none",
             code="too-many-classes",
         )
-    root = root.expanduser().resolve()
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+    try:
+        root = Path(os.path.expanduser(root)).resolve()  # noqa: PTH111 (never raises)
+        free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        raise _not_written(root, error) from error
+    if not free:
         raise ClustersegError(
             f"{root} exists", code="folder-in-the-way", help="give another folder, or remove it"
         )
@@ -119,7 +123,8 @@ class _Writer:
         skip: bool,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._folder, self._source = folder, source.expanduser()
+        self._folder = folder
+        self._source = Path(os.path.expanduser(source))  # noqa: PTH111 (never raises)
         self._ignore, self._skip, self._progress = ignore, skip, progress
         self._lock = threading.Lock()
         self._done = self._total = 0
@@ -176,12 +181,14 @@ class _Writer:
         return record(name, image_data(sample), read_labels(part, number), self._ignore)
 
 
-def _not_written(root: Path, error: OSError) -> ClustersegError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _not_written(root: Path, error: OSError | RuntimeError) -> ClustersegError:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "no space left to write" if full else "can't write"
     return ClustersegError(
-        f"{what} {root}: {error.strerror or error}",
+        f"{what} {root}: {getattr(error, 'strerror', None) or error}",
         code="disk-full" if full else "not-written",
-        help="free space; nothing was left behind" if full else None,
+        help="free space; nothing was left behind"
+        if full
+        else "give another folder, or mend this one",
         exit_code=ExitCode.FAILED,
     )

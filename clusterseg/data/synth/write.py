@@ -57,9 +57,12 @@ def write_dataset(
     layout = registry.load(_LAYOUTS, "layout", recipe.format)
     if problem := recipe.problem() or _unused(recipe, layout.OPTIONS):
         raise ClustersegError(problem, code="usage")
-    root = root.expanduser().resolve()
     names = layout.names(recipe)
-    present = _read_marker(root)
+    try:
+        root = Path(os.path.expanduser(root)).resolve()  # noqa: PTH111 (never raises)
+        present = _read_marker(root)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        raise _not_written(root, error) from error
     if present is not None:
         made, contents = present
         if made == recipe and _measure(root, names) == contents:
@@ -192,8 +195,8 @@ def _put(fresh: Path, root: Path, *, replace: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _not_written(root: Path, error: OSError) -> ClustersegError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _not_written(root: Path, error: OSError | RuntimeError) -> ClustersegError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ClustersegError(
             f"no space left to write {root}; nothing was changed",
             code="disk-full",
@@ -201,7 +204,8 @@ def _not_written(root: Path, error: OSError) -> ClustersegError:
             exit_code=ExitCode.FAILED,
         )
     return ClustersegError(
-        f"can't write {root}: {error.strerror or error}",
+        f"can't write {root}: {getattr(error, 'strerror', None) or error}",
         code="not-written",
+        help="give another folder, or mend this one",
         exit_code=ExitCode.FAILED,
     )

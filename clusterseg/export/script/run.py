@@ -23,16 +23,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+except ImportError as error:
+    sys.exit(f"{error}: pip install -r {Path(__file__).resolve().parent / 'requirements.txt'}")
 
 Array = NDArray[Any]
 Run = Callable[[Array], Array]
 HERE = Path(__file__).resolve().parent
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,9 +45,16 @@ def main() -> None:
     parser.add_argument("--ids", action="store_true", help="write the classes' ids of meta.yaml")
     parser.add_argument("--file", help="one of the files in meta.yaml; else the first")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the library takes")
-    options = parser.parse_args()
-    meta = read_meta(HERE / "meta.yaml")
-    known = {entry["file"]: entry for entry in meta["files"]}
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = read_options()
+    try:
+        meta = read_meta(HERE / "meta.yaml")
+        known = {entry["file"]: entry for entry in meta["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{HERE / 'meta.yaml'} can't be read, or is damaged: copy it anew ({error!r})")
     if options.file is not None and options.file not in known:
         sys.exit(f"no file {options.file!r} in meta.yaml; there are: {', '.join(known)}")
     check_names(options.pictures)
@@ -54,7 +64,13 @@ def main() -> None:
     except ImportError as error:
         needed = str(error.name).partition(".")[0].replace("_", "-")
         sys.exit(f"{entry['file']} needs {needed}: pip install {needed} ({error})")
-    options.output.mkdir(parents=True, exist_ok=True)
+    except Exception as error:  # each library has errors of its own
+        why = str(error).partition("\n")[0]
+        sys.exit(f"{HERE / entry['file']} can't be opened, or is damaged: copy it anew ({why})")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{options.output} can't be written: {error.strerror}")
     unread = False
     for path in options.pictures:
         try:
@@ -204,6 +220,8 @@ def put(picture: Image.Image, path: Path) -> None:
     try:
         picture.save(partial, format="PNG")
         partial.replace(path)
+    except OSError as error:
+        sys.exit(f"{path} can't be written: {error.strerror or error}")
     finally:
         partial.unlink(missing_ok=True)
 

@@ -46,26 +46,42 @@ def find(arguments: Sequence[Path], *, beside: Path) -> tuple[list[Input], int]:
     found: list[Input] = []
     others = 0
     for argument in arguments:
-        if argument.is_dir():
+        if os.path.isdir(argument):  # noqa: PTH112 (never raises)
             for path in _below(argument, beside.absolute()):
                 if path.suffix.lower() in PICTURES | VIDEOS:
                     found.append(_input(path, path.relative_to(argument)))
                 else:
                     others += 1
-        elif argument.is_file():
+        elif os.path.isfile(argument):  # noqa: PTH113 (never raises)
             found.append(_input(argument, Path(argument.name)))
         else:
             raise ClustersegError(
-                f"{argument}: no such file or folder", code="no-input", help="name pictures"
+                f"{argument}: no such file or folder, or not to be looked at",
+                code="no-input",
+                help="name pictures",
             )
     if not found:
         listed = ", ".join(sorted(PICTURES | VIDEOS))
         raise ClustersegError(
             f"no pictures in {', '.join(map(str, arguments))}",
             code="no-input",
-            help=f"files are known by their suffix: {listed}",
+            help=f"files are known by their suffix: {listed}; what lies in {beside}, where the "
+            "results go, is no input",
         )
+    _refuse_unspeakable([str(beside), *(one.path for one in found)])
     return _named_apart(found), others
+
+
+def _refuse_unspeakable(paths: Sequence[str]) -> None:
+    """JSON, which tasks and predictions.json are, has no words for bytes that are no UTF-8."""
+    bad = [path for path in paths if any("\ud800" <= letter <= "\udfff" for letter in path)]
+    if bad:
+        more = f", nor are those of {len(bad) - 1} others" if len(bad) > 1 else ""
+        raise ClustersegError(
+            f"{os.fsencode(bad[0])!r}: this name is no UTF-8{more}",
+            code="bad-name",
+            help="rename it, or the folder: predictions.json could not name it",
+        )
 
 
 def _input(path: Path, place: Path) -> Input:
@@ -148,11 +164,23 @@ def _folders(found: list[Input]) -> set[str]:
 
 
 def _below(root: Path, beside: Path) -> Iterator[Path]:
-    """All files, by name; hidden ones and hidden folders are left alone, and `beside`."""
-    for folder, below, names in os.walk(root):
-        if Path(folder).absolute() == beside:
+    """All files, by name; hidden ones and hidden folders are left alone, and `beside`. Linked
+    folders are followed, each folder is read once."""
+
+    def failed(error: OSError) -> None:  # what is not seen would not be missed, either
+        raise ClustersegError(
+            f"{error.filename} can't be read: {error.strerror}",
+            code="no-input",
+            help="give yourself the right to read it, or name what is to be predicted",
+        ) from None
+
+    seen: set[tuple[int, int]] = set()
+    for folder, below, names in os.walk(root, followlinks=True, onerror=failed):
+        status = Path(folder).stat()
+        if Path(folder).absolute() == beside or (status.st_dev, status.st_ino) in seen:
             below.clear()
             continue
+        seen.add((status.st_dev, status.st_ino))
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
