@@ -18,9 +18,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from clusterseg.cluster.fanout_folder import Fault, Folder, Outcome, Task, Work
+from clusterseg.cluster.fanout_folder import Fault, Folder, Outcome, Share, Task, Work
 from clusterseg.cluster.fanout_jobs import Executor, Job
-from clusterseg.errors import ClustersegError
+from clusterseg.errors import ClustersegError, ExitCode
 from clusterseg.runs.paths import RunPaths
 
 __all__ = ["Executor", "Failure", "FanOut", "Fault", "Progress", "Task", "fan_out"]
@@ -188,7 +188,7 @@ class _Work:
             return
         shares = [tuple((number, self._tries[number]) for number in numbers) for numbers in begun]
         try:
-            self._live += self._executor.start(self._folder, shares)
+            self._live += _started(self._executor, self._folder, shares)
         except ClustersegError as error:
             if not self._live and not any(self.outcomes):
                 raise
@@ -256,6 +256,19 @@ def is_tried_again(outcome: Outcome | None, tries: int) -> bool:
     if outcome is None:
         return tries < _TRIES
     return outcome.error is not None and not outcome.is_lasting and tries < _TRIES
+
+
+def _started(executor: Executor, folder: Folder, shares: Sequence[Share]) -> list[Job]:
+    """Raises ClustersegError also where the disk is full, or the host has no more processes."""
+    try:
+        return executor.start(folder, shares)
+    except OSError as error:
+        where = error.filename or folder.path
+        raise ClustersegError(
+            f"no job can be started: {where}: {error.strerror or error}",
+            code="no-jobs",
+            exit_code=ExitCode.FAILED,
+        ) from error
 
 
 @contextmanager

@@ -431,6 +431,22 @@ def test_when_nothing_can_be_started_nothing_is_left(run: RunPaths) -> None:
     assert list(run.root.iterdir()) == []
 
 
+class Unwritable(LocalJobs):
+    """submitit can't write into its folder."""
+
+    def start(self, folder: Folder, shares: Sequence[Share]) -> list[Job]:
+        folder.jobs.rmdir()
+        folder.jobs.write_text("in its place")
+        return super().start(folder, shares)
+
+
+def test_a_folder_that_takes_no_jobs_is_told(run: RunPaths) -> None:
+    with pytest.raises(ClustersegError, match=r"no job can be started: /.*: ") as caught:
+        fan_out(run, f"{TASKS}:double", tasks(3), Unwritable())
+    assert caught.value.code == "no-jobs"
+    assert list(run.root.iterdir()) == []
+
+
 class Stubborn(LocalJobs):
     """Can't be cancelled; Ctrl-C comes as soon as there are jobs."""
 
