@@ -98,6 +98,9 @@ def run(pair, passes_on: Path, spec: JobSpec, *before: str) -> list[dict[str, An
         timeout=120,
         check=False,
         cwd="/",
+        # Open MPI 5 does not start where one with its process id was killed: the supervisor, which
+        # is not here, gives it a folder of its own.
+        env={**os.environ, "TMPDIR": str(folder)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     files = sorted(folder.glob("[0-9]*.json"), key=lambda file: int(file.stem))
