@@ -56,7 +56,12 @@ def mapping(
     argv[1:1] = ["--rtos", "donotlaunch"]
     done = subprocess.run(
         argv,
-        env={**os.environ, **made.environment, "HWLOC_SYNTHETIC": topology},
+        env={
+            **os.environ,
+            **made.environment,
+            "HWLOC_SYNTHETIC": topology,
+            "TMPDIR": str(tmp_path),  # Open MPI 5 does not start where one of its id was killed
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -294,19 +295,36 @@ def test_held_twins_are_cancelled_and_duplicates_touch_nothing(
 def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
     slurm_cluster: DevCluster, tmp_path: Path
 ) -> None:
-    """It wakes when the same job runs elsewhere: its ranks end, and nobody else's do."""
+    """It wakes when the same job runs elsewhere: its ranks end, and nobody else's do.
+
+    Its srun wakes after it. One that is quicker than its supervisor sees that the node has failed,
+    and has Slurm end the step of this number, which is the other attempt's by then: that is Slurm's
+    doing, and costs that attempt a restart (docs/supervision.md).
+    """
     job = SlurmRun.submit(slurm_cluster, tmp_path, "--resume", "--steps", "600", nodes=1)
     job.until_steps(ranks=1)
     (host,) = job.claim(0)["hosts"]
     asleep = [job.supervisor(), *job.children(job.supervisor()), *job.left(0)]
+    launcher = [pid for pid in asleep if Path(f"/proc/{pid}/comm").read_text() == "srun\n"]
+    assert launcher
     for pid in asleep:
         os.kill(pid, signal.SIGSTOP)
     try:
         slurm_cluster.fault(host, "kill-slurmd")
         job.until_steps(attempt=1, ranks=1, seconds=120)
-    finally:
-        for pid in reversed(asleep):
+        for pid in reversed([pid for pid in asleep if pid not in launcher]):
             os.kill(pid, signal.SIGCONT)
+        log = job.run.attempt(0).supervisor_log
+        job.until(lambda: "was claimed by another" in log.read_text(), "it sees the other", 30)
+        job.until(
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in launcher),
+            "its launcher is killed",
+            30,
+        )
+    finally:
+        for pid in asleep:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     job.until(lambda: job.left(0) == [], "the first attempt's processes end", 30)
     ends = job.until_done()
     assert [one.get("cause") for one in ends] == [None, "done"]

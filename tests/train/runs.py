@@ -95,6 +95,8 @@ class Run:
             "CLUSTERSEG_ATTEMPT": str(self.attempt),
             "CLUSTERSEG_STOP_FILE": str(self.paths.stop_file(self.attempt)),
             "OMP_NUM_THREADS": "1",
+            # As the supervisor does: mpirun does not start where one of its id was killed.
+            "PRTE_MCA_prte_local_tmpdir_base": str(self._mpirun_folder()),
             **environment,
         }
         rank = [sys.executable, "-c", RANK, str(self.root)]
@@ -102,6 +104,11 @@ class Run:
 
     def run(self, **environment: str) -> int:
         return self.start(**environment).wait()
+
+    def _mpirun_folder(self) -> Path:
+        folder = self.root.with_name(f"{self.root.name}.mpirun-{self.attempt}")
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _launcher(self) -> list[str]:
         if self.communicator == "solo":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,12 +40,15 @@ one.close()
 
 
 @pytest.mark.parametrize(("piece", "largest"), [(1000, 1000), (1 << 30, 12345 * 2 * 8)])
-def test_a_broadcast_goes_in_pieces_and_arrives_whole(piece: int, largest: int) -> None:
+def test_a_broadcast_goes_in_pieces_and_arrives_whole(
+    piece: int, largest: int, tmp_path: Path
+) -> None:
     """The second is the twin: without a limit the whole is one message."""
     mpirun = [str(BIN / "mpirun"), "-np", "2", "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
     root = ["--allow-run-as-root"] if os.getuid() == 0 else []
     done = subprocess.run(
         [*mpirun, *root, sys.executable, "-c", BROADCAST, str(piece)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=120,
