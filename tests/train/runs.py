@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +99,7 @@ class Run:
             "CLUSTERSEG_STOP_FILE": str(self.paths.stop_file(self.attempt)),
             "OMP_NUM_THREADS": "1",
             # As the supervisor does: mpirun does not start where one of its id was killed.
-            "PRTE_MCA_prte_local_tmpdir_base": str(self._mpirun_folder()),
+            "PRTE_MCA_prte_local_tmpdir_base": _mpirun_folder(),
             **environment,
         }
         rank = [sys.executable, "-c", RANK, str(self.root)]
@@ -104,11 +107,6 @@ class Run:
 
     def run(self, **environment: str) -> int:
         return self.start(**environment).wait()
-
-    def _mpirun_folder(self) -> Path:
-        folder = self.root.with_name(f"{self.root.name}.mpirun-{self.attempt}")
-        folder.mkdir(exist_ok=True)
-        return folder
 
     def _launcher(self) -> list[str]:
         if self.communicator == "solo":
@@ -129,3 +127,10 @@ class Run:
 
     def windows(self, rank: int = 0, attempt: int | None = None) -> list[Steps]:
         return [one for one in self.events(rank, attempt) if isinstance(one, Steps)]
+
+
+def _mpirun_folder() -> str:
+    """Not beside the run, whose disk a test may have filled; gone when the tests end."""
+    folder = tempfile.mkdtemp(prefix="mpirun-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
