@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -292,14 +293,15 @@ def test_held_twins_are_cancelled_and_duplicates_touch_nothing(
 
 
 @pytest.mark.proof
+@pytest.mark.parametrize("wakes_first", ["supervisor", "srun"])
 def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
-    slurm_cluster: DevCluster, tmp_path: Path
+    slurm_cluster: DevCluster, tmp_path: Path, wakes_first: str
 ) -> None:
     """It wakes when the same job runs elsewhere: its ranks end, and nobody else's do.
 
-    Its srun wakes after it. One that is quicker than its supervisor sees that the node has failed,
-    and has Slurm end the step of this number, which is the other attempt's by then: that is Slurm's
-    doing, and costs that attempt a restart (docs/supervision.md).
+    An srun that is quicker than its supervisor may see that the node has failed, and have Slurm end
+    the step of this number, which is the other attempt's by then: that is Slurm's doing, and costs
+    that attempt a restart (docs/supervision.md). Nothing else may.
     """
     job = SlurmRun.submit(slurm_cluster, tmp_path, "--resume", "--steps", "600", nodes=1)
     job.until_steps(ranks=1)
@@ -312,7 +314,8 @@ def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
     try:
         slurm_cluster.fault(host, "kill-slurmd")
         job.until_steps(attempt=1, ranks=1, seconds=120)
-        for pid in reversed([pid for pid in asleep if pid not in launcher]):
+        late = launcher if wakes_first == "supervisor" else []
+        for pid in reversed([pid for pid in asleep if pid not in late]):
             os.kill(pid, signal.SIGCONT)
         log = job.run.attempt(0).supervisor_log
         job.until(lambda: "was claimed by another" in log.read_text(), "it sees the other", 30)
@@ -327,7 +330,12 @@ def test_one_that_slept_while_its_node_was_written_off_harms_nobody(
                 os.kill(pid, signal.SIGCONT)
     job.until(lambda: job.left(0) == [], "the first attempt's processes end", 30)
     ends = job.until_done()
-    assert [one.get("cause") for one in ends] == [None, "done"]
+    causes = [one.get("cause") for one in ends]
+    if wakes_first == "srun" and causes == [None, "crash", "done"]:
+        other = job.run.attempt(1).supervisor_log.read_text()
+        assert re.search(r"STEP \d+\.0 ON \S+ CANCELLED", other)
+    else:
+        assert causes == [None, "done"]
     assert [job.claim(number)["restart_count"] for number in (0, 1)] == [0, 1]
     assert list(job.claim(1)["hosts"]) != [host]
     assert job.left() == []
